@@ -1,0 +1,11 @@
+//! The generated messages, one module per protobuf package. Made by `cargo xtask codegen`.
+
+/// What the two ends of a link say: `proto/peerage/link/v1/link.proto`.
+pub mod link {
+    /// Version 1.
+    #[expect(missing_docs, reason = "generated: proto/ documents the fields")]
+    #[expect(clippy::allow_attributes, reason = "generated")]
+    pub mod v1 {
+        include!("generated/peerage.link.v1.rs");
+    }
+}

@@ -1,0 +1,103 @@
+//! Makes `crates/peerage-wire/src/generated` from `proto/`. `--check` compares instead of writing.
+//!
+//! protox parses and prost-build writes, so nobody who builds Peerage needs `protoc`: the output is committed.
+
+use anyhow::{Context, Result, bail};
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::{Path, PathBuf};
+
+fn main() -> Result<()> {
+    let check = match std::env::args().skip(1).collect::<Vec<_>>().as_slice() {
+        [] => false,
+        [flag] if flag == "--check" => true,
+        other => bail!("unknown arguments {other:?}; usage: cargo xtask codegen [--check]"),
+    };
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("../..");
+    let root = root.canonicalize().context("the workspace's root")?;
+    let committed = root.join("crates/peerage-wire/src/generated");
+    let scratch = root.join("target/codegen");
+    if scratch.exists() {
+        fs::remove_dir_all(&scratch).context("emptying target/codegen")?;
+    }
+    fs::create_dir_all(&scratch)?;
+
+    generate(&root, &scratch)?;
+    let fresh = read_all(&scratch)?;
+    let old = read_all(&committed)?;
+    if fresh == old {
+        println!("generated code is up to date: {} files", fresh.len());
+        return Ok(());
+    }
+    if check {
+        let differing: Vec<_> = fresh
+            .keys()
+            .chain(old.keys())
+            .filter(|name| fresh.get(*name) != old.get(*name))
+            .map(String::as_str)
+            .collect();
+        bail!("generated code differs from proto/ in {differing:?}; run `cargo xtask codegen` and commit the result");
+    }
+    fs::create_dir_all(&committed)?;
+    for name in old.keys().filter(|name| !fresh.contains_key(*name)) {
+        fs::remove_file(committed.join(name))?;
+    }
+    for (name, text) in &fresh {
+        fs::write(committed.join(name), text)?;
+    }
+    println!("wrote {} files to {}", fresh.len(), committed.display());
+    Ok(())
+}
+
+fn generate(root: &Path, out: &Path) -> Result<()> {
+    let mut files = Vec::new();
+    let proto = root.join("proto");
+    collect(&proto, &mut files)?;
+    files.sort();
+    let descriptors = protox::compile(&files, [&proto]).context("parsing proto/")?;
+    let mut config = prost_build::Config::new();
+    config
+        .out_dir(out)
+        .bytes(["."])
+        .btree_map(["."])
+        .compile_fds(descriptors)
+        .context("writing Rust from the descriptors")?;
+    for entry in fs::read_dir(out)? {
+        let path = entry?.path();
+        let status = std::process::Command::new("rustfmt")
+            .args(["--edition", "2024", "--config-path"])
+            .arg(root)
+            .arg(&path)
+            .status()
+            .context("running rustfmt, which comes with the Rust toolchain")?;
+        if !status.success() {
+            bail!("rustfmt failed on {}", path.display());
+        }
+    }
+    Ok(())
+}
+
+fn collect(folder: &Path, into: &mut Vec<PathBuf>) -> Result<()> {
+    for entry in fs::read_dir(folder).with_context(|| format!("reading {}", folder.display()))? {
+        let path = entry?.path();
+        if path.is_dir() {
+            collect(&path, into)?;
+        } else if path.extension().is_some_and(|ending| ending == "proto") {
+            into.push(path);
+        }
+    }
+    Ok(())
+}
+
+fn read_all(folder: &Path) -> Result<BTreeMap<String, String>> {
+    let mut files = BTreeMap::new();
+    if !folder.exists() {
+        return Ok(files);
+    }
+    for entry in fs::read_dir(folder)? {
+        let path = entry?.path();
+        let name = path.file_name().and_then(|name| name.to_str()).context("a file name that is not UTF-8")?;
+        files.insert(name.to_owned(), fs::read_to_string(&path)?);
+    }
+    Ok(files)
+}
