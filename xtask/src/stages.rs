@@ -1,0 +1,78 @@
+//! The stages of CI, in order: the cheap ones first, and the README's test command last.
+
+use std::process::Command;
+
+use anyhow::{Context, Result};
+
+use crate::{arrows, cargo, readme, tidy};
+
+/// One thing that must hold.
+pub(crate) struct Stage {
+    /// What `--stage` calls it.
+    pub(crate) name: &'static str,
+    /// One line for people.
+    pub(crate) about: &'static str,
+    /// Does it, with its output where ours goes.
+    pub(crate) run: fn() -> Result<()>,
+}
+
+/// All stages.
+pub(crate) const STAGES: &[Stage] = &[
+    Stage { name: "format", about: "rustfmt has nothing to change", run: format },
+    Stage {
+        name: "arrows",
+        about: "crates use only floors below their own; manifests and paths are tidy",
+        run: arrows,
+    },
+    Stage { name: "codegen", about: "the committed protobuf code is what proto/ says", run: codegen },
+    Stage { name: "clippy", about: "no warnings in any target", run: clippy },
+    Stage { name: "docs", about: "rustdoc has no warnings", run: docs },
+    Stage { name: "demo", about: "a short demo: 12 processes, 2 killed, every line everywhere", run: demo },
+    Stage { name: "test", about: "the README's test command", run: test },
+];
+
+fn format() -> Result<()> {
+    cargo::must(&mut cargo::cargo(["fmt", "--all", "--check"]))
+}
+
+fn clippy() -> Result<()> {
+    cargo::must(&mut cargo::cargo(["clippy", "--workspace", "--all-targets", "--", "-D", "warnings"]))
+}
+
+fn arrows() -> Result<()> {
+    let packages = cargo::packages()?;
+    let arrows = arrows::check(&packages)?;
+    let files = tidy::check(&cargo::root(), &packages)?;
+    println!("{} crates, {arrows} arrows, {files} files: all in order", packages.len());
+    Ok(())
+}
+
+fn codegen() -> Result<()> {
+    let program = cargo::build("peerage-codegen", &["--quiet"])?;
+    let mut command = Command::new(program);
+    command.arg("--check");
+    cargo::prepare(&mut command);
+    cargo::must(&mut command)
+}
+
+fn docs() -> Result<()> {
+    let mut command = cargo::cargo(["doc", "--workspace", "--no-deps"]);
+    cargo::must(command.env("RUSTDOCFLAGS", "-D warnings"))
+}
+
+fn demo() -> Result<()> {
+    let program = cargo::build("peerage-demo", &["--release"])?;
+    let mut command = Command::new(program);
+    command.args(["mesh", "--peers", "12", "--kill", "2", "--lines", "1000", "--check"]);
+    cargo::prepare(&mut command);
+    cargo::must(&mut command)
+}
+
+fn test() -> Result<()> {
+    let words = readme::test_command()?;
+    let (program, arguments) = words.split_first().context("README.md's test command is empty")?;
+    let mut command = Command::new(program);
+    command.args(arguments);
+    cargo::prepare(&mut command);
+    cargo::must(&mut command)
+}
