@@ -13,7 +13,8 @@ pub enum Class {
     /// What somebody waits for: the default.
     #[default]
     Interactive,
-    /// Small messages that keep the protocol alive. They need no credit; a link holds at most 256 KiB of them.
+    /// Small messages that keep the protocol alive. They need no credit; a link queues at most
+    /// 256 KiB of them for one instance, and each is at most 64 KiB.
     Control,
     /// What may take its time.
     Bulk,
@@ -205,7 +206,9 @@ impl<M, E, A> Outbox<M, E, A> {
     ) {
         for effect in inner.drain() {
             self.push(match effect {
-                Effect::Send { to, message: inner, class, id } => Effect::Send { to, message: message(inner), class, id },
+                Effect::Send { to, message: inner, class, id } => {
+                    Effect::Send { to, message: message(inner), class, id }
+                }
                 Effect::Emit(inner) => match event(inner) {
                     Some(event) => Effect::Emit(event),
                     None => continue,

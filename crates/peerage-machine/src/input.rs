@@ -105,7 +105,8 @@ pub struct LinkInfo {
     /// The instance's parameters, equal on both sides.
     pub parameters: Bytes,
     /// How many bytes of interactive and bulk messages, as encoded, the link's queue takes from this instance. Each
-    /// send takes from it, each [`Input::Credit`] gives back. [`Class::Control`] has an allowance of its own.
+    /// send takes from it, each [`Input::Credit`] gives back. A message longer than what is left is taken only when
+    /// nothing else of this instance is queued. [`Class::Control`] has an allowance of its own.
     pub credit: u64,
     /// The longest message that the peer takes, in bytes.
     pub max_message: u64,

@@ -19,16 +19,22 @@
 //!
 //! After every call that takes `&mut`: drain the outbox, in order, and read [`Machine::deadline`] again.
 
+mod calls;
 mod effect;
 mod ids;
 mod input;
+mod seed;
 mod time;
+mod timers;
 mod why;
 
+pub use calls::{Calls, CallsFull};
 pub use effect::{Class, Effect, Outbox, Target, Write};
 pub use ids::{CallId, DialId, JobId, LinkId, OpId, SendId};
 pub use input::{Direction, Incarnation, Input, LinkInfo, StoreError};
+pub use seed::{Rng, Seed};
 pub use time::{Instant, Now, UnixMillis};
+pub use timers::Timers;
 pub use why::{InstanceName, Refusal, RefusalReason, Side, Why};
 
 use bytes::{Bytes, BytesMut};

@@ -80,6 +80,14 @@ pub enum Why {
         /// What the transport said.
         detail: String,
     },
+    /// The two ends speak no common version of the link protocol, or share no cipher suite.
+    #[error("no common link protocol: this endpoint speaks {ours}, the peer {theirs}")]
+    Incompatible {
+        /// What this endpoint speaks.
+        ours: String,
+        /// What the peer speaks.
+        theirs: String,
+    },
     /// It took too long.
     #[error("{what} took longer than {after:?}")]
     TimedOut {
