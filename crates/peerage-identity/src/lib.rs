@@ -1,1 +1,64 @@
-//! x
+//! Who a peer is: an Ed25519 identity, signatures with domains, key files, the Noise handshake, the record cipher.
+//!
+//! ```
+//! use peerage_identity::{Handshake, Identity, verify};
+//!
+//! let (alice, bob) = (Identity::from_seed([1; 32]), Identity::from_seed([2; 32]));
+//! let signature = alice.sign("chat message v1", b"hello");
+//! verify(&alice.peer_id(), "chat message v1", b"hello", &signature)?;
+//!
+//! // The entropy comes from the operating system, or from a simulation's seed.
+//! let mut dialer = Handshake::initiator(&alice, b"prologue", [3; 32])?;
+//! let mut listener = Handshake::responder(&bob, b"prologue", [4; 32])?;
+//! let (mut first, mut second, mut third) = (Vec::new(), Vec::new(), Vec::new());
+//! dialer.write(b"", &mut first)?;
+//! listener.read(&first)?;
+//! listener.write(b"I am Bob", &mut second)?;
+//! assert_eq!(dialer.read(&second)?, b"I am Bob");
+//! dialer.check_certificate(&bob.peer_id(), bob.noise_certificate())?;
+//! dialer.write(b"I am Alice", &mut third)?;
+//! assert_eq!(listener.read(&third)?, b"I am Alice");
+//!
+//! let (mut sealer, _) = dialer.finish()?;
+//! let (_, mut opener) = listener.finish()?;
+//! let mut record = bytes::BytesMut::from(&b"\0\0a record"[..]);
+//! sealer.seal(&mut record, 0)?;
+//! assert_eq!(opener.open(&mut record[2..])?, b"a record");
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
+//!
+//! # Guarantees
+//!
+//! - Signatures verify strictly (RFC 8032 with canonical encodings and without small-order keys): whoever checks one
+//!   comes to the same result, and nobody but the signer can turn one into another that is good too.
+//! - The same seed and entropy give the same bytes in any process. Only [`Identity::generate`] and the key files use
+//!   the operating system's randomness.
+//! - A Diffie-Hellman result of zeros ends the handshake: neither end can force the keys.
+//! - A record opens once, in its place, unchanged, or not at all.
+//! - The identity's secrets, ephemeral keys and seeds are overwritten when dropped; nothing here prints a secret.
+//! - A key file is complete or absent, never readable by group or others, and never overwritten.
+//!
+//! # Non-guarantees
+//!
+//! - Overwriting memory does not reach copies that the compiler made, and the handshake's chaining key, held by
+//!   `snow`, and ring's record keys are overwritten as well as can be without unsafe code.
+//! - Noise XX hides the identities from those who listen, not from whoever dials: the responder shows its own first.
+//!
+//! # Limits
+//!
+//! A handshake message has at most 16,384 bytes, a record 65,535 with its tag. Keys change every 2^20 records, and a
+//! link ends after 2^48. A key file has at most 16 KiB. Of a signature's domain, 255 bytes count.
+
+mod cipher;
+mod handshake;
+mod identity;
+mod key_file;
+mod record;
+mod resolver;
+mod signature;
+
+pub use handshake::{Handshake, HandshakeError};
+pub use identity::{EntropyError, Identity};
+pub use key_file::KeyFileError;
+pub use record::{Opener, RecordError, SealError, Sealer};
+pub use signature::{NOISE_STATIC, SignatureError, verify};

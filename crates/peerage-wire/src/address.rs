@@ -49,7 +49,8 @@ impl FromStr for Address {
         let Some((scheme, rest)) = text.split_once("://") else {
             return reject("there is no \"://\"");
         };
-        if scheme.is_empty() || !scheme.bytes().all(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit()) {
+        if scheme.is_empty() || !scheme.bytes().all(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit())
+        {
             return reject("the scheme is not lower-case letters and digits");
         }
         if rest.is_empty() || !rest.bytes().all(|byte| byte.is_ascii_graphic()) {

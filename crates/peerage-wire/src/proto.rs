@@ -4,8 +4,16 @@
 pub mod link {
     /// Version 1.
     #[expect(missing_docs, reason = "generated: proto/ documents the fields")]
-    #[expect(clippy::allow_attributes, reason = "generated")]
     pub mod v1 {
         include!("generated/peerage.link.v1.rs");
+    }
+}
+
+/// What the peers of a mesh say: `proto/peerage/mesh/v1/mesh.proto`.
+pub mod mesh {
+    /// Version 1.
+    #[expect(missing_docs, reason = "generated: proto/ documents the fields")]
+    pub mod v1 {
+        include!("generated/peerage.mesh.v1.rs");
     }
 }
