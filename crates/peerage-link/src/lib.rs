@@ -1,1 +1,48 @@
-//! x
+//! One connection as a pure machine: handshake, acceptance of instances, fragments, channels, credit, keep-alive,
+//! goodbye.
+//!
+//! A [`Link`] takes the bytes that arrive and gives the bytes to send; it knows no socket and reads no clock. The host
+//! (`peerage-net`) drives it with four verbs, and after each of them takes events until there are none:
+//!
+//! 1. [`Link::receive`] when bytes came, again and again until it uses none of them;
+//! 2. [`Link::transmit`] while it gives bytes, as fast as the socket takes them;
+//! 3. [`Link::on_timer`] at [`Link::deadline`];
+//! 4. [`Link::poll_event`], and what the event asks for.
+//!
+//! # Guarantees
+//!
+//! - Both ends know who the other is, and both agreed, before either hears [`LinkEvent::Up`].
+//! - Messages of one channel and class arrive whole, once and in order, or the link ends and says why.
+//! - A large message does not hold up others: fragments of at most 16 KiB take turns between channels; control goes
+//!   before interactive, and interactive gets four turns to bulk's one.
+//! - Whatever the peer sends, memory for it stays within [`LinkConfig::worst_case_inbound_bytes`], and nothing panics.
+//!
+//! # Non-guarantees
+//!
+//! - That a message which left the queue arrived: a link that ends takes what was on its way with it.
+//! - Any order between classes or channels.
+//!
+//! # Limits
+//!
+//! Messages up to the peer's announced `max_message`, at most [`LinkConfig::max_message`] inbound; control messages up
+//! to [`MAX_CONTROL_MESSAGE`]; as many channels as either side allows. The sending queue is bounded by the host, which
+//! hears of every byte that left it ([`LinkEvent::Room`]).
+
+mod channels;
+mod config;
+mod event;
+mod handshake;
+mod inbound;
+mod keep_alive;
+mod link;
+mod outbound;
+mod reason;
+
+pub use config::LinkConfig;
+pub use event::LinkEvent;
+pub use link::{Link, LinkStats, Setup};
+
+pub(crate) use peerage_wire::limits::FRAGMENT_COST;
+
+/// The longest message of [`peerage_machine::Class::Control`], in bytes: it needs no credit, so it must be small.
+pub const MAX_CONTROL_MESSAGE: u64 = 64 << 10;

@@ -142,6 +142,35 @@ pub enum Why {
     NotUp,
 }
 
+impl Why {
+    /// One word for counters and logs.
+    pub const fn label(&self) -> &'static str {
+        match self {
+            Self::Shutdown { .. } => "shutdown",
+            Self::Unheld => "unheld",
+            Self::Superseded => "superseded",
+            Self::Duplicate => "duplicate",
+            Self::ChannelClosed { .. } => "channel_closed",
+            Self::Silent { .. } => "silent",
+            Self::Fault { by: Side::Them, .. } => "fault",
+            Self::Fault { by: Side::Us, .. } => "accused",
+            Self::Refused(_) => "refused",
+            Self::Lost(_) => "lost",
+            Self::Unreachable { .. } => "unreachable",
+            Self::Incompatible { .. } => "incompatible",
+            Self::TimedOut { .. } => "timed_out",
+            Self::WrongPeer { .. } => "wrong_peer",
+            Self::SelfDial => "self_dial",
+            Self::Limit { .. } => "limit",
+            Self::NoAddress => "no_address",
+            Self::NoTransport(_) => "no_transport",
+            Self::Full { .. } => "full",
+            Self::TooLarge { .. } => "too_large",
+            Self::NotUp => "not_up",
+        }
+    }
+}
+
 fn said(detail: &str) -> String {
     if detail.is_empty() { String::new() } else { format!(": {detail}") }
 }

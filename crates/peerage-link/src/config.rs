@@ -1,0 +1,62 @@
+//! What one link may cost.
+
+use std::time::Duration;
+
+/// Times and bounds of one link. Both ends have their own; what the other must know is told in the `Hello`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct LinkConfig {
+    /// From the first byte to both sides' `Accept`. 5 s: three round trips and four curve operations, a hundred times
+    /// over; a peer that stalls holds a socket and about 4 KiB for so long. A guess.
+    pub handshake_timeout: Duration,
+    /// How often a ping measures the round trip and shows that the peer lives. 5 s costs 2 × 30 bytes every 5 s.
+    pub ping_every: Duration,
+    /// A link on which nothing came for so long is closed as silent. 15 s: three pings lost in a row.
+    pub silent_after: Duration,
+    /// How long a link that no instance holds stays, in case one changes its mind. 2 s. A guess.
+    pub unheld_grace: Duration,
+    /// The longest message that this end takes, in bytes. 16 MiB. Told to the peer, which refuses longer ones at the
+    /// sender.
+    pub max_message: u64,
+    /// The credit of each channel, in bytes: what a peer may have on its way to us that we have not yet handed on.
+    /// 256 KiB: 2 ms of loopback, or 10 MB/s at 25 ms. At least 32 KiB.
+    pub window: u64,
+    /// The most channels that the peer may have open. 64.
+    pub max_channels: u32,
+    /// Memory for messages that have arrived in part, over all channels of the link, in bytes; at least
+    /// `max_message`, and taken to be that when it is less. What does not fit waits for credit. 16 MiB.
+    pub reassembly: u64,
+    /// The most [`peerage_machine::Class::Control`] bytes queued for one channel. 256 KiB; beyond, the send is refused.
+    pub control_queue: u64,
+    /// The link closes when a protocol has complained of the peer so often. 8: one complaint can be a bug of ours.
+    pub fault_limit: u32,
+}
+
+impl Default for LinkConfig {
+    fn default() -> Self {
+        Self {
+            handshake_timeout: Duration::from_secs(5),
+            ping_every: Duration::from_secs(5),
+            silent_after: Duration::from_secs(15),
+            unheld_grace: Duration::from_secs(2),
+            max_message: 16 << 20,
+            window: 256 << 10,
+            max_channels: 64,
+            reassembly: 16 << 20,
+            control_queue: 256 << 10,
+            fault_limit: 8,
+        }
+    }
+}
+
+impl LinkConfig {
+    /// The least [`LinkConfig::window`]: two whole fragments.
+    pub const MIN_WINDOW: u64 = 32 << 10;
+
+    /// The most memory that one link takes for what peers sent and has not been handed on, in bytes: a message in
+    /// parts, a window and a control message for each channel, and one read.
+    pub fn worst_case_inbound_bytes(&self) -> u64 {
+        let channels = u64::from(self.max_channels);
+        self.reassembly.max(self.max_message) + channels * (self.window + crate::MAX_CONTROL_MESSAGE) + (64 << 10)
+    }
+}

@@ -1,0 +1,159 @@
+//! The handshake: preface, three Noise messages, and what each side says of itself in them.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::BytesMut;
+use peerage_identity::{Handshake, Identity, Opener, Sealer};
+use peerage_machine::{Direction, Instant, Side, Why};
+use peerage_wire::handshake::{Answer, put_message, take_answer, take_message};
+use peerage_wire::hello::Hello;
+use peerage_wire::limits::MAX_HANDSHAKE_MESSAGE;
+use peerage_wire::preface::Preface;
+
+/// What is next on the wire.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Step {
+    /// The responder waits for the preface.
+    Preface,
+    /// The responder waits for `e`.
+    First,
+    /// The initiator waits for `e, ee, s, es`, or for a preface that says what the responder speaks.
+    Second,
+    /// The responder waits for `s, se`.
+    Third,
+}
+
+/// A handshake on its way.
+pub(crate) struct Greeting {
+    identity: Arc<Identity>,
+    entropy: [u8; 32],
+    hello: Vec<u8>,
+    step: Step,
+    noise: Option<Handshake>,
+    sent_at: Instant,
+}
+
+/// What a finished handshake leaves.
+pub(crate) struct Greeted {
+    /// Who the peer is, or what is wrong with what it said of itself: then the keys still serve to tell it so.
+    pub(crate) hello: Result<Hello, String>,
+    pub(crate) sealer: Sealer,
+    pub(crate) opener: Opener,
+    pub(crate) rtt: Duration,
+}
+
+/// How far the bytes reached.
+pub(crate) enum Progress {
+    /// More bytes are needed.
+    Wait,
+    /// So many bytes are used up; call again.
+    Used(usize),
+    /// So many bytes are used up, and it is done.
+    Done(usize, Box<Greeted>),
+}
+
+fn fault(what: impl ToString) -> Why {
+    Why::Fault { by: Side::Them, what: what.to_string() }
+}
+
+fn describe(preface: Preface) -> String {
+    format!("version {} with suite {}", preface.version, preface.suite)
+}
+
+impl Greeting {
+    /// Begins; what to send goes to `out`.
+    pub(crate) fn new(
+        direction: Direction,
+        identity: Arc<Identity>,
+        entropy: [u8; 32],
+        hello: &Hello,
+        now: Instant,
+        out: &mut BytesMut,
+    ) -> Result<Self, Why> {
+        let mut greeting =
+            Self { identity, entropy, hello: hello.encode(), step: Step::Preface, noise: None, sent_at: now };
+        if direction == Direction::Outbound {
+            let preface = Preface::CURRENT.encode();
+            out.extend_from_slice(&preface);
+            greeting.noise = Some(Handshake::initiator(&greeting.identity, &preface, entropy));
+            greeting.write(&[], out)?;
+            greeting.step = Step::Second;
+        }
+        Ok(greeting)
+    }
+
+    /// Takes what it can from `input`; what to send goes to `out`.
+    pub(crate) fn receive(&mut self, now: Instant, input: &[u8], out: &mut BytesMut) -> Result<Progress, Why> {
+        if self.step == Step::Preface {
+            return self.receive_preface(input, out);
+        }
+        // A message and its length are all that is ever needed; the rest of a long read stays where it is.
+        let mut buffer = BytesMut::from(input.get(..2 + MAX_HANDSHAKE_MESSAGE).unwrap_or(input));
+        let held = buffer.len();
+        let message = match self.step {
+            Step::Second => match take_answer(&mut buffer).map_err(fault)? {
+                Some(Answer::Clear(theirs)) => {
+                    return Err(Why::Incompatible { ours: describe(Preface::CURRENT), theirs: describe(theirs) });
+                }
+                Some(Answer::Message(message)) => Some(message),
+                None => None,
+            },
+            Step::Preface | Step::First | Step::Third => take_message(&mut buffer).map_err(fault)?,
+        };
+        let Some(message) = message else { return Ok(Progress::Wait) };
+        let used = held - buffer.len();
+        let Some(noise) = self.noise.as_mut() else { return Err(fault("a handshake message out of turn")) };
+        let payload = noise.read(&message).map_err(|error| fault(format!("handshake: {error}")))?;
+        match self.step {
+            Step::Preface | Step::First => {
+                let hello = std::mem::take(&mut self.hello);
+                self.write(&hello, out)?;
+                self.sent_at = now;
+                self.step = Step::Third;
+                Ok(Progress::Used(used))
+            }
+            Step::Second => {
+                let hello = std::mem::take(&mut self.hello);
+                self.write(&hello, out)?;
+                Ok(Progress::Done(used, Box::new(self.finish(now, &payload)?)))
+            }
+            Step::Third => Ok(Progress::Done(used, Box::new(self.finish(now, &payload)?))),
+        }
+    }
+
+    fn receive_preface(&mut self, input: &[u8], out: &mut BytesMut) -> Result<Progress, Why> {
+        let Some(bytes) = input.first_chunk::<{ Preface::LEN }>() else {
+            // A stranger that speaks something else is told from its first bytes on, not after a deadline.
+            return match input.iter().zip(&Preface::MAGIC).all(|(found, expected)| found == expected) {
+                true => Ok(Progress::Wait),
+                false => Err(fault("the first bytes are not Peerage's")),
+            };
+        };
+        let preface = Preface::decode(bytes).map_err(fault)?;
+        if preface.check().is_err() {
+            out.extend_from_slice(&Preface::CURRENT.encode());
+            return Err(Why::Incompatible { ours: describe(Preface::CURRENT), theirs: describe(preface) });
+        }
+        self.noise = Some(Handshake::responder(&self.identity, bytes, self.entropy));
+        self.step = Step::First;
+        Ok(Progress::Used(Preface::LEN))
+    }
+
+    fn write(&mut self, payload: &[u8], out: &mut BytesMut) -> Result<(), Why> {
+        let Some(noise) = self.noise.as_mut() else { return Err(fault("a handshake message out of turn")) };
+        let mut message = Vec::with_capacity(payload.len() + 128);
+        noise.write(payload, &mut message).map_err(|error| fault(format!("handshake: {error}")))?;
+        put_message(out, &message).map_err(|error| fault(format!("our own hello: {error}")))
+    }
+
+    fn finish(&mut self, now: Instant, payload: &[u8]) -> Result<Greeted, Why> {
+        let Some(noise) = self.noise.take() else { return Err(fault("a handshake message out of turn")) };
+        let hello = Hello::decode(payload).map_err(|error| error.to_string()).and_then(|hello| {
+            let checked = noise.check_certificate(&hello.identity, &hello.signature);
+            checked.map(|()| hello).map_err(|error| error.to_string())
+        });
+        let (sealer, opener) = noise.finish().map_err(|error| fault(format!("handshake: {error}")))?;
+        Ok(Greeted { hello, sealer, opener, rtt: now.since(self.sent_at) })
+    }
+}

@@ -1,0 +1,334 @@
+//! What waits to be sent: queues by channel and class, the peer's credit, and the records they leave in.
+
+use std::collections::{BTreeMap, VecDeque};
+
+use bytes::{Bytes, BytesMut};
+use peerage_identity::Sealer;
+use peerage_machine::{Class, Why};
+use peerage_wire::frame::{self, DataHeader};
+use peerage_wire::limits::{MAX_FRAGMENT, MAX_RECORD};
+use peerage_wire::proto::link::v1::control::Kind;
+
+use crate::{FRAGMENT_COST, MAX_CONTROL_MESSAGE};
+
+/// The plaintext that a record holds: the tag is 16 bytes.
+const RECORD_ROOM: usize = MAX_RECORD - 16;
+/// Less than this of a longer message is not worth a fragment of its own.
+const LEAST_FRAGMENT: usize = 1024;
+/// Bytes that one channel sends before the next has its turn.
+const QUANTUM: usize = MAX_FRAGMENT;
+/// Interactive turns for each bulk turn when both wait: bulk gets a fifth, and never starves.
+const INTERACTIVE_TURNS: u32 = 4;
+/// Pongs owed at once; a peer that pings faster than it reads gets the newest answers only.
+const MAX_PONGS: usize = 8;
+
+pub(crate) const CLASSES: [Class; 3] = [Class::Interactive, Class::Control, Class::Bulk];
+
+pub(crate) const fn class_index(class: Class) -> usize {
+    match class {
+        Class::Interactive => 0,
+        Class::Control => 1,
+        Class::Bulk => 2,
+    }
+}
+
+#[derive(Default)]
+struct Queue {
+    messages: VecDeque<Bytes>,
+    /// How much of the front message is already on its way.
+    offset: usize,
+    bytes: u64,
+    /// Whether the channel stands in the class's line.
+    lined_up: bool,
+    /// Bytes gone since the host was last told.
+    gone: u64,
+}
+
+struct Lane {
+    credit: u64,
+    queues: [Queue; 3],
+}
+
+/// What a link still has to say.
+pub(crate) struct Outbound {
+    sealer: Option<Sealer>,
+    /// Preface and handshake messages, which go as they are.
+    clear: BytesMut,
+    controls: VecDeque<Kind>,
+    pongs: usize,
+    lanes: BTreeMap<u32, Lane>,
+    lines: [VecDeque<u32>; 3],
+    interactive_turns: u32,
+    control_queue: u64,
+    pub(crate) messages: u64,
+    pub(crate) records: u64,
+}
+
+enum Served {
+    /// There is more to send and the record is full.
+    RecordFull,
+    /// Go on with whoever is next.
+    Next,
+}
+
+impl Outbound {
+    pub(crate) fn new(control_queue: u64) -> Self {
+        Self {
+            sealer: None,
+            clear: BytesMut::new(),
+            controls: VecDeque::new(),
+            pongs: 0,
+            lanes: BTreeMap::new(),
+            lines: Default::default(),
+            interactive_turns: 0,
+            control_queue,
+            messages: 0,
+            records: 0,
+        }
+    }
+
+    pub(crate) fn clear(&mut self) -> &mut BytesMut {
+        &mut self.clear
+    }
+
+    pub(crate) fn seal_with(&mut self, sealer: Sealer) {
+        self.sealer = Some(sealer);
+    }
+
+    pub(crate) fn control(&mut self, kind: Kind) {
+        if matches!(kind, Kind::Pong(_)) {
+            if self.pongs == MAX_PONGS
+                && let Some(oldest) = self.controls.iter().position(|kind| matches!(kind, Kind::Pong(_)))
+            {
+                self.controls.remove(oldest);
+            } else {
+                self.pongs += 1;
+            }
+        }
+        self.controls.push_back(kind);
+    }
+
+    pub(crate) fn open(&mut self, channel: u32, credit: u64) {
+        self.lanes.insert(channel, Lane { credit, queues: Default::default() });
+    }
+
+    /// Forgets a channel and what waits on it; says how many messages and bytes that were.
+    pub(crate) fn close(&mut self, channel: u32) -> (u64, u64) {
+        for line in &mut self.lines {
+            line.retain(|waiting| *waiting != channel);
+        }
+        self.lanes.remove(&channel).map_or((0, 0), |lane| {
+            lane.queues
+                .iter()
+                .fold((0, 0), |(messages, bytes), queue| (messages + queue.messages.len() as u64, bytes + queue.bytes))
+        })
+    }
+
+    /// More credit from the peer; false when it is for a channel that is not open, or overflows.
+    pub(crate) fn credit(&mut self, channel: u32, bytes: u64) -> bool {
+        let Some(lane) = self.lanes.get_mut(&channel) else { return false };
+        let Some(sum) = lane.credit.checked_add(bytes) else { return false };
+        lane.credit = sum;
+        for (class, line) in CLASSES.iter().zip(&mut self.lines) {
+            if let Some(queue) = lane.queues.get_mut(class_index(*class))
+                && !queue.lined_up
+                && !queue.messages.is_empty()
+            {
+                queue.lined_up = true;
+                line.push_back(channel);
+            }
+        }
+        true
+    }
+
+    pub(crate) fn send(&mut self, channel: u32, class: Class, message: Bytes) -> Result<(), Why> {
+        let lane = self.lanes.get_mut(&channel).ok_or(Why::NotUp)?;
+        let index = class_index(class);
+        let (Some(queue), Some(line)) = (lane.queues.get_mut(index), self.lines.get_mut(index)) else {
+            return Err(Why::NotUp);
+        };
+        let size = message.len() as u64;
+        if class == Class::Control {
+            if size > MAX_CONTROL_MESSAGE {
+                return Err(Why::TooLarge { size, limit: MAX_CONTROL_MESSAGE });
+            }
+            if queue.bytes + size > self.control_queue {
+                return Err(Why::Full { queued: queue.bytes, limit: self.control_queue });
+            }
+        }
+        queue.bytes += size;
+        queue.messages.push_back(message);
+        if !queue.lined_up {
+            queue.lined_up = true;
+            line.push_back(channel);
+        }
+        Ok(())
+    }
+
+    /// Messages and bytes that wait.
+    pub(crate) fn queued(&self) -> (u64, u64) {
+        self.lanes.values().flat_map(|lane| &lane.queues).fold((0, 0), |(messages, bytes), queue| {
+            (messages + queue.messages.len() as u64, bytes + queue.bytes)
+        })
+    }
+
+    /// Whether anything can go out now.
+    pub(crate) fn has_work(&self) -> bool {
+        !self.clear.is_empty()
+            || (self.sealer.is_some()
+                && (!self.controls.is_empty() || self.lines.iter().any(|line| !line.is_empty())))
+    }
+
+    /// Drops all messages that wait; what is left to say are controls.
+    pub(crate) fn cut(&mut self) -> (u64, u64) {
+        let channels: Vec<u32> = self.lanes.keys().copied().collect();
+        channels.into_iter().fold((0, 0), |(messages, bytes), channel| {
+            let (more_messages, more_bytes) = self.close(channel);
+            (messages + more_messages, bytes + more_bytes)
+        })
+    }
+
+    /// Appends sealed records to `out` until it holds `budget` bytes or nothing more can go.
+    ///
+    /// # Errors
+    /// The sealer's, which ends the link.
+    pub(crate) fn transmit(&mut self, out: &mut BytesMut, budget: usize) -> Result<(), peerage_identity::SealError> {
+        if !self.clear.is_empty() {
+            out.extend_from_slice(&self.clear.split());
+        }
+        let Some(mut sealer) = self.sealer.take() else { return Ok(()) };
+        let mut result = Ok(());
+        while out.len() < budget && result.is_ok() {
+            let start = out.len();
+            out.extend_from_slice(&[0, 0]);
+            self.fill(out, start + 2 + RECORD_ROOM);
+            if out.len() == start + 2 {
+                out.truncate(start);
+                break;
+            }
+            self.records += 1;
+            result = sealer.seal(out, start);
+        }
+        self.sealer = Some(sealer);
+        result
+    }
+
+    /// Channels that sent something since the last call, with the class and the bytes.
+    pub(crate) fn take_room(&mut self, mut tell: impl FnMut(u32, Class, u64)) {
+        for (channel, lane) in &mut self.lanes {
+            for (class, queue) in CLASSES.iter().zip(&mut lane.queues) {
+                if queue.gone > 0 {
+                    tell(*channel, *class, std::mem::take(&mut queue.gone));
+                }
+            }
+        }
+    }
+
+    fn fill(&mut self, out: &mut BytesMut, end: usize) {
+        while let Some(kind) = self.controls.front() {
+            if out.len() + frame::control_frame_len(kind) > end {
+                return;
+            }
+            frame::put_control(out, kind);
+            if matches!(kind, Kind::Pong(_)) {
+                self.pongs = self.pongs.saturating_sub(1);
+            }
+            self.controls.pop_front();
+        }
+        while let Some(class) = self.next_class() {
+            match self.serve(class, out, end) {
+                Served::RecordFull => return,
+                Served::Next => {}
+            }
+        }
+    }
+
+    fn waits(&self, class: Class) -> bool {
+        self.lines.get(class_index(class)).is_some_and(|line| !line.is_empty())
+    }
+
+    fn next_class(&mut self) -> Option<Class> {
+        if self.waits(Class::Control) {
+            return Some(Class::Control);
+        }
+        match (self.waits(Class::Interactive), self.waits(Class::Bulk)) {
+            (false, false) => None,
+            (false, true) => Some(Class::Bulk),
+            (true, false) => Some(Class::Interactive),
+            (true, true) => {
+                self.interactive_turns += 1;
+                if self.interactive_turns > INTERACTIVE_TURNS {
+                    self.interactive_turns = 0;
+                    Some(Class::Bulk)
+                } else {
+                    Some(Class::Interactive)
+                }
+            }
+        }
+    }
+
+    /// One turn of the channel at the head of a class's line.
+    fn serve(&mut self, class: Class, out: &mut BytesMut, end: usize) -> Served {
+        let index = class_index(class);
+        let Some(line) = self.lines.get_mut(index) else { return Served::Next };
+        let Some(channel) = line.front().copied() else { return Served::Next };
+        let Some(lane) = self.lanes.get_mut(&channel) else {
+            line.pop_front();
+            return Served::Next;
+        };
+        let Some(queue) = lane.queues.get_mut(index) else { return Served::Next };
+        let begun = out.len();
+        while let Some(message) = queue.messages.front() {
+            if out.len() - begun >= QUANTUM {
+                // Its turn is over; the next channel of the class comes before its rest.
+                line.rotate_left(1);
+                return Served::Next;
+            }
+            let rest = message.len() - queue.offset;
+            let mut piece = rest.min(MAX_FRAGMENT);
+            if class != Class::Control {
+                let allowed = usize::try_from(lane.credit.saturating_sub(FRAGMENT_COST)).unwrap_or(usize::MAX);
+                if lane.credit < FRAGMENT_COST || allowed < piece.min(LEAST_FRAGMENT) {
+                    // Out of credit: it lines up again when the peer allows more.
+                    queue.lined_up = false;
+                    line.pop_front();
+                    return Served::Next;
+                }
+                piece = piece.min(allowed);
+            }
+            let header = |piece: usize| DataHeader {
+                channel,
+                class: index as u32,
+                total: if queue.offset == 0 && piece < message.len() { message.len() as u64 } else { 0 },
+            };
+            let overhead = frame::data_frame_len(&header(piece), piece) - piece;
+            let space = end - out.len();
+            if space < overhead + piece.min(LEAST_FRAGMENT) {
+                return Served::RecordFull;
+            }
+            // Shrinking a piece can make it the first of several, whose header says the total: 11 bytes at most.
+            if space < overhead + piece {
+                piece = space - overhead - 11.min(space - overhead);
+                if piece < rest.min(LEAST_FRAGMENT).saturating_sub(11) {
+                    return Served::RecordFull;
+                }
+            }
+            let Some(payload) = message.get(queue.offset..queue.offset + piece) else { return Served::Next };
+            frame::put_data(out, &header(piece), payload);
+            if class != Class::Control {
+                lane.credit -= FRAGMENT_COST + piece as u64;
+            }
+            queue.offset += piece;
+            queue.bytes -= piece as u64;
+            queue.gone += piece as u64;
+            if queue.offset == message.len() {
+                queue.offset = 0;
+                queue.messages.pop_front();
+                self.messages += 1;
+            }
+        }
+        queue.lined_up = false;
+        line.pop_front();
+        Served::Next
+    }
+}
