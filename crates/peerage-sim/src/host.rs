@@ -1,0 +1,257 @@
+//! Carries out what machines want, as `peerage-net` does on real links.
+
+use std::time::Duration;
+
+use peerage_machine::{Class, Effect, Input, Instant, LinkId, LinkInfo, Machine, SendId, Side as Who, Why};
+
+use crate::links::{Limits, LinkKey, Phase, Side};
+use crate::sim::{Happening, OutboxOf};
+use crate::stats::Dropped;
+use crate::trace::Kind;
+use crate::{NodeId, Sim, Verifier};
+
+impl<M: Machine> Sim<M> {
+    pub(crate) fn carry_out(&mut self, id: NodeId, outbox: &mut OutboxOf<M>) {
+        for effect in outbox.drain() {
+            match effect {
+                Effect::Send { to, message, class, id: send } => self.send(id, &to, message, class, send),
+                Effect::Dial { id: dial, target } => self.dial(id, dial, target),
+                Effect::Hold(link) => self.hold(id, link, true),
+                Effect::Release(link) => self.hold(id, link, false),
+                Effect::CloseChannel { link, why } => self.close_channel(id, link, &why),
+                Effect::Fault { link, what } => self.fault(id, link, what),
+                Effect::Store { op, batch } => {
+                    let Some(node) = self.get_mut(id) else { continue };
+                    node.storing.push_back((op, batch));
+                    let (node, epoch) = (id, node.epoch);
+                    self.schedule(self.now + self.config.store_delay, Happening::Stored { node, epoch });
+                }
+                Effect::Verify { job, signer, domain, message, signature } => {
+                    let valid = match &self.config.verifier {
+                        Verifier::AlwaysValid => true,
+                        Verifier::By(judge) => judge(&signer, domain, &message, &signature),
+                    };
+                    self.tell(id, self.now + self.config.verify_delay, Input::Verified { job, valid });
+                }
+                Effect::Emit(event) => {
+                    let now = self.now;
+                    self.trace.line(now, Kind::Emit, id.0, 0, 0);
+                    if let Some(node) = self.get_mut(id) {
+                        node.events.push((now, event));
+                    }
+                }
+                Effect::Answer { call, answer } => {
+                    let now = self.now;
+                    self.trace.line(now, Kind::Answer, id.0, call.0, 0);
+                    if let Some(node) = self.get_mut(id) {
+                        node.answers.push((now, call, answer));
+                    }
+                }
+                Effect::Count { name, by } => {
+                    if let Some(node) = self.get_mut(id) {
+                        *node.counters.entry(name).or_default() += by;
+                    }
+                }
+                Effect::Observe { name, value } => {
+                    crate::stats::observe(&mut self.stats.observed, name, value);
+                }
+                other => self.cannot(id, &other),
+            }
+        }
+    }
+
+    #[expect(
+        clippy::panic,
+        reason = "an effect that is silently not carried out would be a lie of the simulation"
+    )]
+    fn cannot<A: std::fmt::Debug>(&self, id: NodeId, effect: &A) {
+        panic!("the simulator cannot carry out {effect:?}, wanted by {id}");
+    }
+
+    /// Has the node's machine hear something later, unless it crashes before.
+    pub(crate) fn tell(&mut self, node: NodeId, at: Instant, input: Input<M::Message>) {
+        let epoch = self.get(node).epoch;
+        self.schedule(at, Happening::Input { node, epoch, input });
+    }
+
+    fn send(&mut self, id: NodeId, to: &[LinkId], message: M::Message, class: Class, send: Option<SendId>) {
+        use peerage_machine::Message as _;
+        let size = message.encoded_len() as u64;
+        let mut message = Some(message);
+        for (index, link) in to.iter().enumerate() {
+            // The last one takes the message itself.
+            let last = index + 1 == to.len();
+            if let Err(why) = self.send_one(id, *link, &mut message, last, class, size) {
+                let dropped = match &why {
+                    Why::Full { .. } => Dropped::Full,
+                    Why::TooLarge { .. } => Dropped::TooLarge,
+                    _ => Dropped::NotUp,
+                };
+                *self.stats.dropped.entry(dropped).or_default() += 1;
+                if let Some(send) = send {
+                    self.tell(id, self.now, Input::Undelivered { send, link: *link, why });
+                }
+            }
+        }
+    }
+
+    fn send_one(
+        &mut self,
+        id: NodeId,
+        link: LinkId,
+        message: &mut Option<M::Message>,
+        last: bool,
+        class: Class,
+        size: u64,
+    ) -> Result<(), Why> {
+        let now = self.now;
+        let limits = Limits { credit: self.config.credit, max_message: self.config.max_message };
+        let sending = match self.config.bandwidth {
+            Some(rate) => Duration::from_micros(size.saturating_mul(1_000_000) / rate.max(1)),
+            None => Duration::ZERO,
+        };
+        let (key, side) = self.links.find(id, link).ok_or(Why::NotUp)?;
+        let entry = self.links.get_mut(key).ok_or(Why::NotUp)?;
+        entry.enqueue(side, class, size, limits)?;
+        let jitter = match self.config.jitter.as_micros() as u64 {
+            0 => Duration::ZERO,
+            most => Duration::from_micros(self.rng.below(most + 1)),
+        };
+        let at = entry.arrival(side, class, now, sending, jitter);
+        self.stats.sent.of_mut(class).add(size);
+        self.trace.line(now, Kind::Sent, id.0, link.0, size);
+        let message = if last { message.take() } else { message.clone() };
+        if let Some(message) = message {
+            self.schedule(at, Happening::Message { link: key, from: side, class, size, message });
+        }
+        Ok(())
+    }
+
+    /// Both ends learn of a new link. The node on whose behalf it came about holds it already.
+    pub(crate) fn bring_up(&mut self, dialer: NodeId, acceptor: NodeId) {
+        let now = self.now;
+        // An end may still see a link that the other end has lost or closed.
+        for (node, peer) in [(dialer, acceptor), (acceptor, dialer)] {
+            if let Some((key, side, _)) = self.links.to(node, peer) {
+                let restarted =
+                    self.links.get(key).is_some_and(|link| link.end(side.other()).phase == Phase::Ended);
+                let why =
+                    if restarted { Why::Superseded } else { Why::Lost("another link took over".to_owned()) };
+                self.down(key, side, why);
+            }
+        }
+        let latency = self.latency(dialer, acceptor);
+        let key = self.links.open(dialer, acceptor, latency, now);
+        self.stats.links_up += 1;
+        if self.config.link_loss_per_second > 0.0 {
+            self.schedule(now + Duration::from_secs(1), Happening::LossCheck { link: key });
+        }
+        if let Some(link) = self.links.get_mut(key) {
+            link.hold(Side::Dialer, true);
+        }
+        for side in [Side::Acceptor, Side::Dialer] {
+            let Some(link) = self.links.get(key) else { return };
+            let (end, other) = (link.end(side), link.end(side.other()));
+            if end.phase == Phase::Ended {
+                continue;
+            }
+            let (node, id, direction, other) = (end.node, end.id, end.direction, self.get(other.node));
+            let info = LinkInfo {
+                peer: other.peer,
+                incarnation: other.incarnation,
+                addresses: other.addresses.clone(),
+                direction,
+                rtt: Some(latency * 2),
+                parameters: other.instance.parameters.clone(),
+                credit: self.config.credit,
+                max_message: self.config.max_message,
+                since: self.get(node).clocks(now).wall,
+            };
+            let (peer, addresses) = (other.peer, other.addresses.clone());
+            if let Some(node) = self.get_mut(node) {
+                node.book.insert(peer, addresses);
+            }
+            self.input(node, Input::Up { link: id, info });
+        }
+    }
+
+    /// An end of a link is over.
+    pub(crate) fn down(&mut self, key: LinkKey, side: Side, why: Why) {
+        let Some(end) = self.links.get(key).map(|link| link.end(side)) else { return };
+        let (node, link) = (end.node, end.id);
+        if self.links.end(key, side) {
+            self.input(node, Input::Down { link, why });
+        }
+    }
+
+    fn hold(&mut self, id: NodeId, link: LinkId, held: bool) {
+        let Some((key, side)) = self.links.find(id, link) else { return };
+        self.set_held(key, side, held);
+    }
+
+    pub(crate) fn set_held(&mut self, key: LinkKey, side: Side, held: bool) {
+        let unheld = self.links.get_mut(key).and_then(|link| link.hold(side, held));
+        if let Some(occasion) = unheld {
+            self.schedule(self.now + self.config.grace, Happening::Unheld { link: key, occasion });
+        }
+    }
+
+    /// The grace of an unheld link is over.
+    pub(crate) fn unheld(&mut self, key: LinkKey, occasion: u64) {
+        let now = self.now;
+        let Some(link) = self.links.get(key).filter(|link| link.is_alive() && link.unheld_since(occasion))
+        else {
+            return;
+        };
+        // In good order: what was sent arrives first.
+        let flushed = Side::BOTH.map(|side| (side, link.end(side.other()).flushed().max(now)));
+        self.links.doom(key);
+        for (side, at) in flushed {
+            self.schedule(at, Happening::Down { link: key, side, why: Why::Unheld });
+        }
+    }
+
+    fn close_channel(&mut self, id: NodeId, link: LinkId, why: &Why) {
+        let detail = why.to_string();
+        let theirs = Why::ChannelClosed { by: Who::Them, detail: detail.clone() };
+        self.close(id, link, Why::ChannelClosed { by: Who::Us, detail }, theirs);
+    }
+
+    /// This end closes at once, the other when it has everything that was sent to it.
+    fn close(&mut self, id: NodeId, link: LinkId, ours: Why, theirs: Why) {
+        let now = self.now;
+        let Some((key, side)) = self.links.find(id, link) else { return };
+        let Some(entry) = self.links.get_mut(key) else { return };
+        if entry.end(side).phase != Phase::Up {
+            return;
+        }
+        let told = (now + entry.latency).max(entry.end(side).flushed());
+        entry.end_mut(side).phase = Phase::Closing;
+        self.links.doom(key);
+        self.schedule(now, Happening::Down { link: key, side, why: ours });
+        self.schedule(told, Happening::Down { link: key, side: side.other(), why: theirs });
+    }
+
+    fn fault(&mut self, id: NodeId, link: LinkId, what: &'static str) {
+        if let Some(node) = self.get_mut(id) {
+            *node.faults.entry(what).or_default() += 1;
+        }
+        let limit = self.config.fault_limit;
+        let Some((key, side)) = self.links.find(id, link) else { return };
+        let Some(entry) = self.links.get_mut(key) else { return };
+        let end = entry.end_mut(side);
+        end.faults += 1;
+        if end.faults >= limit {
+            let ours = Why::Fault { by: Who::Them, what: what.to_owned() };
+            self.close(id, link, ours, Why::Fault { by: Who::Us, what: what.to_owned() });
+        }
+    }
+
+    /// The first batch that waits is in the store.
+    pub(crate) fn stored_batch(&mut self, id: NodeId, epoch: u32) {
+        let Some(node) = self.get_mut(id).filter(|node| node.epoch == epoch) else { return };
+        let Some((op, batch)) = node.storing.pop_front() else { return };
+        node.apply(batch);
+        self.input(id, Input::Stored { op, result: Ok(()) });
+    }
+}

@@ -1,0 +1,603 @@
+//! The simulation: its nodes, its clock and its loop.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::time::Duration;
+
+use bytes::Bytes;
+use peerage_machine::{
+    CallId, Class, Direction, Incarnation, Input, Instant, LinkId, Machine, Now, OpId, Outbox, Refusal, Rng,
+    Seed, UnixMillis, Why,
+};
+use peerage_wire::{Address, PeerId};
+
+use crate::dial::{Dials, TaskId};
+use crate::links::{LinkKey, Links, Phase, Side};
+use crate::queue::Queue;
+use crate::stats::{Dropped, Stats};
+use crate::trace::{Kind, Trace};
+use crate::{Config, Instance, NodeId, Start};
+
+/// The wall clocks' time at the start: 2026-01-01 00:00 UTC, give or take [`Config::wall_skew`].
+const EPOCH: u64 = 1_767_225_600_000;
+
+/// How often a machine may ask for its timer within one microsecond.
+const STALLED: u32 = 1000;
+
+pub(crate) type OutboxOf<M> = Outbox<<M as Machine>::Message, <M as Machine>::Event, <M as Machine>::Answer>;
+pub(crate) type Batch = Vec<peerage_machine::Write>;
+type Factory<M> = Box<dyn Fn(Start) -> M>;
+type Parked<M> = Box<dyn FnOnce(&mut Sim<M>)>;
+
+/// What the queue holds.
+pub(crate) enum Happening<M: Machine> {
+    Timer { node: NodeId, epoch: u32 },
+    Message { link: LinkKey, from: Side, class: Class, size: u64, message: M::Message },
+    Input { node: NodeId, epoch: u32, input: Input<M::Message> },
+    Stored { node: NodeId, epoch: u32 },
+    Down { link: LinkKey, side: Side, why: Why },
+    Unheld { link: LinkKey, occasion: u64 },
+    LossCheck { link: LinkKey },
+    Attempted { task: TaskId, why: Why },
+    Joined { task: TaskId },
+    Handshake { dialer: NodeId, acceptor: NodeId, stamp: u64 },
+    Parked(Parked<M>),
+}
+
+impl<M: Machine> Happening<M> {
+    /// Whether it goes on for ever, so that waiting for it to be over is in vain.
+    const fn is_background(&self) -> bool {
+        matches!(self, Self::Timer { .. } | Self::LossCheck { .. })
+    }
+}
+
+pub(crate) struct Node<M: Machine> {
+    pub(crate) peer: PeerId,
+    pub(crate) addresses: Vec<Address>,
+    pub(crate) instance: Instance,
+    factory: Factory<M>,
+    /// Absent after a crash.
+    pub(crate) machine: Option<M>,
+    pub(crate) incarnation: Incarnation,
+    /// How often it was started or crashed: what was scheduled for another epoch is for nobody.
+    pub(crate) epoch: u32,
+    restarts: u32,
+    started: Instant,
+    skew: i64,
+    /// When the earliest of its timer events comes.
+    timer_at: Option<Instant>,
+    /// How often in a row its deadline was due again at the same instant.
+    stalled: u32,
+    pub(crate) group: u32,
+    pub(crate) book: BTreeMap<PeerId, Vec<Address>>,
+    pub(crate) store: BTreeMap<Bytes, Bytes>,
+    pub(crate) storing: VecDeque<(OpId, Batch)>,
+    pub(crate) events: Vec<(Instant, M::Event)>,
+    pub(crate) answers: Vec<(Instant, CallId, M::Answer)>,
+    pub(crate) refusals: Vec<(Instant, PeerId, Refusal)>,
+    pub(crate) counters: BTreeMap<&'static str, u64>,
+    pub(crate) faults: BTreeMap<&'static str, u64>,
+}
+
+/// A link as one node sees it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct LinkView {
+    /// The node's name of it.
+    pub link: LinkId,
+    /// Who is at the other end.
+    pub peer: PeerId,
+    /// The same, as a node.
+    pub node: NodeId,
+    /// Who dialled.
+    pub direction: Direction,
+    /// Whether this node holds it.
+    pub held: bool,
+    /// Whether both ends can use it. A link to a crashed peer is seen until the crash is noticed.
+    pub whole: bool,
+    /// When it came up.
+    pub since: Instant,
+}
+
+/// Nodes that run machines of one kind, in virtual time, on a network that is as bad as [`Config`] says.
+///
+/// Everything follows from [`Config::seed`] and the calls made: same seed, same calls, same
+/// [`Sim::trace_hash`], in any process and on any platform. When a test panics while a simulation lives, its seed, time
+/// and trace are printed.
+pub struct Sim<M: Machine> {
+    pub(crate) config: Config,
+    pub(crate) seed: Seed,
+    pub(crate) now: Instant,
+    pub(crate) queue: Queue<Happening<M>>,
+    /// How much of the queue is not background.
+    under_way: usize,
+    pub(crate) nodes: Vec<Node<M>>,
+    pub(crate) by_address: BTreeMap<Address, NodeId>,
+    pub(crate) by_peer: BTreeMap<PeerId, NodeId>,
+    pub(crate) links: Links,
+    pub(crate) dials: Dials,
+    pub(crate) rng: Rng,
+    latency_key: u64,
+    pub(crate) stats: Stats,
+    pub(crate) trace: Trace,
+    outbox: OutboxOf<M>,
+}
+
+impl<M: Machine> Sim<M> {
+    /// An empty world.
+    pub fn new(config: Config) -> Self {
+        let seed = Seed::from_u64(config.seed);
+        Self {
+            now: Instant::START,
+            queue: Queue::new(),
+            under_way: 0,
+            nodes: Vec::new(),
+            by_address: BTreeMap::new(),
+            by_peer: BTreeMap::new(),
+            links: Links::default(),
+            dials: Dials::default(),
+            rng: seed.fork("network").rng(),
+            latency_key: seed.fork("latency").rng().next_u64(),
+            stats: Stats::default(),
+            trace: Trace::new(),
+            outbox: Outbox::new(),
+            seed,
+            config,
+        }
+    }
+
+    /// Starts a node that listens at the addresses. Its factory makes a machine now and after every
+    /// [`Sim::restart`]; the machine is told its addresses at once.
+    ///
+    /// # Panics
+    /// When another node has the key or one of the addresses.
+    pub fn add(
+        &mut self,
+        peer: PeerId,
+        addresses: impl Into<Vec<Address>>,
+        instance: Instance,
+        factory: impl Fn(Start) -> M + 'static,
+    ) -> NodeId {
+        let addresses = addresses.into();
+        let id = NodeId(self.nodes.len() as u32);
+        let before = self.by_peer.insert(peer, id);
+        assert!(before.is_none(), "{peer} is added twice, as {before:?} and {id}");
+        for address in &addresses {
+            let before = self.by_address.insert(address.clone(), id);
+            assert!(before.is_none(), "{address} is given twice, to {before:?} and {id}");
+        }
+        let reach = self.config.wall_skew.as_millis() as u64;
+        let mut rng = self.seed.fork(&format!("skew {id}")).rng();
+        let skew = rng.below(reach.saturating_mul(2).saturating_add(1)) as i64 - reach as i64;
+        self.links.add_node();
+        self.nodes.push(Node {
+            peer,
+            addresses,
+            instance,
+            factory: Box::new(factory),
+            machine: None,
+            incarnation: Incarnation([0; 16]),
+            epoch: 0,
+            restarts: 0,
+            started: self.now,
+            skew,
+            timer_at: None,
+            stalled: 0,
+            group: 0,
+            book: BTreeMap::new(),
+            store: BTreeMap::new(),
+            storing: VecDeque::new(),
+            events: Vec::new(),
+            answers: Vec::new(),
+            refusals: Vec::new(),
+            counters: BTreeMap::new(),
+            faults: BTreeMap::new(),
+        });
+        self.start(id);
+        id
+    }
+
+    /// Makes the node's machine.
+    pub(crate) fn start(&mut self, id: NodeId) {
+        let now = self.now;
+        let Some(node) = self.nodes.get_mut(id.index()) else { return };
+        let seed = self.seed.fork(&format!("{id} start {}", node.restarts));
+        let mut rng = seed.fork("incarnation").rng();
+        let incarnation = u128::from(rng.next_u64()) << 64 | u128::from(rng.next_u64());
+        node.incarnation = Incarnation(incarnation.to_be_bytes());
+        node.epoch += 1;
+        node.started = now;
+        node.timer_at = None;
+        node.stalled = 0;
+        node.book.clear();
+        let start = Start {
+            now: node.clocks(now),
+            seed: seed.fork("machine"),
+            me: node.peer,
+            addresses: node.addresses.clone(),
+            incarnation: node.incarnation,
+            restarts: node.restarts,
+            stored: node.store.clone(),
+        };
+        node.restarts += 1;
+        node.machine = Some((node.factory)(start));
+        let (epoch, addresses) = (node.epoch, node.addresses.clone());
+        self.trace.line(now, Kind::Start, id.0, u64::from(epoch), 0);
+        self.schedule(now, Happening::Input { node: id, epoch, input: Input::OwnAddresses(addresses) });
+        self.arm(id);
+    }
+
+    /// The present.
+    pub const fn now(&self) -> Instant {
+        self.now
+    }
+
+    /// What the run amounted to so far.
+    pub fn stats(&self) -> Stats {
+        let mut stats = self.stats.clone();
+        for node in &self.nodes {
+            for (name, by) in &node.counters {
+                *stats.counters.entry(name).or_default() += by;
+            }
+            for (what, count) in &node.faults {
+                *stats.faults.entry(what).or_default() += count;
+            }
+        }
+        stats
+    }
+
+    /// A fingerprint of everything that happened: equal for runs that went the same way.
+    pub fn trace_hash(&self) -> [u8; 32] {
+        self.trace.hash()
+    }
+
+    /// The nodes, in the order in which they were added.
+    pub fn nodes(&self) -> impl Iterator<Item = NodeId> + use<M> {
+        (0..self.nodes.len() as u32).map(NodeId)
+    }
+
+    /// The node with this key.
+    pub fn node(&self, peer: &PeerId) -> Option<NodeId> {
+        self.by_peer.get(peer).copied()
+    }
+
+    /// The node's key.
+    ///
+    /// # Panics
+    /// When the node is of another simulation.
+    pub fn peer(&self, node: NodeId) -> PeerId {
+        self.get(node).peer
+    }
+
+    /// The node's machine, while it runs.
+    pub fn machine(&self, node: NodeId) -> Option<&M> {
+        self.get(node).machine.as_ref()
+    }
+
+    /// Whether the node runs.
+    pub fn is_running(&self, node: NodeId) -> bool {
+        self.get(node).machine.is_some()
+    }
+
+    /// What the node's store holds.
+    pub fn stored(&self, node: NodeId) -> &BTreeMap<Bytes, Bytes> {
+        &self.get(node).store
+    }
+
+    /// A counter of the node's machines.
+    pub fn counter(&self, node: NodeId, name: &str) -> u64 {
+        self.get(node).counters.get(name).copied().unwrap_or(0)
+    }
+
+    /// The faults that the node's machines counted against peers.
+    pub fn faults(&self, node: NodeId) -> &BTreeMap<&'static str, u64> {
+        &self.get(node).faults
+    }
+
+    /// The node's links, in the order in which they came up.
+    pub fn links(&self, node: NodeId) -> Vec<LinkView> {
+        let seen = self.links.of(node).into_iter().filter_map(|(link, key, side)| {
+            let entry = self.links.get(key)?;
+            let (end, other) = (entry.end(side), entry.end(side.other()));
+            (end.phase == Phase::Up).then(|| LinkView {
+                link,
+                peer: self.get(other.node).peer,
+                node: other.node,
+                direction: end.direction,
+                held: end.held,
+                whole: entry.is_alive(),
+                since: entry.since,
+            })
+        });
+        seen.collect()
+    }
+
+    /// What the node's machines told the application since this was last asked, and when.
+    pub fn take_events(&mut self, node: NodeId) -> Vec<(Instant, M::Event)> {
+        self.get_mut(node).map_or_else(Vec::new, |node| std::mem::take(&mut node.events))
+    }
+
+    /// What the application's questions to the node ended with since this was last asked, and when.
+    pub fn take_answers(&mut self, node: NodeId) -> Vec<(Instant, CallId, M::Answer)> {
+        self.get_mut(node).map_or_else(Vec::new, |node| std::mem::take(&mut node.answers))
+    }
+
+    /// Which links came about at neither end since this was last asked, because the instances do not match: when, with
+    /// whom, and as the node sees it.
+    pub fn take_refusals(&mut self, node: NodeId) -> Vec<(Instant, PeerId, Refusal)> {
+        self.get_mut(node).map_or_else(Vec::new, |node| std::mem::take(&mut node.refusals))
+    }
+
+    /// The application of the node asks something of its machine; effects are carried out afterwards.
+    ///
+    /// # Panics
+    /// When the node does not run; [`Sim::try_command`] does not.
+    #[expect(clippy::panic, reason = "a scenario that commands a crashed node is wrong, and says so")]
+    pub fn command<R>(
+        &mut self,
+        node: NodeId,
+        command: impl FnOnce(&mut M, Now, &mut OutboxOf<M>) -> R,
+    ) -> R {
+        match self.try_command(node, command) {
+            Some(result) => result,
+            None => panic!("{node} does not run and was given a command"),
+        }
+    }
+
+    /// The same, and nothing when the node does not run.
+    pub fn try_command<R>(
+        &mut self,
+        node: NodeId,
+        command: impl FnOnce(&mut M, Now, &mut OutboxOf<M>) -> R,
+    ) -> Option<R> {
+        if !self.is_running(node) {
+            return None;
+        }
+        self.trace.line(self.now, Kind::Command, node.0, 0, 0);
+        self.call(node, command)
+    }
+
+    /// Has something done to the simulation at that time, or now if that is past: a scenario's script.
+    pub fn at_time(&mut self, at: Instant, action: impl FnOnce(&mut Self) + 'static) {
+        self.schedule(at, Happening::Parked(Box::new(action)));
+    }
+
+    /// Lets so much time pass.
+    pub fn run_for(&mut self, span: Duration) {
+        self.run_until(self.now + span);
+    }
+
+    /// Lets time pass until then.
+    pub fn run_until(&mut self, until: Instant) {
+        while self.step(until) {}
+        self.now = self.now.max(until);
+    }
+
+    /// Lets time pass while this holds, at most so long; whether it ceased to. It is asked after every event.
+    #[must_use]
+    pub fn run_while(&mut self, limit: Duration, mut holds: impl FnMut(&Self) -> bool) -> bool {
+        let until = self.now + limit;
+        while holds(self) {
+            if !self.step(until) {
+                self.now = self.now.max(until);
+                return !holds(self);
+            }
+        }
+        true
+    }
+
+    /// Lets time pass until nothing is under way but machines' timers: no message, dial, close, batch or check. At
+    /// most so long; whether it came to that. Machines that talk when a timer fires are quiet between two timers.
+    #[must_use]
+    pub fn run_until_quiet(&mut self, limit: Duration) -> bool {
+        self.run_while(limit, |sim| sim.under_way > 0)
+    }
+
+    /// Does the next thing, if it happens until then.
+    pub fn step(&mut self, until: Instant) -> bool {
+        let Some((at, happening)) = self.queue.pop(until) else { return false };
+        self.now = at;
+        if !happening.is_background() {
+            self.under_way -= 1;
+        }
+        self.happen(happening);
+        true
+    }
+
+    fn happen(&mut self, happening: Happening<M>) {
+        match happening {
+            Happening::Timer { node, epoch } => self.timer(node, epoch),
+            Happening::Message { link, from, class, size, message } => {
+                self.deliver(link, from, class, size, message)
+            }
+            Happening::Input { node, epoch, input } => {
+                if self.get(node).epoch == epoch {
+                    self.input(node, input);
+                }
+            }
+            Happening::Stored { node, epoch } => self.stored_batch(node, epoch),
+            Happening::Down { link, side, why } => self.down(link, side, why),
+            Happening::Unheld { link, occasion } => self.unheld(link, occasion),
+            Happening::LossCheck { link } => self.loss_check(link),
+            Happening::Attempted { task, why } => self.attempt_failed(task, why),
+            Happening::Joined { task } => self.joined(task),
+            Happening::Handshake { dialer, acceptor, stamp } => self.handshake(dialer, acceptor, stamp),
+            Happening::Parked(action) => action(self),
+        }
+    }
+
+    pub(crate) fn schedule(&mut self, at: Instant, happening: Happening<M>) {
+        if !happening.is_background() {
+            self.under_way += 1;
+        }
+        self.queue.push(at.max(self.now), happening);
+    }
+
+    /// One call of a machine: then its effects, then its deadline.
+    pub(crate) fn call<R>(
+        &mut self,
+        id: NodeId,
+        call: impl FnOnce(&mut M, Now, &mut OutboxOf<M>) -> R,
+    ) -> Option<R> {
+        let now = self.now;
+        let node = self.nodes.get_mut(id.index())?;
+        let clocks = node.clocks(now);
+        let machine = node.machine.as_mut()?;
+        let mut outbox = std::mem::take(&mut self.outbox);
+        let result = call(machine, clocks, &mut outbox);
+        self.stats.events += 1;
+        if !outbox.is_empty() {
+            self.carry_out(id, &mut outbox);
+        }
+        self.outbox = outbox;
+        self.arm(id);
+        Some(result)
+    }
+
+    /// Tells a machine something.
+    pub(crate) fn input(&mut self, id: NodeId, input: Input<M::Message>) {
+        let (kind, name, amount) = match &input {
+            Input::Up { link, .. } => (Kind::Up, link.0, 0),
+            Input::Down { link, .. } => (Kind::Down, link.0, 0),
+            Input::Message { link, .. } => (Kind::Message, link.0, 0),
+            Input::Dialed { dial, link } => (Kind::Dialed, dial.0, link.0),
+            Input::DialFailed { dial, .. } => (Kind::DialFailed, dial.0, 0),
+            Input::Credit { link, bytes, .. } => (Kind::Credit, link.0, *bytes),
+            Input::Undelivered { send, link, .. } => (Kind::Undelivered, send.0, link.0),
+            Input::Stored { op, result } => (Kind::Stored, op.0, u64::from(result.is_ok())),
+            Input::Verified { job, valid } => (Kind::Verified, job.0, u64::from(*valid)),
+            Input::Rtt { link, .. } => (Kind::Credit, link.0, 0),
+            Input::OwnAddresses(addresses) => (Kind::OwnAddresses, 0, addresses.len() as u64),
+        };
+        self.trace.line(self.now, kind, id.0, name, amount);
+        self.call(id, |machine, now, out| machine.on_input(now, input, out));
+    }
+
+    /// A message arrives, or would have.
+    fn deliver(&mut self, key: LinkKey, from: Side, class: Class, size: u64, message: M::Message) {
+        let now = self.now;
+        let Some(link) = self.links.get_mut(key).filter(|link| link.carries(from, now)) else {
+            self.trace.line(now, Kind::Lost, 0, 0, size);
+            *self.stats.dropped.entry(Dropped::UnderWay).or_default() += 1;
+            return;
+        };
+        link.dequeue(from, class, size);
+        let (to, sender) = (link.end(from.other()), link.end(from));
+        let (receiver, receiver_link) = (to.node, to.id);
+        let (sender, sender_link) = (sender.node, sender.id);
+        self.stats.delivered.of_mut(class).add(size);
+        self.trace.line(now, Kind::Message, receiver.0, receiver_link.0, size);
+        self.call(receiver, |machine, now, out| {
+            machine.on_input(now, Input::Message { link: receiver_link, message }, out);
+        });
+        let credited = class != Class::Control
+            && self.links.get(key).is_some_and(|link| link.end(from).phase == Phase::Up);
+        if credited {
+            self.input(sender, Input::Credit { link: sender_link, class, bytes: size });
+        }
+    }
+
+    /// Sees to it that the node's deadline is met. Timer events are not taken back: one that comes too early only
+    /// schedules the next.
+    fn arm(&mut self, id: NodeId) {
+        let now = self.now;
+        let Some(node) = self.nodes.get_mut(id.index()) else { return };
+        let Some(deadline) = node.machine.as_ref().and_then(Machine::deadline) else { return };
+        let at = (node.started + deadline.since(Instant::START)).max(now);
+        if node.timer_at.is_none_or(|earlier| at < earlier) {
+            node.timer_at = Some(at);
+            let epoch = node.epoch;
+            self.schedule(at, Happening::Timer { node: id, epoch });
+        }
+    }
+
+    fn timer(&mut self, id: NodeId, epoch: u32) {
+        let now = self.now;
+        let Some(node) = self.nodes.get_mut(id.index()) else { return };
+        if node.epoch != epoch || node.timer_at != Some(now) {
+            return;
+        }
+        node.timer_at = None;
+        let mono = node.clocks(now).mono;
+        let Some(before) = node.machine.as_ref().and_then(Machine::deadline) else { return };
+        if before > mono {
+            self.arm(id);
+            return;
+        }
+        self.stats.timers += 1;
+        self.trace.line(now, Kind::Timer, id.0, 0, 0);
+        self.call(id, |machine, now, out| machine.on_timer(now, out));
+        self.check_progress(id, before, mono);
+    }
+
+    /// Rule 2 of the contract: the deadline moves. Once it may stay in the past, for what carrying out effects changed.
+    #[expect(clippy::panic, reason = "a machine that breaks the contract would stop the clock for everybody")]
+    fn check_progress(&mut self, id: NodeId, before: Instant, now: Instant) {
+        let seed = self.config.seed;
+        let Some(node) = self.nodes.get_mut(id.index()) else { return };
+        let Some(after) = node.machine.as_ref().and_then(Machine::deadline).filter(|after| *after <= now)
+        else {
+            node.stalled = 0;
+            return;
+        };
+        node.stalled += if after > before { 1 } else { STALLED / 2 };
+        if node.stalled >= STALLED {
+            panic!(
+                "{id} breaks rule 2 of the machine contract: on_timer at {now:?} leaves the deadline at {after:?} \
+                 (before: {before:?}); seed {seed}"
+            );
+        }
+    }
+
+    /// The one-way latency between two nodes, the same each time it is asked.
+    pub fn latency(&self, a: NodeId, b: NodeId) -> Duration {
+        let (from, to) =
+            (self.config.latency.start().as_micros() as u64, self.config.latency.end().as_micros() as u64);
+        let pair = u64::from(a.0.min(b.0)) << 32 | u64::from(a.0.max(b.0));
+        // SplitMix64 (Steele, Lea, Flood, OOPSLA 2014): a draw per pair without a table of pairs.
+        let mut mixed = (self.latency_key ^ pair).wrapping_add(0x9e37_79b9_7f4a_7c15);
+        mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        mixed ^= mixed >> 31;
+        let span = u128::from(to.saturating_sub(from).saturating_add(1));
+        Duration::from_micros(from + ((u128::from(mixed) * span) >> 64) as u64)
+    }
+
+    /// # Panics
+    /// When the node is of another simulation.
+    #[expect(clippy::panic, reason = "a node of another simulation is a mistake of the scenario")]
+    pub(crate) fn get(&self, id: NodeId) -> &Node<M> {
+        match self.nodes.get(id.index()) {
+            Some(node) => node,
+            None => panic!("{id} is not one of the {} nodes here", self.nodes.len()),
+        }
+    }
+
+    pub(crate) fn get_mut(&mut self, id: NodeId) -> Option<&mut Node<M>> {
+        self.nodes.get_mut(id.index())
+    }
+}
+
+impl<M: Machine> Node<M> {
+    pub(crate) fn clocks(&self, now: Instant) -> Now {
+        let wall = EPOCH + now.as_micros() / 1000;
+        Now {
+            mono: Instant::START + now.since(self.started),
+            wall: UnixMillis(wall.saturating_add_signed(self.skew)),
+        }
+    }
+}
+
+/// Says how to see it again.
+impl<M: Machine> Drop for Sim<M> {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            let hash = u64::from_be_bytes(self.trace_hash().first_chunk().copied().unwrap_or_default());
+            eprintln!(
+                "the simulation had Config {{ seed: {}, .. }}, {} nodes, and stood at {:?} after {} events, trace {hash:016x}",
+                self.config.seed,
+                self.nodes.len(),
+                self.now,
+                self.stats.events
+            );
+        }
+    }
+}
