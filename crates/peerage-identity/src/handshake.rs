@@ -122,6 +122,9 @@ impl Handshake {
 
     /// The other end's X25519 key, once its message with it was read.
     pub fn remote_static(&self) -> Option<[u8; 32]> {
+        if self.failed {
+            return None;
+        }
         self.state.get_remote_static().and_then(|key| key.try_into().ok())
     }
 
@@ -129,8 +132,12 @@ impl Handshake {
     /// other end is anybody.
     ///
     /// # Errors
-    /// [`HandshakeError::Certificate`]; [`HandshakeError::Turn`] while the key has not come.
+    /// [`HandshakeError::Certificate`]; [`HandshakeError::Turn`] while the key has not come;
+    /// [`HandshakeError::Failed`] after an error.
     pub fn check_certificate(&self, peer: &PeerId, signature: &[u8; 64]) -> Result<(), HandshakeError> {
+        if self.failed {
+            return Err(HandshakeError::Failed);
+        }
         let key = self.remote_static().ok_or(HandshakeError::Turn { done: self.done })?;
         signature::verify(peer, NOISE_STATIC, &key, signature).map_err(HandshakeError::Certificate)
     }
@@ -253,3 +260,6 @@ impl HandshakeError {
         }
     }
 }
+
+#[cfg(test)]
+pub(crate) mod tests;

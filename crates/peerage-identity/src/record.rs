@@ -17,18 +17,24 @@ const LAST_RECORD: u64 = 1 << 48;
 struct Direction {
     cipher: Box<dyn Cipher>,
     counter: u64,
+    rekey_at: u64,
     rekey_every: u64,
 }
 
 impl Direction {
-    fn new(cipher: Box<dyn Cipher>) -> Self {
-        Self { cipher, counter: 0, rekey_every: REKEY_EVERY }
+    fn new(cipher: Box<dyn Cipher>, rekey_every: u64) -> Self {
+        Self { cipher, counter: 0, rekey_at: rekey_every, rekey_every }
     }
 
     /// The record is done: on to the next, and to the next key where it is time. The number goes on, as Noise has it.
+    #[inline]
     fn advance(&mut self) -> Result<(), ring::error::Unspecified> {
         self.counter += 1;
-        if self.counter.is_multiple_of(self.rekey_every) { self.cipher.rekey() } else { Ok(()) }
+        if self.counter < self.rekey_at {
+            return Ok(());
+        }
+        self.rekey_at += self.rekey_every;
+        self.cipher.rekey()
     }
 }
 
@@ -37,7 +43,7 @@ pub struct Sealer(Direction);
 
 impl Sealer {
     pub(crate) fn new(cipher: Box<dyn Cipher>) -> Self {
-        Self(Direction::new(cipher))
+        Self(Direction::new(cipher, REKEY_EVERY))
     }
 
     /// Seals a record in place. At `start` of the buffer are two bytes for the length, then the plaintext to the end;
@@ -72,7 +78,7 @@ pub struct Opener(Direction);
 
 impl Opener {
     pub(crate) fn new(cipher: Box<dyn Cipher>) -> Self {
-        Self(Direction::new(cipher))
+        Self(Direction::new(cipher, REKEY_EVERY))
     }
 
     /// Opens a record, without the length before it, in place, and gives its plaintext.
@@ -176,3 +182,6 @@ pub enum RecordError {
         records: u64,
     },
 }
+
+#[cfg(test)]
+mod tests;

@@ -29,7 +29,7 @@ impl CryptoResolver for Resolver {
 
     fn resolve_dh(&self, choice: &DHChoice) -> Option<Box<dyn Dh>> {
         match choice {
-            DHChoice::Curve25519 => Some(Box::new(X25519::new(StaticSecret::from([0; 32])))),
+            DHChoice::Curve25519 => Some(Box::new(X25519::unset())),
             _ => None,
         }
     }
@@ -69,6 +69,11 @@ struct X25519 {
 }
 
 impl X25519 {
+    /// Without a key: snow sets or generates one before it uses any.
+    fn unset() -> Self {
+        Self { secret: StaticSecret::from([0; 32]), public: PublicKey::from([0; 32]) }
+    }
+
     fn new(secret: StaticSecret) -> Self {
         Self { public: PublicKey::from(&secret), secret }
     }
@@ -192,3 +197,6 @@ impl NoiseCipher for HandshakeCipher {
         Ok(plaintext.len())
     }
 }
+
+#[cfg(test)]
+pub(crate) mod tests;
