@@ -22,8 +22,6 @@ struct Task {
     expected: Option<PeerId>,
     /// Where it has not tried.
     untried: VecDeque<Address>,
-    /// Why the last address did not do.
-    last: Option<Why>,
 }
 
 /// A connection on its way from one node to another: all dials of the one that mean the other.
@@ -70,17 +68,20 @@ impl<M: Machine> Sim<M> {
         };
         let task = self.dials.given;
         self.dials.given += 1;
-        self.dials.tasks.insert(task, Task { node, dial, expected, untried, last: None });
+        self.dials.tasks.insert(task, Task { node, dial, expected, untried });
         self.attempt(task);
     }
 
     /// Tries the next address of a dial.
     fn attempt(&mut self, id: TaskId) {
         let now = self.now;
-        let Some(task) = self.dials.tasks.get_mut(&id) else { return };
+        let Some(task) = self.dials.tasks.get(&id) else { return };
         let (dialer, expected) = (task.node, task.expected);
         if let Some(peer) = expected {
             if self.get(dialer).peer == peer {
+                if let Some(task) = self.dials.tasks.get_mut(&id) {
+                    task.untried.clear();
+                }
                 return self.schedule(now, Happening::Attempted { task: id, why: Why::SelfDial });
             }
             if self.by_peer.get(&peer).is_some_and(|acceptor| self.links.up(dialer, *acceptor).is_some()) {
@@ -124,13 +125,7 @@ impl<M: Machine> Sim<M> {
     /// An address of a dial did not do.
     pub(crate) fn attempt_failed(&mut self, id: TaskId, why: Why) {
         let Some(task) = self.dials.tasks.get_mut(&id) else { return };
-        // That there are no more addresses is no news when there were some.
-        let why = match why {
-            Why::NoAddress => task.last.take().unwrap_or(why),
-            why => why,
-        };
-        if !task.untried.is_empty() && why != Why::SelfDial {
-            task.last = Some(why);
+        if !task.untried.is_empty() {
             return self.attempt(id);
         }
         let (node, dial) = (task.node, task.dial);

@@ -5,7 +5,7 @@ use std::time::Duration;
 use peerage_machine::{Machine, Why};
 
 use crate::links::{LinkKey, Side};
-use crate::sim::{Batch, Happening, Node};
+use crate::sim::Happening;
 use crate::trace::Kind;
 use crate::{NodeId, Sim};
 
@@ -25,7 +25,7 @@ impl<M: Machine> Sim<M> {
         let kept = self.rng.below(kept + 1);
         if let Some(node) = self.nodes.get_mut(id.index()) {
             for (_, batch) in std::mem::take(&mut node.storing).into_iter().take(kept as usize) {
-                node.apply(batch);
+                node.store(batch);
             }
         }
         self.dials.forget(id);
@@ -40,7 +40,7 @@ impl<M: Machine> Sim<M> {
             self.links.end(key, side);
             let noticed = self.detected();
             let why = Why::Lost("the peer does not answer".to_owned());
-            self.schedule(noticed, Happening::Down { link: key, side: side.other(), why });
+            self.down_at(noticed, key, side.other(), why);
         }
     }
 
@@ -80,7 +80,7 @@ impl<M: Machine> Sim<M> {
                 for side in Side::BOTH {
                     let noticed = self.detected();
                     let why = Why::Lost("the network is partitioned".to_owned());
-                    self.schedule(noticed, Happening::Down { link: key, side, why });
+                    self.down_at(noticed, key, side, why);
                 }
             }
         }
@@ -90,6 +90,13 @@ impl<M: Machine> Sim<M> {
     pub fn heal(&mut self) {
         for node in &mut self.nodes {
             node.group = 0;
+        }
+    }
+
+    /// Sets how far the node's wall clock is off, in milliseconds: it jumps.
+    pub fn set_wall_skew(&mut self, node: NodeId, millis: i64) {
+        if let Some(node) = self.get_mut(node) {
+            node.skew = millis;
         }
     }
 
@@ -114,7 +121,7 @@ impl<M: Machine> Sim<M> {
         self.break_off(key);
         for side in Side::BOTH {
             let why = Why::Lost("the connection was reset".to_owned());
-            self.schedule(self.now, Happening::Down { link: key, side, why });
+            self.down_at(self.now, key, side, why);
         }
     }
 
@@ -133,17 +140,5 @@ impl<M: Machine> Sim<M> {
     fn detected(&mut self) -> peerage_machine::Instant {
         let (from, to) = (*self.config.detection.start(), *self.config.detection.end());
         self.now + self.rng.duration_between(from, to)
-    }
-}
-
-impl<M: Machine> Node<M> {
-    /// All of the batch, in order.
-    pub(crate) fn apply(&mut self, batch: Batch) {
-        for write in batch {
-            match write.value {
-                Some(value) => self.store.insert(write.key, value),
-                None => self.store.remove(&write.key),
-            };
-        }
     }
 }

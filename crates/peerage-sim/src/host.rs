@@ -133,10 +133,7 @@ impl<M: Machine> Sim<M> {
         // An end may still see a link that the other end has lost or closed.
         for (node, peer) in [(dialer, acceptor), (acceptor, dialer)] {
             if let Some((key, side, _)) = self.links.to(node, peer) {
-                let restarted =
-                    self.links.get(key).is_some_and(|link| link.end(side.other()).phase == Phase::Ended);
-                let why =
-                    if restarted { Why::Superseded } else { Why::Lost("another link took over".to_owned()) };
+                let why = self.superseded(key, side);
                 self.down(key, side, why);
             }
         }
@@ -146,15 +143,16 @@ impl<M: Machine> Sim<M> {
         if self.config.link_loss_per_second > 0.0 {
             self.schedule(now + Duration::from_secs(1), Happening::LossCheck { link: key });
         }
+        let epochs = [(Side::Dialer, self.get(dialer).epoch), (Side::Acceptor, self.get(acceptor).epoch)];
         if let Some(link) = self.links.get_mut(key) {
             link.hold(Side::Dialer, true);
+            for (side, epoch) in epochs {
+                link.end_mut(side).epoch = epoch;
+            }
         }
         for side in [Side::Acceptor, Side::Dialer] {
             let Some(link) = self.links.get(key) else { return };
             let (end, other) = (link.end(side), link.end(side.other()));
-            if end.phase == Phase::Ended {
-                continue;
-            }
             let (node, id, direction, other) = (end.node, end.id, end.direction, self.get(other.node));
             let info = LinkInfo {
                 peer: other.peer,
@@ -172,6 +170,24 @@ impl<M: Machine> Sim<M> {
                 node.book.insert(peer, addresses);
             }
             self.input(node, Input::Up { link: id, info });
+        }
+    }
+
+    /// Why an end of an old link is over when a new one between the same nodes comes up.
+    fn superseded(&self, key: LinkKey, side: Side) -> Why {
+        let Some(link) = self.links.get(key) else { return Why::NotUp };
+        let (end, other) = (link.end(side), link.end(side.other()));
+        if self.get(other.node).epoch != other.epoch {
+            return Why::Superseded;
+        }
+        end.leaving.clone().unwrap_or_else(|| Why::Lost("another link took over".to_owned()))
+    }
+
+    /// An end of a link will be over, unless it is before.
+    pub(crate) fn down_at(&mut self, at: Instant, link: LinkKey, side: Side, why: Why) {
+        if let Some(entry) = self.links.get_mut(link) {
+            entry.end_mut(side).leaving.get_or_insert_with(|| why.clone());
+            self.schedule(at, Happening::Down { link, side, why });
         }
     }
 
@@ -207,7 +223,7 @@ impl<M: Machine> Sim<M> {
         let flushed = Side::BOTH.map(|side| (side, link.end(side.other()).flushed().max(now)));
         self.links.doom(key);
         for (side, at) in flushed {
-            self.schedule(at, Happening::Down { link: key, side, why: Why::Unheld });
+            self.down_at(at, key, side, Why::Unheld);
         }
     }
 
@@ -228,8 +244,8 @@ impl<M: Machine> Sim<M> {
         let told = (now + entry.latency).max(entry.end(side).flushed());
         entry.end_mut(side).phase = Phase::Closing;
         self.links.doom(key);
-        self.schedule(now, Happening::Down { link: key, side, why: ours });
-        self.schedule(told, Happening::Down { link: key, side: side.other(), why: theirs });
+        self.down_at(now, key, side, ours);
+        self.down_at(told, key, side.other(), theirs);
     }
 
     fn fault(&mut self, id: NodeId, link: LinkId, what: &'static str) {
@@ -251,7 +267,7 @@ impl<M: Machine> Sim<M> {
     pub(crate) fn stored_batch(&mut self, id: NodeId, epoch: u32) {
         let Some(node) = self.get_mut(id).filter(|node| node.epoch == epoch) else { return };
         let Some((op, batch)) = node.storing.pop_front() else { return };
-        node.apply(batch);
+        node.store(batch);
         self.input(id, Input::Stored { op, result: Ok(()) });
     }
 }

@@ -68,6 +68,10 @@ pub(crate) struct End {
     cut: Option<Instant>,
     /// What the other end did, by this one's count.
     pub(crate) faults: u32,
+    /// Why this end will be down, once that is under way.
+    pub(crate) leaving: Option<Why>,
+    /// Which start of its node this end belongs to.
+    pub(crate) epoch: u32,
 }
 
 impl End {
@@ -84,6 +88,8 @@ impl End {
             arrives: [now; 3],
             cut: None,
             faults: 0,
+            leaving: None,
+            epoch: 0,
         }
     }
 

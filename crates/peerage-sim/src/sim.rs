@@ -1,31 +1,23 @@
 //! The simulation: its nodes, its clock and its loop.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::BTreeMap;
 use std::time::Duration;
 
-use bytes::Bytes;
-use peerage_machine::{
-    CallId, Class, Direction, Incarnation, Input, Instant, LinkId, Machine, Now, OpId, Outbox, Refusal, Rng,
-    Seed, UnixMillis, Why,
-};
+use peerage_machine::{Class, Input, Instant, Machine, Now, Outbox, Rng, Seed, Why};
 use peerage_wire::{Address, PeerId};
 
 use crate::dial::{Dials, TaskId};
 use crate::links::{LinkKey, Links, Phase, Side};
+use crate::node::Node;
 use crate::queue::Queue;
 use crate::stats::{Dropped, Stats};
 use crate::trace::{Kind, Trace};
 use crate::{Config, Instance, NodeId, Start};
 
-/// The wall clocks' time at the start: 2026-01-01 00:00 UTC, give or take [`Config::wall_skew`].
-const EPOCH: u64 = 1_767_225_600_000;
-
 /// How often a machine may ask for its timer within one microsecond.
 const STALLED: u32 = 1000;
 
 pub(crate) type OutboxOf<M> = Outbox<<M as Machine>::Message, <M as Machine>::Event, <M as Machine>::Answer>;
-pub(crate) type Batch = Vec<peerage_machine::Write>;
-type Factory<M> = Box<dyn Fn(Start) -> M>;
 type Parked<M> = Box<dyn FnOnce(&mut Sim<M>)>;
 
 /// What the queue holds.
@@ -50,53 +42,6 @@ impl<M: Machine> Happening<M> {
     }
 }
 
-pub(crate) struct Node<M: Machine> {
-    pub(crate) peer: PeerId,
-    pub(crate) addresses: Vec<Address>,
-    pub(crate) instance: Instance,
-    factory: Factory<M>,
-    /// Absent after a crash.
-    pub(crate) machine: Option<M>,
-    pub(crate) incarnation: Incarnation,
-    /// How often it was started or crashed: what was scheduled for another epoch is for nobody.
-    pub(crate) epoch: u32,
-    restarts: u32,
-    started: Instant,
-    skew: i64,
-    /// When the earliest of its timer events comes.
-    timer_at: Option<Instant>,
-    /// How often in a row its deadline was due again at the same instant.
-    stalled: u32,
-    pub(crate) group: u32,
-    pub(crate) book: BTreeMap<PeerId, Vec<Address>>,
-    pub(crate) store: BTreeMap<Bytes, Bytes>,
-    pub(crate) storing: VecDeque<(OpId, Batch)>,
-    pub(crate) events: Vec<(Instant, M::Event)>,
-    pub(crate) answers: Vec<(Instant, CallId, M::Answer)>,
-    pub(crate) refusals: Vec<(Instant, PeerId, Refusal)>,
-    pub(crate) counters: BTreeMap<&'static str, u64>,
-    pub(crate) faults: BTreeMap<&'static str, u64>,
-}
-
-/// A link as one node sees it.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct LinkView {
-    /// The node's name of it.
-    pub link: LinkId,
-    /// Who is at the other end.
-    pub peer: PeerId,
-    /// The same, as a node.
-    pub node: NodeId,
-    /// Who dialled.
-    pub direction: Direction,
-    /// Whether this node holds it.
-    pub held: bool,
-    /// Whether both ends can use it. A link to a crashed peer is seen until the crash is noticed.
-    pub whole: bool,
-    /// When it came up.
-    pub since: Instant,
-}
-
 /// Nodes that run machines of one kind, in virtual time, on a network that is as bad as [`Config`] says.
 ///
 /// Everything follows from [`Config::seed`] and the calls made: same seed, same calls, same
@@ -115,7 +60,7 @@ pub struct Sim<M: Machine> {
     pub(crate) links: Links,
     pub(crate) dials: Dials,
     pub(crate) rng: Rng,
-    latency_key: u64,
+    pub(crate) latency_key: u64,
     pub(crate) stats: Stats,
     pub(crate) trace: Trace,
     outbox: OutboxOf<M>,
@@ -168,29 +113,7 @@ impl<M: Machine> Sim<M> {
         let mut rng = self.seed.fork(&format!("skew {id}")).rng();
         let skew = rng.below(reach.saturating_mul(2).saturating_add(1)) as i64 - reach as i64;
         self.links.add_node();
-        self.nodes.push(Node {
-            peer,
-            addresses,
-            instance,
-            factory: Box::new(factory),
-            machine: None,
-            incarnation: Incarnation([0; 16]),
-            epoch: 0,
-            restarts: 0,
-            started: self.now,
-            skew,
-            timer_at: None,
-            stalled: 0,
-            group: 0,
-            book: BTreeMap::new(),
-            store: BTreeMap::new(),
-            storing: VecDeque::new(),
-            events: Vec::new(),
-            answers: Vec::new(),
-            refusals: Vec::new(),
-            counters: BTreeMap::new(),
-            faults: BTreeMap::new(),
-        });
+        self.nodes.push(Node::new(peer, addresses, instance, Box::new(factory), skew));
         self.start(id);
         id
     }
@@ -199,131 +122,11 @@ impl<M: Machine> Sim<M> {
     pub(crate) fn start(&mut self, id: NodeId) {
         let now = self.now;
         let Some(node) = self.nodes.get_mut(id.index()) else { return };
-        let seed = self.seed.fork(&format!("{id} start {}", node.restarts));
-        let mut rng = seed.fork("incarnation").rng();
-        let incarnation = u128::from(rng.next_u64()) << 64 | u128::from(rng.next_u64());
-        node.incarnation = Incarnation(incarnation.to_be_bytes());
-        node.epoch += 1;
-        node.started = now;
-        node.timer_at = None;
-        node.stalled = 0;
-        node.book.clear();
-        let start = Start {
-            now: node.clocks(now),
-            seed: seed.fork("machine"),
-            me: node.peer,
-            addresses: node.addresses.clone(),
-            incarnation: node.incarnation,
-            restarts: node.restarts,
-            stored: node.store.clone(),
-        };
-        node.restarts += 1;
-        node.machine = Some((node.factory)(start));
+        node.start(now, &self.seed.fork(&format!("{id} start {}", node.restarts)));
         let (epoch, addresses) = (node.epoch, node.addresses.clone());
         self.trace.line(now, Kind::Start, id.0, u64::from(epoch), 0);
         self.schedule(now, Happening::Input { node: id, epoch, input: Input::OwnAddresses(addresses) });
         self.arm(id);
-    }
-
-    /// The present.
-    pub const fn now(&self) -> Instant {
-        self.now
-    }
-
-    /// What the run amounted to so far.
-    pub fn stats(&self) -> Stats {
-        let mut stats = self.stats.clone();
-        for node in &self.nodes {
-            for (name, by) in &node.counters {
-                *stats.counters.entry(name).or_default() += by;
-            }
-            for (what, count) in &node.faults {
-                *stats.faults.entry(what).or_default() += count;
-            }
-        }
-        stats
-    }
-
-    /// A fingerprint of everything that happened: equal for runs that went the same way.
-    pub fn trace_hash(&self) -> [u8; 32] {
-        self.trace.hash()
-    }
-
-    /// The nodes, in the order in which they were added.
-    pub fn nodes(&self) -> impl Iterator<Item = NodeId> + use<M> {
-        (0..self.nodes.len() as u32).map(NodeId)
-    }
-
-    /// The node with this key.
-    pub fn node(&self, peer: &PeerId) -> Option<NodeId> {
-        self.by_peer.get(peer).copied()
-    }
-
-    /// The node's key.
-    ///
-    /// # Panics
-    /// When the node is of another simulation.
-    pub fn peer(&self, node: NodeId) -> PeerId {
-        self.get(node).peer
-    }
-
-    /// The node's machine, while it runs.
-    pub fn machine(&self, node: NodeId) -> Option<&M> {
-        self.get(node).machine.as_ref()
-    }
-
-    /// Whether the node runs.
-    pub fn is_running(&self, node: NodeId) -> bool {
-        self.get(node).machine.is_some()
-    }
-
-    /// What the node's store holds.
-    pub fn stored(&self, node: NodeId) -> &BTreeMap<Bytes, Bytes> {
-        &self.get(node).store
-    }
-
-    /// A counter of the node's machines.
-    pub fn counter(&self, node: NodeId, name: &str) -> u64 {
-        self.get(node).counters.get(name).copied().unwrap_or(0)
-    }
-
-    /// The faults that the node's machines counted against peers.
-    pub fn faults(&self, node: NodeId) -> &BTreeMap<&'static str, u64> {
-        &self.get(node).faults
-    }
-
-    /// The node's links, in the order in which they came up.
-    pub fn links(&self, node: NodeId) -> Vec<LinkView> {
-        let seen = self.links.of(node).into_iter().filter_map(|(link, key, side)| {
-            let entry = self.links.get(key)?;
-            let (end, other) = (entry.end(side), entry.end(side.other()));
-            (end.phase == Phase::Up).then(|| LinkView {
-                link,
-                peer: self.get(other.node).peer,
-                node: other.node,
-                direction: end.direction,
-                held: end.held,
-                whole: entry.is_alive(),
-                since: entry.since,
-            })
-        });
-        seen.collect()
-    }
-
-    /// What the node's machines told the application since this was last asked, and when.
-    pub fn take_events(&mut self, node: NodeId) -> Vec<(Instant, M::Event)> {
-        self.get_mut(node).map_or_else(Vec::new, |node| std::mem::take(&mut node.events))
-    }
-
-    /// What the application's questions to the node ended with since this was last asked, and when.
-    pub fn take_answers(&mut self, node: NodeId) -> Vec<(Instant, CallId, M::Answer)> {
-        self.get_mut(node).map_or_else(Vec::new, |node| std::mem::take(&mut node.answers))
-    }
-
-    /// Which links came about at neither end since this was last asked, because the instances do not match: when, with
-    /// whom, and as the node sees it.
-    pub fn take_refusals(&mut self, node: NodeId) -> Vec<(Instant, PeerId, Refusal)> {
-        self.get_mut(node).map_or_else(Vec::new, |node| std::mem::take(&mut node.refusals))
     }
 
     /// The application of the node asks something of its machine; effects are carried out afterwards.
@@ -547,20 +350,6 @@ impl<M: Machine> Sim<M> {
         }
     }
 
-    /// The one-way latency between two nodes, the same each time it is asked.
-    pub fn latency(&self, a: NodeId, b: NodeId) -> Duration {
-        let (from, to) =
-            (self.config.latency.start().as_micros() as u64, self.config.latency.end().as_micros() as u64);
-        let pair = u64::from(a.0.min(b.0)) << 32 | u64::from(a.0.max(b.0));
-        // SplitMix64 (Steele, Lea, Flood, OOPSLA 2014): a draw per pair without a table of pairs.
-        let mut mixed = (self.latency_key ^ pair).wrapping_add(0x9e37_79b9_7f4a_7c15);
-        mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        mixed ^= mixed >> 31;
-        let span = u128::from(to.saturating_sub(from).saturating_add(1));
-        Duration::from_micros(from + ((u128::from(mixed) * span) >> 64) as u64)
-    }
-
     /// # Panics
     /// When the node is of another simulation.
     #[expect(clippy::panic, reason = "a node of another simulation is a mistake of the scenario")]
@@ -573,16 +362,6 @@ impl<M: Machine> Sim<M> {
 
     pub(crate) fn get_mut(&mut self, id: NodeId) -> Option<&mut Node<M>> {
         self.nodes.get_mut(id.index())
-    }
-}
-
-impl<M: Machine> Node<M> {
-    pub(crate) fn clocks(&self, now: Instant) -> Now {
-        let wall = EPOCH + now.as_micros() / 1000;
-        Now {
-            mono: Instant::START + now.since(self.started),
-            wall: UnixMillis(wall.saturating_add_signed(self.skew)),
-        }
     }
 }
 

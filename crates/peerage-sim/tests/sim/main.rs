@@ -1,0 +1,14 @@
+//! What the simulator promises, shown with a machine that does as it is told.
+
+#![expect(
+    clippy::indexing_slicing,
+    clippy::panic,
+    reason = "a test stops at the first thing that is not as it should be"
+)]
+
+mod determinism;
+mod dials;
+mod faults;
+mod links;
+mod puppet;
+mod services;
