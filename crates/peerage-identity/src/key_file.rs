@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use pkcs8::der::Decode;
 use pkcs8::der::asn1::OctetStringRef;
-use pkcs8::pkcs5::{pbes2, scrypt};
+use pkcs8::pkcs5::{EncryptionScheme, pbes2, scrypt};
 use pkcs8::spki::AlgorithmIdentifier;
 use pkcs8::{EncryptedPrivateKeyInfoRef, LineEnding, ObjectIdentifier, PrivateKeyInfoRef, SecretDocument};
 use zeroize::Zeroizing;
@@ -28,6 +28,10 @@ const MAX_FILE: u64 = 16 * 1024;
 const SCRYPT_LOG_N: u8 = 14;
 const SCRYPT_R: u32 = 8;
 const SCRYPT_P: u32 = 1;
+
+/// What a file of somebody else's may ask for: N = 2^18 with r = 8.
+const MAX_SCRYPT_MEMORY: u64 = 256 * 1024 * 1024;
+const MAX_SCRYPT_PARALLEL: u16 = 16;
 
 impl Identity {
     /// Writes a new key file, readable by its owner alone; encrypted when there is a passphrase. The file appears whole
@@ -111,6 +115,8 @@ impl Identity {
             (ENCRYPTED, Some(passphrase)) => {
                 let info = EncryptedPrivateKeyInfoRef::from_der(document.as_bytes())
                     .map_err(|error| not_a_key(error.to_string()))?;
+                check_cost(&info.encryption_algorithm)
+                    .map_err(|why| KeyFileError::Unsupported { path: path.to_owned(), why })?;
                 // The padding is wrong, or by chance is not and the rest is no key.
                 let wrong = KeyFileError::Passphrase { path: path.to_owned() };
                 let plain = match info.decrypt(passphrase) {
@@ -146,6 +152,20 @@ impl Identity {
         let seed = seed.ok_or_else(|| not_a_key("the Ed25519 key is not 32 bytes"))?;
         Ok(Self::from_seed(*seed))
     }
+}
+
+/// scrypt takes as much memory as the file asks for, so it may not ask for anything.
+fn check_cost(scheme: &EncryptionScheme) -> Result<(), String> {
+    let Some(scrypt) = scheme.pbes2().and_then(|parameters| parameters.kdf.scrypt()) else { return Ok(()) };
+    let needed = scrypt.cost_parameter.saturating_mul(128).saturating_mul(scrypt.block_size.into());
+    if needed > MAX_SCRYPT_MEMORY || scrypt.parallelization > MAX_SCRYPT_PARALLEL {
+        return Err(format!(
+            "scrypt with N = {}, r = {}, p = {} needs {needed} bytes {} times, the limits are {MAX_SCRYPT_MEMORY} and \
+             {MAX_SCRYPT_PARALLEL}",
+            scrypt.cost_parameter, scrypt.block_size, scrypt.parallelization, scrypt.parallelization
+        ));
+    }
+    Ok(())
 }
 
 fn is_decryption(error: pkcs8::pkcs5::Error) -> bool {

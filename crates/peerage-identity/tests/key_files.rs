@@ -1,9 +1,5 @@
 //! Key files: what they protect, whom they refuse, and that OpenSSL agrees.
-#![expect(
-    clippy::unwrap_used,
-    clippy::panic,
-    reason = "a test stops at the first thing that is not as it should be"
-)]
+#![expect(clippy::unwrap_used, reason = "a test stops at the first thing that is not as it should be")]
 
 use std::fs;
 use std::path::{Path, PathBuf};

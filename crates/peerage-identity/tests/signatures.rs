@@ -1,5 +1,4 @@
 //! What a signature proves, and what it does not.
-#![expect(clippy::unwrap_used, reason = "a test stops at the first thing that is not as it should be")]
 
 use peerage_identity::{Identity, NOISE_STATIC, SignatureError, verify};
 use peerage_wire::PeerId;

@@ -5,7 +5,10 @@ use std::str::FromStr;
 
 use data_encoding::BASE32_NOPAD;
 
-/// Names a peer: its Ed25519 public key, 32 bytes. Printed in lower-case base32 (RFC 4648, no padding), 52 characters.
+/// Names a peer: its Ed25519 public key, 32 bytes. Printed in lower-case base32 (RFC 4648, no padding), 52 characters;
+/// read in either case. The four bits that the last character has too many are zero, so that a key has one text.
+///
+/// Ordered as its bytes are: the dial of the smaller of two peers is the one that stays when both dial at once.
 ///
 /// Nothing is checked on construction: bytes that are no point of the curve name nobody, and every signature
 /// "by" them fails to verify.
@@ -15,6 +18,9 @@ pub struct PeerId([u8; 32]);
 impl PeerId {
     /// Length in bytes.
     pub const LEN: usize = 32;
+
+    /// Length of the printed form, in characters.
+    pub const TEXT_LEN: usize = 52;
 
     /// The peer that this public key names.
     pub const fn from_bytes(bytes: [u8; 32]) -> Self {
@@ -58,9 +64,13 @@ impl FromStr for PeerId {
     type Err = PeerIdError;
 
     fn from_str(text: &str) -> Result<Self, PeerIdError> {
-        let bytes = BASE32_NOPAD
-            .decode(text.to_ascii_uppercase().as_bytes())
-            .map_err(|_| PeerIdError::Base32 { text: text.chars().take(64).collect() })?;
+        let reject =
+            || PeerIdError::Base32 { text: text.chars().take(64).collect(), length: text.chars().count() };
+        // Before anything is copied: 52 characters and no other number are 32 bytes.
+        if text.len() != Self::TEXT_LEN {
+            return Err(reject());
+        }
+        let bytes = BASE32_NOPAD.decode(text.to_ascii_uppercase().as_bytes()).map_err(|_| reject())?;
         Self::try_from(bytes.as_slice())
     }
 }
@@ -76,9 +86,11 @@ pub enum PeerIdError {
         found: usize,
     },
     /// Not base32.
-    #[error("a peer id is 52 characters of base32 (a-z, 2-7), this is {text:?}")]
+    #[error("a peer id is 52 characters of base32 (a-z, 2-7), this has {length}: {text:?}")]
     Base32 {
         /// What was given, cut to 64 characters.
         text: String,
+        /// Characters given.
+        length: usize,
     },
 }

@@ -1,0 +1,238 @@
+//! The bytes of every message, pinned.
+//!
+//! Each fixture is a file of hex in `tests/fixtures`, named after the message; more than one value of a message are
+//! told apart after a dash. When the bytes of a value change, so does the format, and peers of the last version no
+//! longer understand it: `docs/wire.md` and the version in the preface have to follow.
+//!
+//! To pin a value, add one line to [`fixtures`]: `message("package.Message-what", &value)` for a generated message, or
+//! `bytes("name", encoded)` for anything else. Then run the test once with `BLESS=1`, look at the new file, and commit
+//! it. A package of its own (a mesh's, say) goes into a function of its own that [`fixtures`] chains.
+#![expect(
+    clippy::unwrap_used,
+    clippy::indexing_slicing,
+    reason = "a test stops at the first thing that is not as it should be"
+)]
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt::Debug;
+use std::path::PathBuf;
+
+use bytes::{Bytes, BytesMut};
+use peerage_wire::frame::{DataHeader, put_control, put_data};
+use peerage_wire::handshake::put_message;
+use peerage_wire::preface::Preface;
+use peerage_wire::proto::link::v1 as link;
+use peerage_wire::proto::link::v1::control::Kind;
+use prost::Message;
+
+/// A name and the bytes that it stands for.
+type Fixture = (&'static str, Vec<u8>);
+
+fn fixtures() -> Vec<Fixture> {
+    let mut all = Vec::new();
+    all.extend(clear());
+    all.extend(link());
+    all
+}
+
+fn clear() -> Vec<Fixture> {
+    let mut framed = BytesMut::new();
+    put_message(&mut framed, &[0xab; 5]).unwrap();
+    vec![
+        bytes("preface", Preface::CURRENT.encode().to_vec()),
+        bytes("preface-of_tomorrow", Preface { version: 2, suite: 7 }.encode().to_vec()),
+        bytes("handshake_message", framed.to_vec()),
+    ]
+}
+
+fn link() -> Vec<Fixture> {
+    let refused = vec![
+        link::Refusal {
+            channel: 0,
+            reason: link::refusal::Reason::UnknownInstance.into(),
+            detail: String::new(),
+        },
+        link::Refusal { channel: 3, reason: link::refusal::Reason::Version.into(), detail: "2".to_owned() },
+        link::Refusal {
+            channel: 300,
+            reason: link::refusal::Reason::Parameters.into(),
+            detail: "0a0b".to_owned(),
+        },
+        link::Refusal {
+            channel: 4,
+            reason: link::refusal::Reason::Limit.into(),
+            detail: "16 channels".to_owned(),
+        },
+    ];
+    let instance = link::Instance {
+        protocol: "mesh".to_owned(),
+        name: "lobby".to_owned(),
+        version: 1,
+        parameters: Bytes::from_static(&[8, 150, 1]),
+    };
+    let limits = link::Limits { max_message: 1 << 20, window: 65_536, max_channels: 64 };
+    let detail = "because".to_owned();
+    let code = link::goodbye::Code::NoCommonInstance.into();
+    vec![
+        message("link.Hello-empty", &link::Hello::default()),
+        message(
+            "link.Hello",
+            &link::Hello {
+                identity: Bytes::from_static(&[1; 32]),
+                signature: Bytes::from_static(&[2; 64]),
+                incarnation: Bytes::from_static(&[3; 16]),
+                software: "example 1.0".to_owned(),
+                limits: Some(limits),
+                addresses: vec!["tcp://192.0.2.1:4000".to_owned(), "tcp://[2001:db8::1]:4000".to_owned()],
+                instances: vec![
+                    instance.clone(),
+                    link::Instance { protocol: "dict".to_owned(), ..Default::default() },
+                ],
+            },
+        ),
+        message("link.Limits", &limits),
+        message("link.Instance", &instance),
+        message("link.Refusal", &refused[2]),
+        message("link.Frame-empty", &link::Frame::default()),
+        message(
+            "link.Frame-data",
+            &link::Frame {
+                channel: 300,
+                class: 2,
+                total: 1 << 20,
+                payload: Bytes::from_static(b"part"),
+                control: None,
+            },
+        ),
+        data("frame-data_empty", 0, 0, 0, b""),
+        data("frame-data_whole", 1, 0, 0, b"hello"),
+        data("frame-data_first_fragment", 300, 2, 1 << 20, &[0xcd; 200]),
+        data("frame-data_greatest_head", u32::MAX, u32::MAX, u64::MAX, b"x"),
+        control("control-Accept", Kind::Accept(link::Accept { refused: refused.clone() })),
+        control("control-Accept_all", Kind::Accept(link::Accept::default())),
+        control("control-Refuse", Kind::Refuse(link::Refuse { code, detail: detail.clone(), refused })),
+        control("control-Credit", Kind::Credit(link::Credit { channel: 3, bytes: 16_416 })),
+        control("control-Ping", Kind::Ping(link::Ping { nonce: u64::MAX })),
+        control("control-Pong", Kind::Pong(link::Pong { nonce: 1 })),
+        control("control-Open", Kind::Open(link::Open { channel: 5, instance: Some(instance) })),
+        control("control-Opened", Kind::Opened(link::Opened { channel: 5, mine: 9 })),
+        control(
+            "control-Closed",
+            Kind::Closed(link::Closed {
+                channel: 5,
+                reason: link::refusal::Reason::UnknownInstance.into(),
+                detail: detail.clone(),
+            }),
+        ),
+        control("control-Interest", Kind::Interest(link::Interest { held: true })),
+        control("control-Interest_none", Kind::Interest(link::Interest { held: false })),
+        control(
+            "control-Goodbye",
+            Kind::Goodbye(link::Goodbye { code: link::goodbye::Code::Silent.into(), detail }),
+        ),
+    ]
+}
+
+/// A generated message by itself. It must also come back as it went.
+fn message<M: Message + Default + PartialEq + Debug>(name: &'static str, value: &M) -> Fixture {
+    let encoded = value.encode_to_vec();
+    assert_eq!(&M::decode(encoded.as_slice()).unwrap(), value, "{name}");
+    (name, encoded)
+}
+
+/// A control in its frame, with the length before it.
+fn control(name: &'static str, kind: Kind) -> Fixture {
+    let mut frame = BytesMut::new();
+    put_control(&mut frame, &kind);
+    (name, frame.to_vec())
+}
+
+/// A data frame with the length before it.
+fn data(name: &'static str, channel: u32, class: u32, total: u64, payload: &[u8]) -> Fixture {
+    let mut frame = BytesMut::new();
+    put_data(&mut frame, DataHeader { channel, class, total }, payload);
+    (name, frame.to_vec())
+}
+
+/// Anything else.
+fn bytes(name: &'static str, encoded: Vec<u8>) -> Fixture {
+    (name, encoded)
+}
+
+fn folder() -> PathBuf {
+    PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures")
+}
+
+/// 32 bytes a line.
+fn to_hex(bytes: &[u8]) -> String {
+    bytes
+        .chunks(32)
+        .map(|line| line.iter().map(|byte| format!("{byte:02x}")).collect::<String>() + "\n")
+        .collect()
+}
+
+#[test]
+fn every_message_has_the_bytes_that_its_fixture_pins() {
+    let bless = std::env::var_os("BLESS").is_some_and(|value| value == "1");
+    let mut wrong = BTreeMap::new();
+    for (name, bytes) in fixtures() {
+        let path = folder().join(format!("{name}.hex"));
+        let (now, pinned) = (to_hex(&bytes), std::fs::read_to_string(&path).ok());
+        if pinned.as_ref() == Some(&now) {
+            continue;
+        }
+        if bless {
+            std::fs::write(&path, &now).unwrap();
+        } else {
+            wrong.insert(name, (pinned.unwrap_or_else(|| "no fixture\n".to_owned()), now));
+        }
+    }
+    if !wrong.is_empty() {
+        let report: String = wrong
+            .iter()
+            .map(|(name, (pinned, now))| format!("{name}\npinned:\n{pinned}now:\n{now}"))
+            .collect();
+        panic!(
+            "the bytes on the wire are not the pinned ones:\n{report}\nPeers that speak the pinned format will not \
+             understand the new one. If that is meant, run\n    BLESS=1 cargo test -p peerage-wire --test fixtures\n\
+             and commit the fixtures together with docs/wire.md."
+        );
+    }
+}
+
+#[test]
+fn every_fixture_stands_for_a_value() {
+    let names: BTreeSet<_> = fixtures().into_iter().map(|(name, _)| format!("{name}.hex")).collect();
+    assert_eq!(names.len(), fixtures().len(), "two fixtures have one name");
+    let files: BTreeSet<_> = std::fs::read_dir(folder())
+        .unwrap()
+        .map(|entry| entry.unwrap().file_name().into_string().unwrap())
+        .collect();
+    let stale: Vec<_> = files.difference(&names).collect();
+    assert!(stale.is_empty(), "no value has these fixtures: {stale:?}");
+}
+
+/// Adding a kind of control makes this match incomplete: pin the new kind, then add it here.
+#[test]
+fn every_kind_of_control_is_pinned() {
+    let pinned: BTreeSet<_> = link()
+        .into_iter()
+        .filter(|(name, _)| name.starts_with("control-"))
+        .map(|(_, bytes)| match peerage_wire::frame::Frames::new(&bytes).next().unwrap().unwrap() {
+            peerage_wire::frame::FrameRef::Control(kind) => match kind {
+                Kind::Accept(_) => "Accept",
+                Kind::Refuse(_) => "Refuse",
+                Kind::Credit(_) => "Credit",
+                Kind::Ping(_) => "Ping",
+                Kind::Pong(_) => "Pong",
+                Kind::Open(_) => "Open",
+                Kind::Opened(_) => "Opened",
+                Kind::Closed(_) => "Closed",
+                Kind::Interest(_) => "Interest",
+                Kind::Goodbye(_) => "Goodbye",
+            },
+            other => panic!("{other:?}"),
+        })
+        .collect();
+    assert_eq!(pinned.len(), 10, "{pinned:?}");
+}

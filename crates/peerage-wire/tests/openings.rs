@@ -1,0 +1,112 @@
+//! How a connection begins: the preface, the clear answer, and the lengths around handshake messages.
+
+use bytes::BytesMut;
+use peerage_wire::handshake::{Answer, HandshakeMessageError, put_message, take_answer, take_message};
+use peerage_wire::limits::MAX_HANDSHAKE_MESSAGE;
+use peerage_wire::preface::{Preface, PrefaceError};
+use proptest::prelude::*;
+
+#[test]
+fn the_preface_is_nine_bytes_that_say_peerage() {
+    assert_eq!(&Preface::CURRENT.encode(), b"PEERAGE\x01\x01");
+    assert_eq!(Preface::decode(b"PEERAGE\x01\x01"), Ok(Preface::CURRENT));
+    assert_eq!(Preface::CURRENT.check(), Ok(()));
+}
+
+#[test]
+fn somebody_who_speaks_something_else_is_told_apart() {
+    let error = Preface::decode(b"GET / HTT").unwrap_err();
+    assert_eq!(error, PrefaceError::Magic { found: *b"GET / H" });
+    assert_eq!(error.to_string(), "this is not Peerage: it begins with \"GET / H\" instead of \"PEERAGE\"");
+    let error = Preface::decode(b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc").unwrap_err();
+    assert!(error.to_string().contains("\"\\x16\\x03\\x01"), "{error}");
+}
+
+#[test]
+fn another_version_or_suite_is_read_and_then_refused() {
+    let newer = Preface::decode(b"PEERAGE\x02\x01").unwrap();
+    assert_eq!(newer.check(), Err(PrefaceError::Version { found: 2, ours: 1 }));
+    let other = Preface::decode(b"PEERAGE\x01\x02").unwrap();
+    assert_eq!(other.check(), Err(PrefaceError::Suite { found: 2, ours: 1 }));
+    // A newer version may number its suites anew, so the version is what counts.
+    let both = Preface { version: 0, suite: 0 };
+    assert_eq!(both.check(), Err(PrefaceError::Version { found: 0, ours: 1 }));
+}
+
+#[test]
+fn no_handshake_message_begins_like_a_clear_answer() {
+    let length = usize::from(u16::from_be_bytes(*b"PE"));
+    assert_eq!(length, 0x5045);
+    assert!(length > MAX_HANDSHAKE_MESSAGE);
+}
+
+#[test]
+fn a_dialer_tells_a_clear_answer_from_a_message() {
+    let mut clear = BytesMut::from(&b"PEERAGE\x02\x03rest"[..]);
+    assert_eq!(take_answer(&mut clear), Ok(Some(Answer::Clear(Preface { version: 2, suite: 3 }))));
+    assert_eq!(clear, b"rest"[..]);
+
+    let mut message = BytesMut::from(&b"\0\x05hellorest"[..]);
+    assert_eq!(take_answer(&mut message), Ok(Some(Answer::Message(BytesMut::from(&b"hello"[..])))));
+    assert_eq!(message, b"rest"[..]);
+
+    let mut neither = BytesMut::from(&b"PEERLESS!"[..]);
+    let error = PrefaceError::Magic { found: *b"PEERLES" };
+    assert_eq!(take_answer(&mut neither), Err(HandshakeMessageError::Preface(error)));
+}
+
+#[test]
+fn what_is_not_all_there_yet_is_waited_for() {
+    for whole in [&b"PEERAGE\x02\x03"[..], b"\0\x05hello", b"\0\0"] {
+        for length in 0..whole.len() {
+            let mut part = BytesMut::from(&whole[..length]);
+            assert_eq!(take_answer(&mut part), Ok(None), "{length} bytes of {whole:?}");
+            assert_eq!(part, whole[..length], "nothing is taken");
+        }
+        assert!(take_answer(&mut BytesMut::from(whole)).unwrap().is_some());
+    }
+}
+
+#[test]
+fn a_message_is_refused_as_soon_as_its_length_is_known() {
+    let error = HandshakeMessageError::TooLong { length: 16_385, limit: MAX_HANDSHAKE_MESSAGE };
+    assert_eq!(take_message(&mut BytesMut::from(&[0x40, 0x01][..])), Err(error.clone()));
+    let mut out = BytesMut::from(&b"before"[..]);
+    assert_eq!(put_message(&mut out, &[0; 16_385]), Err(error));
+    assert_eq!(out, b"before"[..]);
+    put_message(&mut out, &[0; 16_384]).unwrap();
+    assert_eq!(take_message(&mut out.split_off(6)).unwrap().unwrap().len(), 16_384);
+}
+
+proptest! {
+    #[test]
+    fn random_bytes_are_an_answer_or_an_error(
+        bytes in proptest::collection::vec(any::<u8>(), 0..64),
+        magic: bool,
+    ) {
+        let mut buffer = if magic { BytesMut::from(&b"PEERAGE"[..]) } else { BytesMut::new() };
+        buffer.extend_from_slice(&bytes);
+        let before = buffer.clone();
+        match take_answer(&mut buffer) {
+            Ok(Some(Answer::Clear(preface))) => prop_assert_eq!(&before[..9], &preface.encode()[..]),
+            Ok(Some(Answer::Message(message))) => {
+                prop_assert_eq!(&before[2..2 + message.len()], &message[..]);
+                prop_assert_eq!(before.len(), 2 + message.len() + buffer.len());
+            }
+            Ok(None) => prop_assert_eq!(before, buffer),
+            Err(_) => {}
+        }
+    }
+
+    #[test]
+    fn messages_come_back_in_order(messages in proptest::collection::vec(proptest::collection::vec(any::<u8>(), 0..50), 0..6)) {
+        let mut buffer = BytesMut::new();
+        for message in &messages {
+            put_message(&mut buffer, message).unwrap();
+        }
+        for message in &messages {
+            prop_assert_eq!(&take_message(&mut buffer).unwrap().unwrap()[..], &message[..]);
+        }
+        prop_assert_eq!(take_message(&mut buffer), Ok(None));
+    }
+}
