@@ -108,7 +108,10 @@ impl Channels {
     fn best_match(&self, theirs: &Instance) -> Result<u32, (Reason, String)> {
         let mut why = (Reason::UnknownInstance, String::new());
         for (number, local) in &self.local {
-            if !local.offered || local.instance.protocol != theirs.protocol || local.instance.name != theirs.name {
+            if !local.offered
+                || local.instance.protocol != theirs.protocol
+                || local.instance.name != theirs.name
+            {
                 continue;
             }
             match mismatch(&local.instance, theirs) {
@@ -135,7 +138,10 @@ impl Channels {
             .filter(|(theirs, _)| theirs.protocol == ours.protocol && theirs.name == ours.name)
             .find_map(|(theirs, _)| {
                 (ours.version != theirs.version)
-                    .then(|| RefusalReason::Version { ours: ours.version, theirs: theirs.version.to_string() })
+                    .then(|| RefusalReason::Version {
+                        ours: ours.version,
+                        theirs: theirs.version.to_string(),
+                    })
                     .or_else(|| {
                         (ours.parameters != theirs.parameters).then(|| RefusalReason::Parameters {
                             ours: hex(&ours.parameters),
@@ -176,7 +182,8 @@ impl Channels {
             .into_iter()
             .filter_map(|number| {
                 let told = refused_by_peer.iter().find(|refusal| refusal.channel == number);
-                let refusal = told.and_then(|told| self.refusal_told(number, told)).or_else(|| self.why_not(number))?;
+                let refusal =
+                    told.and_then(|told| self.refusal_told(number, told)).or_else(|| self.why_not(number))?;
                 Some((number, refusal))
             })
             .collect();

@@ -57,6 +57,8 @@ impl LinkConfig {
     /// parts, a window and a control message for each channel, and one read.
     pub fn worst_case_inbound_bytes(&self) -> u64 {
         let channels = u64::from(self.max_channels);
-        self.reassembly.max(self.max_message) + channels * (self.window + crate::MAX_CONTROL_MESSAGE) + (64 << 10)
+        self.reassembly.max(self.max_message)
+            + channels * (self.window + crate::MAX_CONTROL_MESSAGE)
+            + (64 << 10)
     }
 }

@@ -76,7 +76,8 @@ impl Greeting {
         if direction == Direction::Outbound {
             let preface = Preface::CURRENT.encode();
             out.extend_from_slice(&preface);
-            greeting.noise = Some(Handshake::initiator(&greeting.identity, &preface, entropy));
+            let noise = Handshake::initiator(&greeting.identity, &preface, entropy);
+            greeting.noise = Some(noise.map_err(|error| fault(format!("handshake: {error}")))?);
             greeting.write(&[], out)?;
             greeting.step = Step::Second;
         }
@@ -84,7 +85,12 @@ impl Greeting {
     }
 
     /// Takes what it can from `input`; what to send goes to `out`.
-    pub(crate) fn receive(&mut self, now: Instant, input: &[u8], out: &mut BytesMut) -> Result<Progress, Why> {
+    pub(crate) fn receive(
+        &mut self,
+        now: Instant,
+        input: &[u8],
+        out: &mut BytesMut,
+    ) -> Result<Progress, Why> {
         if self.step == Step::Preface {
             return self.receive_preface(input, out);
         }
@@ -94,7 +100,10 @@ impl Greeting {
         let message = match self.step {
             Step::Second => match take_answer(&mut buffer).map_err(fault)? {
                 Some(Answer::Clear(theirs)) => {
-                    return Err(Why::Incompatible { ours: describe(Preface::CURRENT), theirs: describe(theirs) });
+                    return Err(Why::Incompatible {
+                        ours: describe(Preface::CURRENT),
+                        theirs: describe(theirs),
+                    });
                 }
                 Some(Answer::Message(message)) => Some(message),
                 None => None,
@@ -135,7 +144,8 @@ impl Greeting {
             out.extend_from_slice(&Preface::CURRENT.encode());
             return Err(Why::Incompatible { ours: describe(Preface::CURRENT), theirs: describe(preface) });
         }
-        self.noise = Some(Handshake::responder(&self.identity, bytes, self.entropy));
+        let noise = Handshake::responder(&self.identity, bytes, self.entropy);
+        self.noise = Some(noise.map_err(|error| fault(format!("handshake: {error}")))?);
         self.step = Step::First;
         Ok(Progress::Used(Preface::LEN))
     }

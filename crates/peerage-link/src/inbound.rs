@@ -93,7 +93,8 @@ impl Inbound {
             return Err(format!("sent {cost} bytes with {} bytes of credit left", receiving.available));
         };
         receiving.available = left;
-        let limit = if class == CONTROL { MAX_CONTROL_MESSAGE.min(self.max_message) } else { self.max_message };
+        let limit =
+            if class == CONTROL { MAX_CONTROL_MESSAGE.min(self.max_message) } else { self.max_message };
         let Some(slot) = receiving.partial.get_mut(class as usize) else { return Ok(None) };
 
         let Some(partial) = slot else {
@@ -177,10 +178,6 @@ impl Inbound {
         let owed = std::mem::take(&mut receiving.owed);
         receiving.available += owed;
         Some(owed)
-    }
-
-    pub(crate) fn channels(&self) -> impl Iterator<Item = u32> + '_ {
-        self.channels.keys().copied()
     }
 
     fn admit_waiting(&mut self) {

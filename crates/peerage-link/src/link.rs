@@ -98,8 +98,17 @@ pub struct Link {
 impl Link {
     /// A new link; [`Link::transmit`] has the first bytes when it dialled.
     pub fn new(setup: Setup, now: Instant) -> Self {
-        let Setup { direction, identity, incarnation, software, addresses, instances, expected, entropy, config } =
-            setup;
+        let Setup {
+            direction,
+            identity,
+            incarnation,
+            software,
+            addresses,
+            instances,
+            expected,
+            entropy,
+            config,
+        } = setup;
         let hello = Hello {
             identity: identity.peer_id(),
             signature: *identity.noise_certificate(),
@@ -261,7 +270,8 @@ impl Link {
     }
 
     fn receive_data(&mut self, remote: u32, class: u32, total: u64, payload: &[u8]) -> Result<(), String> {
-        let Some(channel) = self.channels.route(remote).map_err(|()| format!("channel {remote} was never opened"))?
+        let Some(channel) =
+            self.channels.route(remote).map_err(|()| format!("channel {remote} was never opened"))?
         else {
             self.stats.late_fragments += 1;
             return Ok(());
@@ -293,7 +303,8 @@ impl Link {
             (Kind::Accept(_) | Kind::Refuse(_), _) => return Err("a second Accept or Refuse".to_owned()),
             (Kind::Credit(credit), _) => {
                 // Credit for a channel that this side has just closed is in order; a sum beyond 2^64 is not.
-                if !self.outbound.credit(credit.channel, credit.bytes) && self.channels.is_up(credit.channel) {
+                if !self.outbound.credit(credit.channel, credit.bytes) && self.channels.is_up(credit.channel)
+                {
                     return Err(format!("credit of {} bytes overflows", credit.bytes));
                 }
             }
@@ -301,7 +312,12 @@ impl Link {
             (Kind::Opened(opened), _) => match self.channels.opened(opened.channel, opened.mine) {
                 Ok(true) => self.channel_up(opened.channel),
                 Ok(false) => {}
-                Err(()) => return Err(format!("opened channel {} as {}, which differs", opened.channel, opened.mine)),
+                Err(()) => {
+                    return Err(format!(
+                        "opened channel {} as {}, which differs",
+                        opened.channel, opened.mine
+                    ));
+                }
             },
             (Kind::Closed(closed), _) => self.receive_closed(&closed),
             (Kind::Interest(interest), _) => {
@@ -360,7 +376,11 @@ impl Link {
             }
             Ok(None) => {}
             Err((reason, detail)) => {
-                self.outbound.control(Kind::Closed(proto::Closed { channel: remote, reason: reason.into(), detail }));
+                self.outbound.control(Kind::Closed(proto::Closed {
+                    channel: remote,
+                    reason: reason.into(),
+                    detail,
+                }));
             }
         }
         Ok(())
@@ -375,8 +395,7 @@ impl Link {
             self.events.push_back((LinkEvent::ChannelDown { channel, why }, 0));
             return;
         }
-        let told =
-            proto::Refusal { channel, reason: closed.reason, detail: closed.detail.clone() };
+        let told = proto::Refusal { channel, reason: closed.reason, detail: closed.detail.clone() };
         if let Some(refusal) = self.channels.refusal_told(channel, &told) {
             self.events.push_back((LinkEvent::ChannelRefused { channel, refusal }, 0));
         }
@@ -478,7 +497,9 @@ impl Link {
     }
 
     fn end(&mut self, why: Why) {
-        if matches!(self.phase, Phase::Closed) && self.events.iter().any(|(event, _)| matches!(event, LinkEvent::Closed(_))) {
+        if matches!(self.phase, Phase::Closed)
+            && self.events.iter().any(|(event, _)| matches!(event, LinkEvent::Closed(_)))
+        {
             return;
         }
         self.phase = Phase::Closed;

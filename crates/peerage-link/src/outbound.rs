@@ -118,9 +118,9 @@ impl Outbound {
             line.retain(|waiting| *waiting != channel);
         }
         self.lanes.remove(&channel).map_or((0, 0), |lane| {
-            lane.queues
-                .iter()
-                .fold((0, 0), |(messages, bytes), queue| (messages + queue.messages.len() as u64, bytes + queue.bytes))
+            lane.queues.iter().fold((0, 0), |(messages, bytes), queue| {
+                (messages + queue.messages.len() as u64, bytes + queue.bytes)
+            })
         })
     }
 
@@ -192,7 +192,11 @@ impl Outbound {
     ///
     /// # Errors
     /// The sealer's, which ends the link.
-    pub(crate) fn transmit(&mut self, out: &mut BytesMut, budget: usize) -> Result<(), peerage_identity::SealError> {
+    pub(crate) fn transmit(
+        &mut self,
+        out: &mut BytesMut,
+        budget: usize,
+    ) -> Result<(), peerage_identity::SealError> {
         if !self.clear.is_empty() {
             out.extend_from_slice(&self.clear.split());
         }
@@ -287,7 +291,8 @@ impl Outbound {
             let rest = message.len() - queue.offset;
             let mut piece = rest.min(MAX_FRAGMENT);
             if class != Class::Control {
-                let allowed = usize::try_from(lane.credit.saturating_sub(FRAGMENT_COST)).unwrap_or(usize::MAX);
+                let allowed =
+                    usize::try_from(lane.credit.saturating_sub(FRAGMENT_COST)).unwrap_or(usize::MAX);
                 if lane.credit < FRAGMENT_COST || allowed < piece.min(LEAST_FRAGMENT) {
                     // Out of credit: it lines up again when the peer allows more.
                     queue.lined_up = false;
@@ -301,7 +306,7 @@ impl Outbound {
                 class: index as u32,
                 total: if queue.offset == 0 && piece < message.len() { message.len() as u64 } else { 0 },
             };
-            let overhead = frame::data_frame_len(&header(piece), piece) - piece;
+            let overhead = frame::data_frame_len(header(piece), piece) - piece;
             let space = end - out.len();
             if space < overhead + piece.min(LEAST_FRAGMENT) {
                 return Served::RecordFull;
@@ -314,7 +319,7 @@ impl Outbound {
                 }
             }
             let Some(payload) = message.get(queue.offset..queue.offset + piece) else { return Served::Next };
-            frame::put_data(out, &header(piece), payload);
+            frame::put_data(out, header(piece), payload);
             if class != Class::Control {
                 lane.credit -= FRAGMENT_COST + piece as u64;
             }

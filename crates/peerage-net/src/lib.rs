@@ -1,1 +1,64 @@
-//! x
+//! Real links: dial, listen, handshake, limits, shards; hosts machines on tokio over TCP or memory.
+//!
+//! An [`Endpoint`] is one identity with any number of links, one for each peer, and any number of protocol instances
+//! that share them. An instance is a [`peerage_machine::Machine`], hosted with [`Endpoint::host`]; protocol crates wrap
+//! that in handles of their own.
+//!
+//! ```
+//! # #[tokio::main(flavor = "current_thread")]
+//! # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+//! use peerage_identity::Identity;
+//! use peerage_net::Endpoint;
+//!
+//! let alice = Endpoint::builder().identity(Identity::generate()?).listen("tcp://127.0.0.1:0".parse()?).bind().await?;
+//! let bob = Endpoint::builder().identity(Identity::generate()?).bind().await?;
+//! let found = bob.connect(alice.addresses().first().ok_or("no address")?).await?;
+//! assert_eq!(found, alice.peer_id());
+//! println!("{}", bob.close().await);
+//! # Ok(())
+//! # }
+//! ```
+//!
+//! # Guarantees
+//!
+//! - At most one link for each pair of running endpoints; a restarted peer replaces its old link at once.
+//! - Every dial ends in one answer, every link in one reason, on both sides where there are two.
+//! - Nothing waits for a slow peer: each queue has a bound, and each bound a documented outcome
+//!   ([`Config`] names them all).
+//! - [`Endpoint::close`] cannot fail, takes at most its grace and a little, and says what was cut.
+//!
+//! # Non-guarantees
+//!
+//! - That a queued message arrives. Protocols above say what they promise.
+//! - Redial. An endpoint dials when a machine asks, and says why a dial failed.
+//!
+//! # Limits
+//!
+//! [`Config`] bounds links in all, half-open handshakes, links from one address, queues and message sizes.
+
+mod clock;
+mod close;
+mod config;
+mod counters;
+mod dial;
+mod driver;
+mod endpoint;
+mod error;
+mod hosted;
+mod hub;
+mod link_handle;
+mod listen;
+mod scratch;
+mod shards;
+mod snapshot;
+mod spec;
+pub mod transport;
+
+pub use close::CloseReport;
+pub use config::{Config, Shards};
+pub use endpoint::{Builder, Endpoint};
+pub use error::{BindError, Closed, DialError, HostError};
+pub use hosted::Hosted;
+pub use snapshot::{LinkSnapshot, Snapshot, Totals};
+pub use spec::{InstanceSpec, Sink, Start};
+pub use transport::{MemoryTransport, TcpTransport, Transport};

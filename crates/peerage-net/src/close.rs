@@ -1,0 +1,75 @@
+//! The end of an endpoint.
+
+use std::fmt;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use peerage_machine::{Side, Why};
+
+use crate::hub::Shared;
+use crate::link_handle::Command;
+
+/// What [`crate::Endpoint::close`] did.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct CloseReport {
+    /// Links that there were.
+    pub links: usize,
+    /// Links that could not flush within the grace.
+    pub links_cut: usize,
+    /// Messages that were queued on those and were dropped.
+    pub messages_cut: u64,
+    /// Their bytes.
+    pub bytes_cut: u64,
+    /// How long it took.
+    pub took: Duration,
+}
+
+impl fmt::Display for CloseReport {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { links, links_cut, messages_cut, bytes_cut, took } = self;
+        write!(f, "closed {links} links in {} ms", took.as_millis())?;
+        match links_cut {
+            0 => f.write_str(", nothing was cut"),
+            _ => {
+                write!(f, "; {links_cut} were cut, with {messages_cut} messages of {bytes_cut} bytes unsent")
+            }
+        }
+    }
+}
+
+/// Lets every link flush and say goodbye, within the grace; cuts the rest.
+pub(crate) async fn close_links(shared: &Arc<Shared>) -> CloseReport {
+    let began = tokio::time::Instant::now();
+    let handles = shared.connections();
+    for handle in &handles {
+        handle.ask(Command::Drain(Why::Shutdown { by: Side::Us, detail: String::new() }));
+    }
+    let mut report = CloseReport {
+        links: handles.iter().filter(|handle| handle.up.load(Ordering::Acquire)).count(),
+        ..CloseReport::default()
+    };
+    let all_gone = async {
+        loop {
+            // Made before the look, so that no end is missed in between.
+            let ended = shared.ended.notified();
+            if shared.connections().is_empty() {
+                return;
+            }
+            ended.await;
+        }
+    };
+    if tokio::time::timeout(shared.config.close_grace, all_gone).await.is_err() {
+        for handle in shared.connections() {
+            if handle.up.load(Ordering::Acquire) {
+                report.links_cut += 1;
+                report.messages_cut += handle.counters.queued_messages.load(Ordering::Relaxed);
+                report.bytes_cut += handle.counters.queued_bytes.load(Ordering::Relaxed);
+            }
+            handle.ask(Command::Abort);
+        }
+    }
+    report.took = began.elapsed();
+    report
+}

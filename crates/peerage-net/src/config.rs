@@ -1,0 +1,61 @@
+//! What an endpoint may cost.
+
+use std::time::Duration;
+
+use peerage_link::LinkConfig;
+
+/// Where an endpoint's links and machines run.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Shards {
+    /// So many threads of the endpoint's own, each with a current-thread runtime; a link stays on the one it was given
+    /// to. One is enough for most: a hand-off to another thread costs more than opening a record.
+    Threads(usize),
+    /// Tasks of the runtime that calls `bind`: for tests with a paused clock, and for programs that have a
+    /// current-thread runtime of their own.
+    Ambient,
+}
+
+/// Times and bounds of an endpoint.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub struct Config {
+    /// Times and bounds of each link.
+    pub link: LinkConfig,
+    /// Where links and machines run. One thread.
+    pub shards: Shards,
+    /// For one connection attempt of a transport. 5 s. A guess.
+    pub connect_timeout: Duration,
+    /// How long [`crate::Endpoint::close`] lets links flush. 2 s. A guess.
+    pub close_grace: Duration,
+    /// The most links, those in their handshake included. 4096; a stranger beyond that is hung up on, and counted as
+    /// `links`.
+    pub max_links: usize,
+    /// The most strangers in their handshake at once. 256: each may hold a socket and about 4 KiB for
+    /// [`LinkConfig::handshake_timeout`]. One more is hung up on, and counted as `handshakes`.
+    pub max_handshakes: usize,
+    /// The most links that one IP address may have open to us. 1024: many peers may share an address. One more is hung
+    /// up on, and counted as `address`.
+    pub max_inbound_per_address: usize,
+    /// How much each instance may queue on each link, in bytes of interactive and bulk messages. 1 MiB. A machine that
+    /// sends more gets `Undelivered`, or the message is counted as dropped.
+    pub queue_bytes: u64,
+    /// Name and version of the program, for people at the other end; at most 128 bytes.
+    pub software: String,
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        Self {
+            link: LinkConfig::default(),
+            shards: Shards::Threads(1),
+            connect_timeout: Duration::from_secs(5),
+            close_grace: Duration::from_secs(2),
+            max_links: 4096,
+            max_handshakes: 256,
+            max_inbound_per_address: 1024,
+            queue_bytes: 1 << 20,
+            software: concat!("peerage/", env!("CARGO_PKG_VERSION")).to_owned(),
+        }
+    }
+}

@@ -1,0 +1,304 @@
+//! The endpoint, and how one is made.
+
+use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex};
+
+use peerage_identity::Identity;
+use peerage_link::LinkConfig;
+use peerage_machine::{Incarnation, Machine, Now, Seed, Target};
+use peerage_wire::{Address, PeerId};
+use tokio::sync::{Notify, OnceCell, oneshot};
+use tokio::task::JoinHandle;
+
+use crate::clock::Clock;
+use crate::close::{self, CloseReport};
+use crate::config::Config;
+use crate::counters::Counters;
+use crate::error::{BindError, DialError, HostError};
+use crate::hosted::{Cell, Hosted};
+use crate::hub::{Hub, Shared};
+use crate::link_handle::Waiter;
+use crate::listen;
+use crate::scratch::lock;
+use crate::shards::Shards;
+use crate::snapshot::Snapshot;
+use crate::spec::{InstanceSpec, Sink, Start};
+use crate::transport::{Listener, MemoryTransport, TcpTransport, Transport};
+
+/// Makes an [`Endpoint`].
+#[derive(Default)]
+#[must_use]
+pub struct Builder {
+    identity: Option<Identity>,
+    listen: Vec<Address>,
+    transports: BTreeMap<&'static str, Arc<dyn Transport>>,
+    config: Config,
+}
+
+impl Builder {
+    /// Who the endpoint is. Needed.
+    pub fn identity(mut self, identity: Identity) -> Self {
+        self.identity = Some(identity);
+        self
+    }
+
+    /// Listens there, too. An endpoint that listens nowhere still dials.
+    pub fn listen(mut self, address: Address) -> Self {
+        self.listen.push(address);
+        self
+    }
+
+    /// One more transport, or another for a scheme that there is. TCP is there from the start.
+    pub fn transport(mut self, transport: Arc<dyn Transport>) -> Self {
+        self.transports.insert(transport.scheme(), transport);
+        self
+    }
+
+    /// Connections within the process: `mem://` addresses of this space.
+    pub fn memory(self, transport: &MemoryTransport) -> Self {
+        self.transport(Arc::new(transport.clone()))
+    }
+
+    /// Times and bounds.
+    pub fn config(mut self, config: Config) -> Self {
+        self.config = config;
+        self
+    }
+
+    /// Starts: takes the addresses, or says which one it cannot have.
+    ///
+    /// # Errors
+    /// [`BindError`].
+    pub async fn bind(self) -> Result<Endpoint, BindError> {
+        let Self { identity, listen, mut transports, mut config } = self;
+        let identity = Arc::new(identity.ok_or(BindError::NoIdentity)?);
+        transports.entry("tcp").or_insert_with(|| Arc::new(TcpTransport));
+        let me = identity.peer_id();
+
+        let mut entropy = [0_u8; 32];
+        getrandom::fill(&mut entropy).map_err(|error| BindError::Entropy(error.to_string()))?;
+        let seed = Seed::from_bytes(entropy);
+        let mut incarnation = [0_u8; 16];
+        getrandom::fill(&mut incarnation).map_err(|error| BindError::Entropy(error.to_string()))?;
+
+        let shards = Shards::start(config.shards, &me.short())?;
+        let listeners = bind_all(&shards, &transports, listen).await?;
+        config.link.window = config.link.window.max(LinkConfig::MIN_WINDOW);
+        let link_config = Arc::new(config.link.clone());
+        let shared = Arc::new(Shared {
+            me,
+            identity,
+            incarnation: Incarnation(incarnation),
+            seed,
+            link_config,
+            clock: Clock::start(),
+            counters: Counters::default(),
+            shards,
+            transports,
+            addresses: listeners.iter().map(|listener| listener.address()).collect(),
+            hub: Mutex::new(Hub::default()),
+            closing: AtomicBool::new(false),
+            ended: Notify::new(),
+            config,
+        });
+        shared.hello(Vec::new()).check().map_err(BindError::Hello)?;
+        let accepting = listeners
+            .into_iter()
+            .filter_map(|listener| shared.shards.spawn_first(listen::accept(Arc::clone(&shared), listener)))
+            .collect();
+        tracing::debug!(peer = %me.short(), addresses = ?shared.addresses, "endpoint bound");
+        let life = Life { shared, accepting: Mutex::new(accepting), report: OnceCell::new() };
+        Ok(Endpoint { life: Arc::new(life) })
+    }
+}
+
+/// Listens on a shard, whose reactor then wakes the listener, and not on the caller's runtime, which may end sooner.
+async fn bind_all(
+    shards: &Shards,
+    transports: &BTreeMap<&'static str, Arc<dyn Transport>>,
+    listen: Vec<Address>,
+) -> Result<Vec<Box<dyn Listener>>, BindError> {
+    let mut listeners = Vec::new();
+    for address in listen {
+        let Some(transport) = transports.get(address.scheme()).cloned() else {
+            let known: Vec<_> = transports.keys().copied().collect();
+            return Err(BindError::NoTransport(address, known.join(", ")));
+        };
+        let (answer, bound) = oneshot::channel();
+        let at = address.clone();
+        shards.spawn_first(async move {
+            // The caller may have given up.
+            let _ = answer.send(transport.listen(&at).await);
+        });
+        match bound.await {
+            Ok(Ok(listener)) => listeners.push(listener),
+            Ok(Err(error)) => {
+                return Err(BindError::Listen { address, kind: error.kind(), detail: error.to_string() });
+            }
+            Err(_) => return Err(BindError::Shard("the shard ended while it bound an address".to_owned())),
+        }
+    }
+    Ok(listeners)
+}
+
+/// One identity, its links, and the instances that share them. Clones are the same endpoint; when the last is gone,
+/// handles of hosted instances included, it ends without goodbyes. [`Endpoint::close`] ends it in good order.
+#[derive(Clone)]
+pub struct Endpoint {
+    life: Arc<Life>,
+}
+
+struct Life {
+    shared: Arc<Shared>,
+    accepting: Mutex<Vec<JoinHandle<()>>>,
+    report: OnceCell<CloseReport>,
+}
+
+impl Life {
+    /// No more strangers, and their addresses are free.
+    async fn stop_listening(&self) {
+        let accepting = std::mem::take(&mut *lock(&self.accepting));
+        for task in accepting {
+            task.abort();
+            // Aborted, which is what was asked for; awaited, because only then is the socket closed.
+            let _ = task.await;
+        }
+    }
+}
+
+impl Drop for Life {
+    fn drop(&mut self) {
+        if self.report.get().is_some() {
+            return;
+        }
+        self.shared.closing.store(true, Ordering::Release);
+        for task in &*lock(&self.accepting) {
+            task.abort();
+        }
+        for instance in self.shared.take_instances() {
+            instance.shut();
+        }
+        for handle in self.shared.connections() {
+            handle.ask(crate::link_handle::Command::Abort);
+        }
+        self.shared.shards.stop();
+    }
+}
+
+impl std::fmt::Debug for Endpoint {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let shared = &self.life.shared;
+        f.debug_struct("Endpoint")
+            .field("peer", &shared.me)
+            .field("addresses", &shared.addresses)
+            .finish_non_exhaustive()
+    }
+}
+
+impl Endpoint {
+    /// Makes one.
+    pub fn builder() -> Builder {
+        Builder::default()
+    }
+
+    pub(crate) fn shared(&self) -> &Arc<Shared> {
+        &self.life.shared
+    }
+
+    /// Who it is.
+    pub fn peer_id(&self) -> PeerId {
+        self.life.shared.me
+    }
+
+    /// Its keys.
+    pub fn identity(&self) -> &Arc<Identity> {
+        &self.life.shared.identity
+    }
+
+    /// This start of it.
+    pub fn incarnation(&self) -> Incarnation {
+        self.life.shared.incarnation
+    }
+
+    /// Where it listens, with the ports that the system chose.
+    pub fn addresses(&self) -> Vec<Address> {
+        self.life.shared.addresses.clone()
+    }
+
+    /// Its clocks.
+    pub fn now(&self) -> Now {
+        self.life.shared.clock.now()
+    }
+
+    /// Has a link to whoever listens at `address`, and holds it for the application. Gives who that is.
+    ///
+    /// # Errors
+    /// [`DialError`], with the reason that the other end has too, where there is one.
+    pub async fn connect(&self, address: &Address) -> Result<PeerId, DialError> {
+        self.dial(address, Target::Address(address.clone())).await
+    }
+
+    /// As [`Endpoint::connect`], and nobody else will do.
+    ///
+    /// # Errors
+    /// [`DialError`]; [`peerage_machine::Why::WrongPeer`] when somebody else answers.
+    pub async fn connect_to(&self, peer: PeerId, address: &Address) -> Result<PeerId, DialError> {
+        self.dial(address, Target::Peer { peer, addresses: vec![address.clone()] }).await
+    }
+
+    async fn dial(&self, address: &Address, target: Target) -> Result<PeerId, DialError> {
+        let (answer, answered) = oneshot::channel();
+        self.life.shared.dial(Waiter::Application(answer), target, Waiter::failed);
+        let gone = || peerage_machine::Why::Shutdown { by: peerage_machine::Side::Us, detail: String::new() };
+        answered.await.unwrap_or_else(|_| Err(gone())).map_err(|why| DialError { to: address.clone(), why })
+    }
+
+    /// Runs a machine as the instance `spec`, on every link whose peer runs the same.
+    ///
+    /// # Errors
+    /// [`HostError`].
+    pub fn host<M: Machine + Send + 'static>(
+        &self,
+        spec: InstanceSpec,
+        make: impl FnOnce(Start) -> M,
+        sink: impl Sink<M>,
+    ) -> Result<Hosted<M>, HostError> {
+        let shared = &self.life.shared;
+        let start = Start {
+            now: shared.clock.now(),
+            seed: shared.seed.fork(&format!("instance {}", spec.name)),
+            identity: Arc::clone(&shared.identity),
+            incarnation: shared.incarnation,
+            addresses: shared.addresses.clone(),
+        };
+        let machine = make(start);
+        let cell = shared.add_instance(&spec, |key| Cell::new(key, spec.clone(), shared, machine, sink))?;
+        shared.shards.spawn_first(Arc::clone(&cell).keep_time());
+        Ok(Hosted::new(cell, self.clone()))
+    }
+
+    /// What there is to see.
+    pub fn snapshot(&self) -> Snapshot {
+        Snapshot::of(&self.life.shared)
+    }
+
+    /// Ends the endpoint: stops listening, lets each link flush and say goodbye within
+    /// [`Config::close_grace`], cuts the rest, and says what that was. Cannot fail; a second call gives the same report.
+    pub async fn close(&self) -> CloseReport {
+        let life = &self.life;
+        life.report
+            .get_or_init(|| async {
+                life.shared.closing.store(true, Ordering::Release);
+                life.stop_listening().await;
+                let report = close::close_links(&life.shared).await;
+                for instance in life.shared.take_instances() {
+                    instance.shut();
+                }
+                life.shared.shards.stop();
+                report
+            })
+            .await
+            .clone()
+    }
+}

@@ -1,0 +1,460 @@
+//! A machine on real links: a lock around it, and hands that carry its effects out.
+//!
+//! Whoever has something for the machine (a link's task with a batch of messages, the application with a command, the
+//! timer) takes the lock, runs it, and carries the effects out before letting go: effects keep their order, commands
+//! answer at once, and a message goes from one link to the next without changing tasks. Signatures are checked between
+//! two turns, with the lock free.
+
+use std::cell::OnceCell;
+use std::collections::{BTreeMap, VecDeque};
+use std::sync::{Arc, Mutex, Weak};
+
+use bytes::{Bytes, BytesMut};
+use peerage_machine::{
+    Class, DialId, Effect, Input, Instant, JobId, LinkId, LinkInfo, Machine, Message, Now, OutboxOf,
+    StoreError, Why,
+};
+use peerage_wire::PeerId;
+use tokio::sync::Notify;
+
+use crate::endpoint::Endpoint;
+use crate::error::Closed;
+use crate::hub::Shared;
+use crate::link_handle::{Command, InstanceKey, LinkHandle, Waiter};
+use crate::scratch::lock;
+use crate::spec::{InstanceSpec, Sink};
+
+/// Rounds of effects and the inputs that follow from them at once. A machine that goes on beyond is in a loop.
+const MAX_ROUNDS: usize = 1000;
+
+/// A hosted machine, whatever its type.
+pub(crate) trait Instance: Send + Sync {
+    fn key(&self) -> InstanceKey;
+    fn spec(&self) -> &InstanceSpec;
+    fn up(&self, link: &Arc<LinkHandle>, channel: u32, info: LinkInfo);
+    fn down(&self, link: LinkId, why: Why);
+    fn messages(&self, link: LinkId, batch: &mut Vec<Bytes>);
+    fn room(&self, link: LinkId, class: Class, bytes: u64);
+    fn rtt(&self, link: LinkId, rtt: std::time::Duration);
+    fn dialed(&self, dial: DialId, link: LinkId);
+    fn dial_failed(&self, dial: DialId, why: Why);
+    fn shut(&self);
+}
+
+/// One link, as an instance sees it.
+struct Peer {
+    handle: Arc<LinkHandle>,
+    channel: u32,
+    max_message: u64,
+    queued: u64,
+    queued_control: u64,
+}
+
+struct Job {
+    job: JobId,
+    signer: PeerId,
+    domain: &'static str,
+    message: Bytes,
+    signature: [u8; 64],
+}
+
+struct Inner<M: Machine> {
+    machine: M,
+    out: OutboxOf<M>,
+    sink: Box<dyn Sink<M>>,
+    links: BTreeMap<LinkId, Peer>,
+    /// Inputs that follow from effects at once.
+    follow: VecDeque<Input<M::Message>>,
+    jobs: Vec<Job>,
+    armed: Option<Instant>,
+    closed: bool,
+}
+
+/// A machine and its lock.
+pub(crate) struct Cell<M: Machine> {
+    key: InstanceKey,
+    spec: InstanceSpec,
+    shared: Weak<Shared>,
+    rearm: Notify,
+    me: Weak<Self>,
+    inner: Mutex<Inner<M>>,
+}
+
+impl<M: Machine + Send + 'static> Cell<M> {
+    pub(crate) fn new(
+        key: InstanceKey,
+        spec: InstanceSpec,
+        shared: &Arc<Shared>,
+        machine: M,
+        sink: impl Sink<M>,
+    ) -> Arc<Self> {
+        Arc::new_cyclic(|me| Self {
+            key,
+            spec,
+            shared: Arc::downgrade(shared),
+            rearm: Notify::new(),
+            me: me.clone(),
+            inner: Mutex::new(Inner {
+                machine,
+                out: OutboxOf::<M>::new(),
+                sink: Box::new(sink),
+                links: BTreeMap::new(),
+                follow: VecDeque::new(),
+                jobs: Vec::new(),
+                armed: None,
+                closed: false,
+            }),
+        })
+    }
+
+    /// Runs the machine once, and what follows from it.
+    fn turn<R>(&self, run: impl FnOnce(&mut Inner<M>, Now) -> R) -> Result<R, Closed> {
+        let shared = self.shared.upgrade().ok_or(Closed)?;
+        let now = shared.clock.now();
+        let mut inner = lock(&self.inner);
+        if inner.closed {
+            return Err(Closed);
+        }
+        let answer = run(&mut inner, now);
+        let mut jobs = self.settle(&shared, &mut inner, now);
+        drop(inner);
+        while !jobs.is_empty() {
+            let verified: Vec<_> = jobs.drain(..).map(|job| (job.job, check(&job))).collect();
+            let now = shared.clock.now();
+            let mut inner = lock(&self.inner);
+            if inner.closed {
+                break;
+            }
+            for (job, valid) in verified {
+                inner.input(now, Input::Verified { job, valid });
+            }
+            jobs = self.settle(&shared, &mut inner, now);
+        }
+        Ok(answer)
+    }
+
+    /// Carries effects out until there are none; gives the signatures to check.
+    fn settle(&self, shared: &Arc<Shared>, inner: &mut Inner<M>, now: Now) -> Vec<Job> {
+        let mut rounds = 0;
+        loop {
+            self.carry_out(shared, inner);
+            let Some(input) = inner.follow.pop_front() else { break };
+            rounds += 1;
+            if rounds > MAX_ROUNDS {
+                tracing::error!(instance = %self.spec.name, "a machine answers its own effects without end");
+                shared.counters.dropped("machine_loop", inner.follow.len() as u64 + 1);
+                inner.follow.clear();
+                break;
+            }
+            inner.input(now, input);
+        }
+        let deadline = inner.machine.deadline();
+        if deadline != inner.armed {
+            let sooner = match (deadline, inner.armed) {
+                (Some(new), Some(old)) => new < old,
+                (Some(_), None) => true,
+                (None, _) => false,
+            };
+            // A timer that rings too early finds the later deadline by itself; only a sooner one must wake it.
+            inner.armed = deadline;
+            if sooner {
+                self.rearm.notify_one();
+            }
+        }
+        std::mem::take(&mut inner.jobs)
+    }
+
+    fn carry_out(&self, shared: &Arc<Shared>, inner: &mut Inner<M>) {
+        let Inner { out, sink, links, follow, jobs, .. } = inner;
+        for effect in out.drain() {
+            match effect {
+                Effect::Send { to, message, class, id } => {
+                    let encoded = OnceCell::new();
+                    for link in to {
+                        let encode = || {
+                            let mut bytes = BytesMut::with_capacity(message.encoded_len());
+                            message.encode(&mut bytes);
+                            bytes.freeze()
+                        };
+                        let outcome = match links.get_mut(&link) {
+                            Some(peer) => peer.send(shared, class, encoded.get_or_init(encode)),
+                            None => Err(Why::NotUp),
+                        };
+                        if let Err(why) = outcome {
+                            match id {
+                                Some(send) => follow.push_back(Input::Undelivered { send, link, why }),
+                                None => shared.counters.dropped(why.label(), 1),
+                            }
+                        }
+                    }
+                }
+                Effect::Dial { id, target } => {
+                    if let Some(me) = self.me.upgrade() {
+                        shared.dial(Waiter::Machine { instance: me, dial: id }, target, |_, why| {
+                            follow.push_back(Input::DialFailed { dial: id, why });
+                        });
+                    }
+                }
+                Effect::Hold(link) => {
+                    if let Some(peer) = links.get(&link) {
+                        peer.handle.hold(self.key);
+                    }
+                }
+                Effect::Release(link) => {
+                    if let Some(peer) = links.get(&link) {
+                        peer.handle.release(self.key);
+                    }
+                }
+                Effect::CloseChannel { link, why } => {
+                    if let Some(peer) = links.remove(&link) {
+                        peer.handle.release(self.key);
+                        lock(&peer.handle.open).remove(&self.key);
+                        peer.handle.ask(Command::CloseInstance { key: self.key, detail: why.to_string() });
+                        follow.push_back(Input::Down { link, why });
+                    }
+                }
+                Effect::Fault { link, what } => {
+                    shared.counters.dropped("fault", 1);
+                    tracing::debug!(instance = %self.spec.name, %link, what, "a peer broke the protocol");
+                    if let Some(peer) = links.get(&link) {
+                        peer.handle.ask(Command::Fault(what));
+                    }
+                }
+                Effect::Store { op, .. } => {
+                    follow.push_back(Input::Stored { op, result: Err(StoreError::Absent) });
+                }
+                Effect::Verify { job, signer, domain, message, signature } => {
+                    jobs.push(Job { job, signer, domain, message, signature });
+                }
+                Effect::Emit(event) => sink.event(event),
+                Effect::Answer { call, answer } => sink.answer(call, answer),
+                Effect::Count { name, by } => shared.counters.machine(name, by),
+                Effect::Observe { name, value } => metrics::histogram!(name).record(value),
+                other => {
+                    tracing::error!(
+                        effect = std::any::type_name_of_val(&other),
+                        "an effect that this host does not know"
+                    );
+                    shared.counters.dropped("unknown_effect", 1);
+                }
+            }
+        }
+    }
+
+    fn feed(&self, input: Input<M::Message>) {
+        // A closed instance hears nothing more.
+        let _ = self.turn(|inner, now| inner.input(now, input));
+    }
+
+    /// Rings the machine's timer until the instance is closed.
+    pub(crate) async fn keep_time(self: Arc<Self>) {
+        loop {
+            let (armed, closed) = {
+                let inner = lock(&self.inner);
+                (inner.armed, inner.closed)
+            };
+            let Some(shared) = self.shared.upgrade().filter(|_| !closed) else { return };
+            let clock = shared.clock;
+            drop(shared);
+            match armed {
+                None => self.rearm.notified().await,
+                Some(at) if clock.mono() >= at => {
+                    let rung = self.turn(|inner, now| {
+                        if inner.machine.deadline().is_some_and(|at| at <= now.mono) {
+                            inner.machine.on_timer(now, &mut inner.out);
+                        }
+                    });
+                    if rung.is_err() {
+                        return;
+                    }
+                    // A machine that stands still would spin here: its rule is to move on.
+                    tokio::task::yield_now().await;
+                }
+                Some(at) => {
+                    tokio::select! {
+                        () = tokio::time::sleep_until(clock.at(at)) => {}
+                        () = self.rearm.notified() => {}
+                    }
+                }
+            }
+        }
+    }
+}
+
+fn check(job: &Job) -> bool {
+    peerage_identity::verify(&job.signer, job.domain, &job.message, &job.signature).is_ok()
+}
+
+impl<M: Machine> Inner<M> {
+    fn input(&mut self, now: Now, input: Input<M::Message>) {
+        self.machine.on_input(now, input, &mut self.out);
+    }
+}
+
+impl Peer {
+    fn send(&mut self, shared: &Shared, class: Class, message: &Bytes) -> Result<(), Why> {
+        let size = message.len() as u64;
+        if size > self.max_message {
+            return Err(Why::TooLarge { size, limit: self.max_message });
+        }
+        let (queued, limit) = match class {
+            Class::Control => {
+                if size > peerage_link::MAX_CONTROL_MESSAGE {
+                    return Err(Why::TooLarge { size, limit: peerage_link::MAX_CONTROL_MESSAGE });
+                }
+                (&mut self.queued_control, shared.config.link.control_queue)
+            }
+            Class::Interactive | Class::Bulk => (&mut self.queued, shared.config.queue_bytes),
+        };
+        if *queued > 0 && *queued + size > limit {
+            return Err(Why::Full { queued: *queued, limit });
+        }
+        let command = Command::Send { channel: self.channel, class, message: message.clone() };
+        if !self.handle.ask(command) {
+            return Err(Why::NotUp);
+        }
+        *queued += size;
+        Ok(())
+    }
+}
+
+impl<M: Machine + Send + 'static> Instance for Cell<M> {
+    fn key(&self) -> InstanceKey {
+        self.key
+    }
+
+    fn spec(&self) -> &InstanceSpec {
+        &self.spec
+    }
+
+    fn up(&self, link: &Arc<LinkHandle>, channel: u32, info: LinkInfo) {
+        let _ = self.turn(|inner, now| {
+            let peer = Peer {
+                handle: Arc::clone(link),
+                channel,
+                max_message: info.max_message,
+                queued: 0,
+                queued_control: 0,
+            };
+            inner.links.insert(link.id, peer);
+            inner.input(now, Input::Up { link: link.id, info });
+        });
+    }
+
+    fn down(&self, link: LinkId, why: Why) {
+        let _ = self.turn(|inner, now| {
+            if inner.links.remove(&link).is_some() {
+                inner.input(now, Input::Down { link, why });
+            }
+        });
+    }
+
+    fn messages(&self, link: LinkId, batch: &mut Vec<Bytes>) {
+        let mut fault = None;
+        let _ = self.turn(|inner, now| {
+            for bytes in batch.drain(..) {
+                let Some(peer) = inner.links.get(&link) else { continue };
+                match M::Message::decode(bytes) {
+                    Ok(message) => inner.input(now, Input::Message { link, message }),
+                    Err(malformed) => {
+                        fault = Some((Arc::clone(&peer.handle), malformed));
+                        break;
+                    }
+                }
+            }
+        });
+        batch.clear();
+        if let Some((handle, malformed)) = fault {
+            // Bytes that are no message at all are no bug of a newer version: the link ends here.
+            let by = peerage_machine::Side::Them;
+            handle.ask(Command::Close(Why::Fault { by, what: format!("{}: {malformed}", self.spec.name) }));
+        }
+    }
+
+    fn room(&self, link: LinkId, class: Class, bytes: u64) {
+        let _ = self.turn(|inner, now| {
+            let Some(peer) = inner.links.get_mut(&link) else { return };
+            if class == Class::Control {
+                peer.queued_control = peer.queued_control.saturating_sub(bytes);
+            } else {
+                peer.queued = peer.queued.saturating_sub(bytes);
+                inner.input(now, Input::Credit { link, class, bytes });
+            }
+        });
+    }
+
+    fn rtt(&self, link: LinkId, rtt: std::time::Duration) {
+        let _ = self.turn(|inner, now| {
+            if inner.links.contains_key(&link) {
+                inner.input(now, Input::Rtt { link, rtt });
+            }
+        });
+    }
+
+    fn dialed(&self, dial: DialId, link: LinkId) {
+        self.feed(Input::Dialed { dial, link });
+    }
+
+    fn dial_failed(&self, dial: DialId, why: Why) {
+        self.feed(Input::DialFailed { dial, why });
+    }
+
+    fn shut(&self) {
+        let mut inner = lock(&self.inner);
+        if std::mem::replace(&mut inner.closed, true) {
+            return;
+        }
+        for (_, peer) in std::mem::take(&mut inner.links) {
+            peer.handle.release(self.key);
+            lock(&peer.handle.open).remove(&self.key);
+            peer.handle
+                .ask(Command::CloseInstance { key: self.key, detail: "the instance closed".to_owned() });
+        }
+        inner.sink.closed();
+        drop(inner);
+        self.rearm.notify_one();
+    }
+}
+
+/// A machine on an endpoint. Clones are the same machine; it runs until [`Hosted::close`] or the endpoint's close.
+pub struct Hosted<M: Machine> {
+    cell: Arc<Cell<M>>,
+    endpoint: Endpoint,
+}
+
+impl<M: Machine> Clone for Hosted<M> {
+    fn clone(&self) -> Self {
+        Self { cell: Arc::clone(&self.cell), endpoint: self.endpoint.clone() }
+    }
+}
+
+impl<M: Machine> std::fmt::Debug for Hosted<M> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Hosted").field("instance", &self.cell.spec.name).finish_non_exhaustive()
+    }
+}
+
+impl<M: Machine + Send + 'static> Hosted<M> {
+    pub(crate) fn new(cell: Arc<Cell<M>>, endpoint: Endpoint) -> Self {
+        Self { cell, endpoint }
+    }
+
+    /// Runs a command on the machine, now and on this thread, and carries out what it wants before returning.
+    ///
+    /// # Errors
+    /// [`Closed`].
+    pub fn call<R>(&self, command: impl FnOnce(&mut M, Now, &mut OutboxOf<M>) -> R) -> Result<R, Closed> {
+        self.cell.turn(|inner, now| command(&mut inner.machine, now, &mut inner.out))
+    }
+
+    /// The endpoint that hosts it.
+    pub fn endpoint(&self) -> &Endpoint {
+        &self.endpoint
+    }
+
+    /// Ends the instance: peers are told, links that nothing else holds close, the sink hears `closed`.
+    pub fn close(&self) {
+        self.cell.shut();
+        self.endpoint.shared().forget_instance(self.cell.key);
+    }
+}

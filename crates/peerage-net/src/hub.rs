@@ -1,0 +1,296 @@
+//! Which links there are, which of two to the same peer stays, and what runs on them.
+
+use std::collections::BTreeMap;
+use std::net::IpAddr;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex};
+
+use peerage_identity::Identity;
+use peerage_link::LinkConfig;
+use peerage_machine::{Direction, Incarnation, LinkId, Seed, Side, Why};
+use peerage_wire::hello::{Hello, Instance as WireInstance, Limits};
+use peerage_wire::{Address, PeerId};
+use tokio::sync::Notify;
+
+use crate::clock::Clock;
+use crate::config::Config;
+use crate::counters::Counters;
+use crate::error::HostError;
+use crate::hosted::Instance;
+use crate::link_handle::{Command, InstanceKey, LinkHandle, Waiter};
+use crate::scratch::lock;
+use crate::shards::Shards;
+use crate::spec::InstanceSpec;
+use crate::transport::Transport;
+
+/// What all tasks of an endpoint share.
+pub(crate) struct Shared {
+    pub(crate) me: PeerId,
+    pub(crate) identity: Arc<Identity>,
+    pub(crate) incarnation: Incarnation,
+    pub(crate) seed: Seed,
+    pub(crate) config: Config,
+    pub(crate) link_config: Arc<LinkConfig>,
+    pub(crate) clock: Clock,
+    pub(crate) counters: Counters,
+    pub(crate) shards: Shards,
+    pub(crate) transports: BTreeMap<&'static str, Arc<dyn Transport>>,
+    pub(crate) addresses: Vec<Address>,
+    pub(crate) hub: Mutex<Hub>,
+    /// Set once, by `close` or by the drop of the last handle.
+    pub(crate) closing: AtomicBool,
+    /// Told whenever a connection's task ends.
+    pub(crate) ended: Notify,
+}
+
+/// The tables, under one lock that is held for look-ups only. Nobody calls an instance while holding it.
+#[derive(Default)]
+pub(crate) struct Hub {
+    next_link: u64,
+    next_instance: u64,
+    /// Every connection whose task runs, those in their handshake and those that linger included.
+    connections: BTreeMap<LinkId, Arc<LinkHandle>>,
+    handshaking_inbound: usize,
+    inbound_by_ip: BTreeMap<IpAddr, usize>,
+    peers: BTreeMap<PeerId, PeerEntry>,
+    instances: BTreeMap<InstanceKey, Arc<dyn Instance>>,
+}
+
+#[derive(Default)]
+struct PeerEntry {
+    current: Option<Arc<LinkHandle>>,
+    /// Admitted by us, not yet up.
+    pending: Vec<Arc<LinkHandle>>,
+    waiters: Vec<Waiter>,
+}
+
+/// What becomes of a connection that is up.
+pub(crate) struct Established {
+    /// The link that it replaces, and why that ends.
+    pub(crate) replaced: Option<(Arc<LinkHandle>, Why)>,
+    /// Whether it ends as a duplicate instead.
+    pub(crate) gives_way: bool,
+    /// Dials that waited for a link to the peer.
+    pub(crate) waiters: Vec<Waiter>,
+}
+
+/// A place among the endpoint's connections, and what to say on it.
+pub(crate) struct Seat {
+    pub(crate) handle: Arc<LinkHandle>,
+    pub(crate) instances: Vec<(Arc<dyn Instance>, WireInstance)>,
+}
+
+impl Shared {
+    /// A place for one more connection.
+    pub(crate) fn seat(
+        &self,
+        direction: Direction,
+        remote: Address,
+        ip: Option<IpAddr>,
+    ) -> Result<Seat, Why> {
+        let limit = |what: &str, limit: usize| Why::Limit { by: Side::Us, what: format!("{limit} {what}") };
+        if self.closing.load(Ordering::Acquire) {
+            return Err(Why::Shutdown { by: Side::Us, detail: String::new() });
+        }
+        let mut hub = lock(&self.hub);
+        if hub.connections.len() >= self.config.max_links {
+            self.counters.dropped("links", 1);
+            return Err(limit("links", self.config.max_links));
+        }
+        if direction == Direction::Inbound {
+            if hub.handshaking_inbound >= self.config.max_handshakes {
+                self.counters.dropped("handshakes", 1);
+                return Err(limit("handshakes", self.config.max_handshakes));
+            }
+            if let Some(ip) = ip {
+                let count = hub.inbound_by_ip.entry(ip).or_default();
+                if *count >= self.config.max_inbound_per_address {
+                    self.counters.dropped("address", 1);
+                    return Err(limit("links from one address", self.config.max_inbound_per_address));
+                }
+                *count += 1;
+            }
+            hub.handshaking_inbound += 1;
+        }
+        let id = LinkId(hub.next_link);
+        hub.next_link += 1;
+        let handle = Arc::new(LinkHandle::new(id, direction, remote));
+        hub.connections.insert(id, Arc::clone(&handle));
+        let instances =
+            hub.instances.values().map(|instance| (Arc::clone(instance), instance.spec().into())).collect();
+        Ok(Seat { handle, instances })
+    }
+
+    /// An inbound connection is through its handshake, or over before that.
+    pub(crate) fn handshake_over(&self, direction: Direction) {
+        if direction == Direction::Inbound {
+            let mut hub = lock(&self.hub);
+            hub.handshaking_inbound = hub.handshaking_inbound.saturating_sub(1);
+        }
+    }
+
+    /// Whether a peer's new connection should become a link. A restarted peer always may; of two dials that cross, the
+    /// one of the smaller key stays; of two dials by the same side, the dialer knows which it wants.
+    pub(crate) fn consider(
+        &self,
+        new: &Arc<LinkHandle>,
+        peer: PeerId,
+        incarnation: Incarnation,
+    ) -> Result<(), Why> {
+        let smaller_dials = self.smaller_dials(peer);
+        let mut hub = lock(&self.hub);
+        let entry = hub.peers.entry(peer).or_default();
+        let rivals = entry.current.iter().chain(&entry.pending);
+        for rival in rivals {
+            let same = rival.known.get().is_some_and(|known| known.incarnation == incarnation);
+            if !same {
+                continue;
+            }
+            let stays = match (rival.direction == new.direction, new.direction) {
+                (true, Direction::Outbound) => true,
+                (true, Direction::Inbound) => false,
+                (false, _) => rival.direction == smaller_dials,
+            };
+            if stays {
+                return Err(Why::Duplicate);
+            }
+        }
+        entry.pending.push(Arc::clone(new));
+        Ok(())
+    }
+
+    /// A connection is up on both sides. It becomes the link to its peer, or gives way to one that is.
+    pub(crate) fn established(
+        &self,
+        new: &Arc<LinkHandle>,
+        peer: PeerId,
+        incarnation: Incarnation,
+    ) -> Established {
+        let mut hub = lock(&self.hub);
+        let entry = hub.peers.entry(peer).or_default();
+        entry.pending.retain(|pending| pending.id != new.id);
+        let waiters = std::mem::take(&mut entry.waiters);
+        let Some(old) = &entry.current else {
+            entry.current = Some(Arc::clone(new));
+            return Established { replaced: None, gives_way: false, waiters };
+        };
+        let same = old.known.get().is_some_and(|known| known.incarnation == incarnation);
+        // Both sides let two crossing dials come up: each side now ends the same one.
+        if same && old.direction != new.direction && old.direction == self.smaller_dials(peer) {
+            return Established { replaced: None, gives_way: true, waiters };
+        }
+        let why = if same { Why::Duplicate } else { Why::Superseded };
+        let replaced = entry.current.replace(Arc::clone(new)).map(|old| (old, why));
+        Established { replaced, gives_way: false, waiters }
+    }
+
+    /// The direction, seen from here, of the dial that stays when two cross.
+    fn smaller_dials(&self, peer: PeerId) -> Direction {
+        if self.me < peer { Direction::Outbound } else { Direction::Inbound }
+    }
+
+    /// A connection is no link any more, or never became one. Gives the waiters that now have nothing to wait for.
+    pub(crate) fn detached(&self, old: &LinkHandle, peer: PeerId) -> Vec<Waiter> {
+        let mut hub = lock(&self.hub);
+        let Some(entry) = hub.peers.get_mut(&peer) else { return Vec::new() };
+        entry.pending.retain(|pending| pending.id != old.id);
+        if entry.current.as_ref().is_some_and(|current| current.id == old.id) {
+            entry.current = None;
+        }
+        if entry.current.is_some() || !entry.pending.is_empty() {
+            return Vec::new();
+        }
+        hub.peers.remove(&peer).map(|entry| entry.waiters).unwrap_or_default()
+    }
+
+    /// Lets a waiter wait for the link to a peer, there or on its way; gives it back when there is neither.
+    pub(crate) fn await_peer(&self, peer: PeerId, waiter: Waiter) -> Result<(), Waiter> {
+        let mut hub = lock(&self.hub);
+        let Some(entry) = hub.peers.get_mut(&peer) else { return Err(waiter) };
+        if let Some(current) = &entry.current {
+            return current.wait(waiter);
+        }
+        if entry.pending.is_empty() {
+            return Err(waiter);
+        }
+        entry.waiters.push(waiter);
+        Ok(())
+    }
+
+    /// A connection's task is over.
+    pub(crate) fn unseat(&self, handle: &LinkHandle, ip: Option<IpAddr>) {
+        let mut hub = lock(&self.hub);
+        hub.connections.remove(&handle.id);
+        if handle.direction == Direction::Inbound
+            && let Some(ip) = ip
+            && let Some(count) = hub.inbound_by_ip.get_mut(&ip)
+        {
+            *count -= 1;
+            if *count == 0 {
+                hub.inbound_by_ip.remove(&ip);
+            }
+        }
+        drop(hub);
+        self.ended.notify_waiters();
+    }
+
+    pub(crate) fn connections(&self) -> Vec<Arc<LinkHandle>> {
+        lock(&self.hub).connections.values().cloned().collect()
+    }
+
+    /// Takes an instance in, and offers it on every link there is.
+    pub(crate) fn add_instance<I: Instance + 'static>(
+        &self,
+        spec: &InstanceSpec,
+        make: impl FnOnce(InstanceKey) -> Arc<I>,
+    ) -> Result<Arc<I>, HostError> {
+        let mut hub = lock(&self.hub);
+        if self.closing.load(Ordering::Acquire) {
+            return Err(HostError::Closed);
+        }
+        if hub.instances.values().any(|instance| instance.spec().name == spec.name) {
+            return Err(HostError::Taken(spec.name.clone()));
+        }
+        let mut offered: Vec<WireInstance> =
+            hub.instances.values().map(|instance| instance.spec().into()).collect();
+        offered.push(spec.into());
+        self.hello(offered).check().map_err(HostError::Hello)?;
+        hub.next_instance += 1;
+        let key = InstanceKey(hub.next_instance);
+        let instance = make(key);
+        for handle in hub.connections.values() {
+            handle.ask(Command::Open(Arc::clone(&instance) as Arc<dyn Instance>, spec.into()));
+        }
+        hub.instances.insert(key, Arc::clone(&instance) as Arc<dyn Instance>);
+        Ok(instance)
+    }
+
+    /// What this endpoint says of itself.
+    pub(crate) fn hello(&self, instances: Vec<WireInstance>) -> Hello {
+        Hello {
+            identity: self.me,
+            signature: *self.identity.noise_certificate(),
+            incarnation: self.incarnation.0,
+            software: self.config.software.clone(),
+            limits: Limits {
+                max_message: self.link_config.max_message,
+                window: self.link_config.window,
+                max_channels: self.link_config.max_channels,
+            },
+            addresses: self.addresses.clone(),
+            instances,
+        }
+    }
+
+    pub(crate) fn forget_instance(&self, key: InstanceKey) {
+        lock(&self.hub).instances.remove(&key);
+    }
+
+    pub(crate) fn take_instances(&self) -> Vec<Arc<dyn Instance>> {
+        std::mem::take(&mut lock(&self.hub).instances).into_values().collect()
+    }
+
+    pub(crate) fn instance_names(&self) -> Vec<String> {
+        lock(&self.hub).instances.values().map(|instance| instance.spec().name.to_string()).collect()
+    }
+}

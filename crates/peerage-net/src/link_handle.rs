@@ -1,0 +1,216 @@
+//! A link, as everybody but its own task sees it.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::atomic::{AtomicBool, AtomicU64};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock};
+use std::task::Waker;
+
+use bytes::Bytes;
+use peerage_machine::{Class, Direction, Incarnation, LinkId, UnixMillis, Why};
+use peerage_wire::hello::Instance as WireInstance;
+use peerage_wire::{Address, PeerId};
+use tokio::sync::oneshot;
+
+use crate::hosted::Instance;
+use crate::scratch::lock;
+
+/// Names an instance within its endpoint; 0 is the application itself, through `connect`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct InstanceKey(pub(crate) u64);
+
+/// Who waits for a dial.
+pub(crate) enum Waiter {
+    Machine { instance: Arc<dyn Instance>, dial: peerage_machine::DialId },
+    Application(oneshot::Sender<Result<PeerId, Why>>),
+}
+
+impl Waiter {
+    pub(crate) fn key(&self) -> InstanceKey {
+        match self {
+            Self::Machine { instance, .. } => instance.key(),
+            Self::Application(_) => InstanceKey(0),
+        }
+    }
+
+    pub(crate) fn done(self, link: &LinkHandle) {
+        match self {
+            Self::Machine { instance, dial } => instance.dialed(dial, link.id),
+            Self::Application(answer) => {
+                if let Some(known) = link.known.get() {
+                    // Whoever asked may have stopped waiting.
+                    let _ = answer.send(Ok(known.peer));
+                }
+            }
+        }
+    }
+
+    pub(crate) fn failed(self, why: Why) {
+        match self {
+            Self::Machine { instance, dial } => instance.dial_failed(dial, why),
+            Self::Application(answer) => {
+                let _ = answer.send(Err(why));
+            }
+        }
+    }
+}
+
+/// What a link's task is asked to do.
+pub(crate) enum Command {
+    Send {
+        channel: u32,
+        class: Class,
+        message: Bytes,
+    },
+    Open(Arc<dyn Instance>, WireInstance),
+    CloseInstance {
+        key: InstanceKey,
+        detail: String,
+    },
+    /// Tell this waiter when its instance is up on this link, or why not.
+    Await(Waiter),
+    HeldChanged,
+    Fault(&'static str),
+    Close(Why),
+    Drain(Why),
+    /// Drop everything now.
+    Abort,
+}
+
+/// What is known of the peer once the handshake is over.
+#[derive(Debug)]
+pub(crate) struct Known {
+    pub(crate) peer: PeerId,
+    pub(crate) incarnation: Incarnation,
+    pub(crate) addresses: Vec<Address>,
+    pub(crate) software: String,
+    pub(crate) since: UnixMillis,
+}
+
+#[derive(Debug, Default)]
+pub(crate) struct LinkCounters {
+    pub(crate) bytes_sent: AtomicU64,
+    pub(crate) bytes_received: AtomicU64,
+    pub(crate) messages_sent: AtomicU64,
+    pub(crate) messages_received: AtomicU64,
+    pub(crate) queued_messages: AtomicU64,
+    pub(crate) queued_bytes: AtomicU64,
+    pub(crate) rtt_micros: AtomicU64,
+    pub(crate) late_fragments: AtomicU64,
+}
+
+#[derive(Default)]
+struct Mail {
+    commands: Vec<Command>,
+    waker: Option<Waker>,
+    gone: bool,
+}
+
+pub(crate) struct LinkHandle {
+    pub(crate) id: LinkId,
+    pub(crate) direction: Direction,
+    pub(crate) remote: Address,
+    pub(crate) known: OnceLock<Known>,
+    pub(crate) up: AtomicBool,
+    pub(crate) counters: LinkCounters,
+    /// Instances that are open on the link.
+    pub(crate) open: Mutex<BTreeMap<InstanceKey, Arc<dyn Instance>>>,
+    holders: Mutex<BTreeSet<InstanceKey>>,
+    mail: Mutex<Mail>,
+}
+
+impl LinkHandle {
+    pub(crate) fn new(id: LinkId, direction: Direction, remote: Address) -> Self {
+        Self {
+            id,
+            direction,
+            remote,
+            known: OnceLock::new(),
+            up: AtomicBool::new(false),
+            counters: LinkCounters::default(),
+            open: Mutex::default(),
+            holders: Mutex::default(),
+            mail: Mutex::default(),
+        }
+    }
+
+    /// Asks the link's task; false when the task is gone, and then whoever cares hears of the link's end.
+    pub(crate) fn ask(&self, command: Command) -> bool {
+        let mail = lock(&self.mail);
+        if mail.gone {
+            return false;
+        }
+        Self::put(mail, command);
+        true
+    }
+
+    /// Lets a waiter wait for this link; gives it back when the link's task is gone.
+    pub(crate) fn wait(&self, waiter: Waiter) -> Result<(), Waiter> {
+        let mail = lock(&self.mail);
+        if mail.gone {
+            return Err(waiter);
+        }
+        Self::put(mail, Command::Await(waiter));
+        Ok(())
+    }
+
+    fn put(mut mail: MutexGuard<'_, Mail>, command: Command) {
+        mail.commands.push(command);
+        let waker = mail.waker.take();
+        drop(mail);
+        if let Some(waker) = waker {
+            waker.wake();
+        }
+    }
+
+    /// What has been asked since the last call, into `into`, which is empty; and whom to wake for more.
+    pub(crate) fn take_mail(&self, into: &mut Vec<Command>, waker: &Waker) {
+        let mut mail = lock(&self.mail);
+        std::mem::swap(&mut mail.commands, into);
+        match &mail.waker {
+            Some(known) if known.will_wake(waker) => {}
+            _ => mail.waker = Some(waker.clone()),
+        }
+    }
+
+    /// No more commands; those that nobody took.
+    pub(crate) fn shut_mail(&self) -> Vec<Command> {
+        let mut mail = lock(&self.mail);
+        mail.gone = true;
+        mail.waker = None;
+        std::mem::take(&mut mail.commands)
+    }
+
+    pub(crate) fn hold(&self, key: InstanceKey) {
+        let changed = {
+            let mut holders = lock(&self.holders);
+            let was = holders.is_empty();
+            holders.insert(key);
+            was
+        };
+        if changed {
+            self.ask(Command::HeldChanged);
+        }
+    }
+
+    pub(crate) fn release(&self, key: InstanceKey) {
+        let changed = {
+            let mut holders = lock(&self.holders);
+            holders.remove(&key) && holders.is_empty()
+        };
+        if changed {
+            self.ask(Command::HeldChanged);
+        }
+    }
+
+    pub(crate) fn is_held(&self) -> bool {
+        !lock(&self.holders).is_empty()
+    }
+
+    /// Takes the link from its instances at once, before its task gets to it.
+    pub(crate) fn detach(&self, why: &Why) {
+        let open = std::mem::take(&mut *lock(&self.open));
+        for instance in open.into_values() {
+            instance.down(self.id, why.clone());
+        }
+    }
+}

@@ -1,0 +1,40 @@
+//! Accepts strangers, within limits.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use peerage_machine::Direction;
+
+use crate::counters::add;
+use crate::driver;
+use crate::hub::Shared;
+use crate::transport::Listener;
+
+/// After an error of `accept`, such as no file descriptors left: time for some to come free.
+const PAUSE: Duration = Duration::from_millis(50);
+
+/// Accepts until it is aborted.
+pub(crate) async fn accept(shared: Arc<Shared>, mut listener: Box<dyn Listener>) {
+    loop {
+        match listener.accept().await {
+            Ok(connection) => {
+                add(&shared.counters.accepted, 1);
+                match shared.seat(Direction::Inbound, connection.remote.clone(), connection.ip) {
+                    Ok(seat) => {
+                        let task = Arc::clone(&shared);
+                        shared.shards.spawn(async move {
+                            driver::run(task, connection, seat, None, None).await;
+                        });
+                    }
+                    // A stranger over a limit costs a socket for a moment, and no key operation.
+                    Err(why) => tracing::debug!(remote = %connection.remote, %why, "hung up on a stranger"),
+                }
+            }
+            Err(error) => {
+                shared.counters.dropped("accept", 1);
+                tracing::warn!(address = %listener.address(), %error, "cannot accept connections; trying again");
+                tokio::time::sleep(PAUSE).await;
+            }
+        }
+    }
+}

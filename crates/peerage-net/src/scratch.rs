@@ -1,0 +1,29 @@
+//! Small things that every module needs.
+
+use std::cell::RefCell;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+/// Locks. A panic elsewhere while it was locked leaves data that is still whole enough to close down with.
+pub(crate) fn lock<T: ?Sized>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// Room for two records and a bit: what one read takes, behind what an earlier one left.
+const SCRATCH: usize = 192 << 10;
+
+thread_local! {
+    /// One read buffer for each thread, so that an idle link has none.
+    static READ: RefCell<Vec<u8>> = const { RefCell::new(Vec::new()) };
+}
+
+/// Lends this thread's read buffer.
+pub(crate) fn with_read_buffer<R>(use_it: impl FnOnce(&mut [u8]) -> R) -> R {
+    READ.with(|buffer| match buffer.try_borrow_mut() {
+        Ok(mut buffer) => {
+            buffer.resize(SCRATCH, 0);
+            use_it(&mut buffer)
+        }
+        // A link inside a link's turn: none does that today, and memory of its own serves as well.
+        Err(_) => use_it(&mut vec![0; SCRATCH]),
+    })
+}

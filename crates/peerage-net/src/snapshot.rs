@@ -1,0 +1,144 @@
+//! What a dashboard needs.
+
+use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use peerage_machine::{Direction, LinkId, UnixMillis};
+use peerage_wire::{Address, PeerId};
+
+use crate::hub::Shared;
+use crate::link_handle::LinkHandle;
+
+/// An endpoint at one moment.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Snapshot {
+    /// Who it is.
+    pub peer: PeerId,
+    /// Where it listens.
+    pub addresses: Vec<Address>,
+    /// What it runs.
+    pub instances: Vec<String>,
+    /// Its links, those in their handshake included.
+    pub links: Vec<LinkSnapshot>,
+    /// Since its start.
+    pub totals: Totals,
+}
+
+/// Totals since an endpoint's start.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Totals {
+    /// Written to connections, in bytes.
+    pub bytes_sent: u64,
+    /// Read from connections, in bytes.
+    pub bytes_received: u64,
+    /// Whole messages sent.
+    pub messages_sent: u64,
+    /// Whole messages received.
+    pub messages_received: u64,
+    /// Links that came up.
+    pub links_up: u64,
+    /// Dials begun.
+    pub dials: u64,
+    /// Connections accepted from listeners.
+    pub accepted: u64,
+    /// What was not carried out, by reason.
+    pub dropped: BTreeMap<&'static str, u64>,
+    /// Connections that ended, by reason.
+    pub ended: BTreeMap<&'static str, u64>,
+    /// What machines counted, by their names.
+    pub counted: BTreeMap<&'static str, u64>,
+}
+
+/// A link at one moment.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct LinkSnapshot {
+    /// Its name within the endpoint.
+    pub link: LinkId,
+    /// Who is at the other end, once the handshake has shown it.
+    pub peer: Option<PeerId>,
+    /// What the peer says it runs.
+    pub software: String,
+    /// Where the other end of the connection is.
+    pub remote: Address,
+    /// Who dialled.
+    pub direction: Direction,
+    /// Whether both sides accepted.
+    pub is_up: bool,
+    /// Whether an instance here holds it.
+    pub is_held: bool,
+    /// When the handshake was done.
+    pub since: Option<UnixMillis>,
+    /// The smoothed round-trip time.
+    pub rtt: Option<Duration>,
+    /// Written, in bytes.
+    pub bytes_sent: u64,
+    /// Read, in bytes.
+    pub bytes_received: u64,
+    /// Whole messages sent.
+    pub messages_sent: u64,
+    /// Whole messages received.
+    pub messages_received: u64,
+    /// Messages that wait to be sent.
+    pub queued_messages: u64,
+    /// Bytes that wait to be sent.
+    pub queued_bytes: u64,
+    /// Fragments for channels that were closed here; they were dropped.
+    pub late_fragments: u64,
+}
+
+fn read(counter: &AtomicU64) -> u64 {
+    counter.load(Ordering::Relaxed)
+}
+
+impl LinkSnapshot {
+    fn of(handle: &LinkHandle) -> Self {
+        let known = handle.known.get();
+        let counters = &handle.counters;
+        Self {
+            link: handle.id,
+            peer: known.map(|known| known.peer),
+            software: known.map(|known| known.software.clone()).unwrap_or_default(),
+            remote: handle.remote.clone(),
+            direction: handle.direction,
+            is_up: handle.up.load(Ordering::Acquire),
+            is_held: handle.is_held(),
+            since: known.map(|known| known.since),
+            rtt: Some(read(&counters.rtt_micros)).filter(|micros| *micros > 0).map(Duration::from_micros),
+            bytes_sent: read(&counters.bytes_sent),
+            bytes_received: read(&counters.bytes_received),
+            messages_sent: read(&counters.messages_sent),
+            messages_received: read(&counters.messages_received),
+            queued_messages: read(&counters.queued_messages),
+            queued_bytes: read(&counters.queued_bytes),
+            late_fragments: read(&counters.late_fragments),
+        }
+    }
+}
+
+impl Snapshot {
+    pub(crate) fn of(shared: &Shared) -> Self {
+        let counters = &shared.counters;
+        Self {
+            peer: shared.me,
+            addresses: shared.addresses.clone(),
+            instances: shared.instance_names(),
+            links: shared.connections().iter().map(|handle| LinkSnapshot::of(handle)).collect(),
+            totals: Totals {
+                bytes_sent: read(&counters.bytes_sent),
+                bytes_received: read(&counters.bytes_received),
+                messages_sent: read(&counters.messages_sent),
+                messages_received: read(&counters.messages_received),
+                links_up: read(&counters.links_up),
+                dials: read(&counters.dials),
+                accepted: read(&counters.accepted),
+                dropped: counters.dropped_by_reason(),
+                ended: counters.ended_by_reason(),
+                counted: counters.counted_by_machines(),
+            },
+        }
+    }
+}

@@ -1,0 +1,59 @@
+//! What a host and a protocol agree on.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use peerage_identity::Identity;
+use peerage_machine::{CallId, Incarnation, InstanceName, Machine, Now, Seed};
+use peerage_wire::Address;
+use peerage_wire::hello::Instance;
+
+/// What an instance is called. Peers meet in it when all of it is equal.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct InstanceSpec {
+    /// The protocol and the network's name.
+    pub name: InstanceName,
+    /// The protocol's version.
+    pub version: u32,
+    /// What both ends must agree on, in the protocol's own encoding; at most 1024 bytes.
+    pub parameters: Bytes,
+}
+
+impl From<&InstanceSpec> for Instance {
+    fn from(spec: &InstanceSpec) -> Self {
+        Self {
+            protocol: spec.name.protocol.clone(),
+            name: spec.name.name.clone(),
+            version: spec.version,
+            parameters: spec.parameters.clone(),
+        }
+    }
+}
+
+/// What a machine is made from.
+#[derive(Clone, Debug)]
+pub struct Start {
+    /// When.
+    pub now: Now,
+    /// Randomness of its own.
+    pub seed: Seed,
+    /// Who we are, for signing.
+    pub identity: Arc<Identity>,
+    /// This start of the endpoint.
+    pub incarnation: Incarnation,
+    /// Where the endpoint listens.
+    pub addresses: Vec<Address>,
+}
+
+/// Where a machine's events and answers go. Called while the machine is locked: it must return quickly, and must not
+/// call back.
+pub trait Sink<M: Machine>: Send + 'static {
+    /// The machine tells the application.
+    fn event(&mut self, event: M::Event);
+
+    /// A question ended.
+    fn answer(&mut self, call: CallId, answer: M::Answer);
+
+    /// The instance is closed: nothing follows.
+    fn closed(&mut self);
+}

@@ -1,0 +1,61 @@
+//! TCP.
+
+use std::io;
+
+use peerage_wire::Address;
+use tokio::net::{TcpListener, TcpStream};
+
+use super::{BoxFuture, Connection, Listener, Transport};
+
+/// `tcp://host:port`, by name or number; port 0 lets the system choose.
+///
+/// `TCP_NODELAY` is on: records leave when they are full or there is nothing to add. `TCP_NOTSENT_LOWAT` is 128 KiB:
+/// what waits, waits in the link, where control still goes before bulk.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct TcpTransport;
+
+const NOT_SENT: u32 = 128 << 10;
+
+fn prepare(stream: TcpStream) -> io::Result<Connection> {
+    stream.set_nodelay(true)?;
+    #[cfg(any(target_os = "linux", target_os = "android"))]
+    socket2::SockRef::from(&stream).set_tcp_notsent_lowat(NOT_SENT)?;
+    let remote = stream.peer_addr()?;
+    Ok(Connection { stream: Box::new(stream), remote: Address::tcp(remote), ip: Some(remote.ip()) })
+}
+
+struct Tcp {
+    listener: TcpListener,
+    address: Address,
+}
+
+impl Listener for Tcp {
+    fn accept(&mut self) -> BoxFuture<'_, io::Result<Connection>> {
+        Box::pin(async {
+            let (stream, _) = self.listener.accept().await?;
+            prepare(stream)
+        })
+    }
+
+    fn address(&self) -> Address {
+        self.address.clone()
+    }
+}
+
+impl Transport for TcpTransport {
+    fn scheme(&self) -> &'static str {
+        "tcp"
+    }
+
+    fn dial<'a>(&'a self, to: &'a Address) -> BoxFuture<'a, io::Result<Connection>> {
+        Box::pin(async move { prepare(TcpStream::connect(to.rest()).await?) })
+    }
+
+    fn listen<'a>(&'a self, at: &'a Address) -> BoxFuture<'a, io::Result<Box<dyn Listener>>> {
+        Box::pin(async move {
+            let listener = TcpListener::bind(at.rest()).await?;
+            let address = Address::tcp(listener.local_addr()?);
+            Ok(Box::new(Tcp { listener, address }) as Box<dyn Listener>)
+        })
+    }
+}
