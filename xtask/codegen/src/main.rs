@@ -3,7 +3,7 @@
 //! protox parses and prost-build writes, so nobody who builds Peerage needs `protoc`: the output is committed.
 
 use anyhow::{Context, Result, bail};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::{Path, PathBuf};
 
@@ -16,27 +16,23 @@ fn main() -> Result<()> {
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("../..");
     let root = root.canonicalize().context("the workspace's root")?;
     let committed = root.join("crates/peerage-wire/src/generated");
-    let scratch = root.join("target/codegen");
-    if scratch.exists() {
-        fs::remove_dir_all(&scratch).context("emptying target/codegen")?;
-    }
-    fs::create_dir_all(&scratch)?;
-
-    generate(&root, &scratch)?;
-    let fresh = read_all(&scratch)?;
+    // A folder of its own: two of these may run at once.
+    let scratch = root.join(format!("target/codegen-{}", std::process::id()));
+    fs::create_dir_all(&scratch).with_context(|| format!("making {}", scratch.display()))?;
+    let fresh = generate(&root, &scratch).and_then(|()| read_all(&scratch));
+    fs::remove_dir_all(&scratch).with_context(|| format!("removing {}", scratch.display()))?;
+    let fresh = fresh?;
     let old = read_all(&committed)?;
     if fresh == old {
         println!("generated code is up to date: {} files", fresh.len());
         return Ok(());
     }
     if check {
-        let differing: Vec<_> = fresh
-            .keys()
-            .chain(old.keys())
-            .filter(|name| fresh.get(*name) != old.get(*name))
-            .map(String::as_str)
-            .collect();
-        bail!("generated code differs from proto/ in {differing:?}; run `cargo xtask codegen` and commit the result");
+        let names: BTreeSet<_> = fresh.keys().chain(old.keys()).collect();
+        let differing: Vec<_> = names.into_iter().filter(|name| fresh.get(*name) != old.get(*name)).collect();
+        bail!(
+            "generated code differs from proto/ in {differing:?}; run `cargo xtask codegen` and commit the result"
+        );
     }
     fs::create_dir_all(&committed)?;
     for name in old.keys().filter(|name| !fresh.contains_key(*name)) {
@@ -96,7 +92,8 @@ fn read_all(folder: &Path) -> Result<BTreeMap<String, String>> {
     }
     for entry in fs::read_dir(folder)? {
         let path = entry?.path();
-        let name = path.file_name().and_then(|name| name.to_str()).context("a file name that is not UTF-8")?;
+        let name =
+            path.file_name().and_then(|name| name.to_str()).context("a file name that is not UTF-8")?;
         files.insert(name.to_owned(), fs::read_to_string(&path)?);
     }
     Ok(files)

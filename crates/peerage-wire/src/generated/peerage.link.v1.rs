@@ -189,7 +189,7 @@ pub struct Pong {
     #[prost(uint64, tag = "1")]
     pub nonce: u64,
 }
-/// One more instance than the Hello had; channel is the next number of the sender.
+/// One more instance than the Hello had; channel is greater than any the sender used before.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct Open {
     #[prost(uint32, tag = "1")]
