@@ -295,12 +295,12 @@ pub enum KeyFileError {
     /// An empty passphrase would protect nothing.
     #[error("the passphrase is empty: give one, or none")]
     EmptyPassphrase,
-    /// It is encrypted in a way that is not known here.
-    #[error("{} is encrypted in an unknown way: {why}", .path.display())]
+    /// It is encrypted in a way that is not known here, or that costs too much.
+    #[error("{} is encrypted in a way that is not supported: {why}", .path.display())]
     Unsupported {
         /// The file.
         path: PathBuf,
-        /// What is not known.
+        /// What is not supported.
         why: String,
     },
     /// It holds no private key.

@@ -265,6 +265,28 @@ fn a_key_of_another_algorithm_is_named() {
     }
 }
 
+/// A file that asks for 16 GiB is told so, and nothing is taken.
+#[test]
+fn a_file_that_asks_for_too_much_memory_is_refused() {
+    use pkcs8::pkcs5::{pbes2, scrypt};
+    let cost = scrypt::Params::new(24, 8, 1).unwrap();
+    let scheme = pbes2::Parameters::generate_scrypt_aes256cbc(cost, &[0; 16], [0; 16]).unwrap();
+    let data = pkcs8::der::asn1::OctetStringRef::new(&[0; 64]).unwrap();
+    let info =
+        pkcs8::EncryptedPrivateKeyInfoRef { encryption_algorithm: scheme.into(), encrypted_data: data };
+    let document = pkcs8::SecretDocument::encode_msg(&info).unwrap();
+    let pem = document.to_pem("ENCRYPTED PRIVATE KEY", pkcs8::LineEnding::LF).unwrap();
+    let (_folder, path) = folder();
+    private(&path, &pem);
+    let error = Identity::load(&path, Some("correct horse")).unwrap_err();
+    let expected = format!(
+        "{} is encrypted in a way that is not supported: scrypt with N = 16777216, r = 8, p = 1 needs 17179869184 bytes 1 times, \
+         the limits are 268435456 and 16",
+        path.display()
+    );
+    assert_eq!(error.to_string(), expected);
+}
+
 /// No file, however it is changed, does anything but load or fail.
 #[test]
 fn every_changed_byte_of_a_key_file_is_a_key_or_an_error() {

@@ -3,6 +3,8 @@
 //! A frame is a `peerage.link.v1.Frame`: a piece of a message, or a control. Pieces of messages are what links carry
 //! by the million, so they are coded by hand here, byte for byte as prost does it; the tests compare the two.
 
+use std::borrow::Cow;
+
 use bytes::{BufMut, BytesMut};
 use prost::Message;
 
@@ -129,7 +131,7 @@ pub fn varint_len(value: u64) -> usize {
 
 /// Bytes that [`put_control`] appends, the length before the frame among them.
 pub fn control_frame_len(kind: &Kind) -> usize {
-    let body = control_body_len(kind.encoded_len());
+    let body = control_body_len(within_limits(kind).encoded_len());
     varint_len(body as u64) + body
 }
 
@@ -137,9 +139,9 @@ fn control_body_len(control: usize) -> usize {
     1 + varint_len(control as u64) + control
 }
 
-/// Appends a control frame and the length before it. The other end refuses what exceeds the limits;
-/// [`within_limits`] sees to texts.
+/// Appends a control frame and the length before it, with texts cut as [`within_limits`] does.
 pub fn put_control(into: &mut BytesMut, kind: &Kind) {
+    let kind = within_limits(kind);
     let control = kind.encoded_len();
     let body = control_body_len(control);
     into.reserve(varint_len(body as u64) + body);
@@ -149,9 +151,27 @@ pub fn put_control(into: &mut BytesMut, kind: &Kind) {
     kind.encode(into);
 }
 
-/// Cuts texts for people to [`MAX_DETAIL`] bytes, and leaves those of refusals away where the whole would still
-/// exceed [`MAX_CONTROL`]. Reasons and numbers stay.
-pub fn within_limits(mut kind: Kind) -> Kind {
+/// The control as it is sent: texts for people cut to [`MAX_DETAIL`] bytes, and those of refusals left away where the
+/// whole would still exceed [`MAX_CONTROL`]. Reasons and numbers stay. Borrowed where nothing is to be cut.
+pub fn within_limits(kind: &Kind) -> Cow<'_, Kind> {
+    let details_fit = |refused: &[proto::Refusal]| refused.iter().all(|refusal| fits(&refusal.detail));
+    let fits = match kind {
+        Kind::Accept(accept) => details_fit(&accept.refused) && kind.encoded_len() <= MAX_CONTROL,
+        Kind::Refuse(refuse) => {
+            fits(&refuse.detail) && details_fit(&refuse.refused) && kind.encoded_len() <= MAX_CONTROL
+        }
+        Kind::Closed(closed) => fits(&closed.detail),
+        Kind::Goodbye(goodbye) => fits(&goodbye.detail),
+        _ => true,
+    };
+    if fits { Cow::Borrowed(kind) } else { Cow::Owned(shortened(kind.clone())) }
+}
+
+fn fits(detail: &str) -> bool {
+    detail.len() <= MAX_DETAIL
+}
+
+fn shortened(mut kind: Kind) -> Kind {
     match &mut kind {
         Kind::Accept(accept) => accept.refused.iter_mut().for_each(|refusal| cut(&mut refusal.detail)),
         Kind::Refuse(refuse) => {
@@ -297,7 +317,7 @@ fn check_control(kind: &Kind) -> Result<(), FrameError> {
 }
 
 fn check_detail(detail: &str) -> Result<(), FrameError> {
-    if detail.len() > MAX_DETAIL {
+    if !fits(detail) {
         return Err(FrameError::Detail { length: detail.len(), limit: MAX_DETAIL });
     }
     Ok(())

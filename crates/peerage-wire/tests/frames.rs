@@ -1,5 +1,11 @@
 //! The frame codec against the generated code, and against its limits.
-#![expect(clippy::unwrap_used, reason = "a test stops at the first thing that is not as it should be")]
+#![expect(
+    clippy::unwrap_used,
+    clippy::panic,
+    reason = "a test stops at the first thing that is not as it should be"
+)]
+
+use std::borrow::Cow;
 
 use bytes::{Bytes, BytesMut};
 use peerage_wire::frame::{
@@ -187,6 +193,7 @@ fn a_control_frame_has_the_bytes_that_prost_gives_it_and_comes_back() {
         let control = Some(proto::Control { kind: Some(kind.clone()) });
         assert_eq!(ours, by_prost(&proto::Frame { control, ..Default::default() }));
         assert_eq!(ours.len(), control_frame_len(&kind));
+        assert!(matches!(within_limits(&kind), Cow::Borrowed(_)));
         assert_eq!(only(&ours), Ok(FrameRef::Control(kind)));
     }
 }
@@ -285,6 +292,11 @@ fn three_full_fragments_fit_into_a_record() {
     assert!(3 * data_frame_len(header, MAX_FRAGMENT) <= MAX_PLAINTEXT);
 }
 
+/// A control as a sender would send it that minds no limits.
+fn careless(kind: Kind) -> Vec<u8> {
+    by_prost(&proto::Frame { control: Some(proto::Control { kind: Some(kind) }), ..Default::default() })
+}
+
 #[test]
 fn what_exceeds_a_controls_limits_is_refused_with_the_numbers() {
     let long = "d".repeat(MAX_DETAIL + 1);
@@ -332,9 +344,7 @@ fn what_exceeds_a_controls_limits_is_refused_with_the_numbers() {
         ),
     ];
     for (kind, error) in cases {
-        let mut plaintext = BytesMut::new();
-        put_control(&mut plaintext, &kind);
-        assert_eq!(only(&plaintext), Err(error));
+        assert_eq!(only(&careless(kind)), Err(error));
     }
 }
 
@@ -343,8 +353,7 @@ fn what_exceeds_a_controls_limits_is_refused_with_the_numbers() {
 fn a_control_longer_than_its_limit_is_refused() {
     let detail = "d".repeat(MAX_CONTROL - 7);
     let kind = Kind::Goodbye(proto::Goodbye { code: 1, detail });
-    let mut plaintext = BytesMut::new();
-    put_control(&mut plaintext, &kind);
+    let plaintext = careless(kind.clone());
     let length = kind.encoded_len();
     assert!(length > MAX_CONTROL && plaintext.len() < MAX_FRAME);
     assert_eq!(only(&plaintext), Err(FrameError::Control { length, limit: MAX_CONTROL }));
@@ -388,23 +397,37 @@ fn a_control_with_data_beside_it_is_refused() {
 #[test]
 fn texts_are_cut_to_what_the_other_end_takes() {
     let long = "ü".repeat(MAX_DETAIL);
-    let limited = within_limits(Kind::Goodbye(proto::Goodbye { code: 1, detail: "x".to_owned() + &long }));
+    let kind = Kind::Goodbye(proto::Goodbye { code: 1, detail: "x".to_owned() + &long });
     // 255 bytes: the next letter has two.
-    assert_eq!(limited, Kind::Goodbye(proto::Goodbye { code: 1, detail: "x".to_owned() + &"ü".repeat(127) }));
+    let cut = Kind::Goodbye(proto::Goodbye { code: 1, detail: "x".to_owned() + &"ü".repeat(127) });
+    assert_eq!(sent(&kind), cut);
 
-    let refused = vec![refusal(&long); MAX_INSTANCES];
-    for kind in [
-        Kind::Accept(proto::Accept { refused: refused.clone() }),
-        Kind::Refuse(proto::Refuse { code: 6, detail: long.clone(), refused }),
-        Kind::Closed(proto::Closed { channel: 1, reason: 1, detail: long }),
-    ] {
-        let mut plaintext = BytesMut::new();
-        let limited = within_limits(kind);
-        put_control(&mut plaintext, &limited);
-        assert_eq!(only(&plaintext), Ok(FrameRef::Control(limited)));
-    }
-    for kind in kinds() {
-        assert_eq!(within_limits(kind.clone()), kind, "what is within them stays as it is");
+    let one = Kind::Accept(proto::Accept { refused: vec![refusal(&long)] });
+    assert_eq!(sent(&one), Kind::Accept(proto::Accept { refused: vec![refusal(&"ü".repeat(128))] }));
+    let all = Kind::Accept(proto::Accept { refused: vec![refusal(&long); MAX_INSTANCES] });
+    let bare = Kind::Accept(proto::Accept { refused: vec![refusal(""); MAX_INSTANCES] });
+    assert_eq!(sent(&all), bare, "there is no room for the texts");
+    // Each text is in order, all together are too much.
+    let many = vec![refusal(&"d".repeat(100)); MAX_INSTANCES];
+    assert_eq!(sent(&Kind::Accept(proto::Accept { refused: many })), bare);
+
+    let refuse =
+        Kind::Refuse(proto::Refuse { code: 6, detail: long.clone(), refused: vec![refusal(&long); 200] });
+    let Kind::Refuse(told) = sent(&refuse) else { panic!("it is a refusal still") };
+    assert_eq!((told.code, told.detail, told.refused.len()), (6, "ü".repeat(128), 200));
+    let closed = Kind::Closed(proto::Closed { channel: 1, reason: 1, detail: long });
+    let cut = Kind::Closed(proto::Closed { channel: 1, reason: 1, detail: "ü".repeat(128) });
+    assert_eq!(sent(&closed), cut);
+}
+
+/// What arrives of a control, which must be as long as announced.
+fn sent(kind: &Kind) -> Kind {
+    let mut plaintext = BytesMut::new();
+    put_control(&mut plaintext, kind);
+    assert_eq!(plaintext.len(), control_frame_len(kind));
+    match only(&plaintext) {
+        Ok(FrameRef::Control(kind)) => kind,
+        other => panic!("{other:?}"),
     }
 }
 
