@@ -196,7 +196,25 @@ impl<M, E, A> Outbox<M, E, A> {
         self.effects.drain(..)
     }
 
-    /// Moves the effects of a machine inside this one here, its words turned into ours.
+    /// Gives every id that the machine chose (of dials, sends, batches, checks and calls) another number.
+    ///
+    /// Two machines inside one both count from where they like, so their ids meet. With `|n| 2 * n` for the one and
+    /// `|n| 2 * n + 1` for the other they do not, and an input's id says whose it is.
+    pub fn renumber(&mut self, mut number: impl FnMut(u64) -> u64) {
+        for effect in &mut self.effects {
+            if let Effect::Send { id: Some(SendId(id)), .. }
+            | Effect::Dial { id: DialId(id), .. }
+            | Effect::Store { op: OpId(id), .. }
+            | Effect::Verify { job: JobId(id), .. }
+            | Effect::Answer { call: CallId(id), .. } = effect
+            {
+                *id = number(*id);
+            }
+        }
+    }
+
+    /// Moves the effects of a machine inside this one here, its words turned into ours. An event may be for the outer
+    /// machine alone: `None` keeps it from the application. Ids stay as they are.
     pub fn map<M2, E2, A2>(
         &mut self,
         inner: &mut Outbox<M2, E2, A2>,

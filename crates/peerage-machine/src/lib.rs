@@ -17,13 +17,94 @@
 //!
 //! # Driving a machine
 //!
-//! After every call that takes `&mut`: drain the outbox, in order, and read [`Machine::deadline`] again.
+//! After every call that takes `&mut`: drain the outbox, in order, and read [`Machine::deadline`] again. The clock that a
+//! host passes never goes back. An input is about what the host was asked for, or about a link that is up; late results
+//! of what a machine has given up are normal.
+//!
+//! # The kit
+//!
+//! What every machine needs: [`Timers`] with one deadline out, [`Calls`] for questions that take a while, [`Seed`] and
+//! [`Rng`] for randomness that can be had again, [`Outbox::map`] for a machine inside a machine. [`testing`] checks the
+//! contract against any machine.
+//!
+//! ```
+//! use std::time::Duration;
+//! use bytes::{Bytes, BytesMut};
+//! use peerage_machine::{Input, Instant, LinkId, Machine, Malformed, Message, Now, OutboxOf, Timers};
+//!
+//! /// Nothing but "I am here".
+//! #[derive(Clone, Debug)]
+//! struct Beat;
+//!
+//! impl Message for Beat {
+//!     fn encoded_len(&self) -> usize {
+//!         0
+//!     }
+//!     fn encode(&self, _: &mut BytesMut) {}
+//!     fn decode(bytes: Bytes) -> Result<Self, Malformed> {
+//!         if bytes.is_empty() { Ok(Self) } else { Err(Malformed::new("beat", "it is not empty")) }
+//!     }
+//! }
+//!
+//! /// Greets every link once a second and tells the application who greets.
+//! #[derive(Default)]
+//! struct Heart {
+//!     links: Vec<LinkId>,
+//!     timers: Timers<()>,
+//! }
+//!
+//! impl Machine for Heart {
+//!     type Message = Beat;
+//!     type Event = LinkId;
+//!     type Answer = ();
+//!
+//!     fn on_input(&mut self, now: Now, input: Input<Beat>, out: &mut OutboxOf<Self>) {
+//!         match input {
+//!             Input::Up { link, .. } => {
+//!                 self.links.push(link);
+//!                 self.timers.arm((), now.mono + Duration::from_secs(1));
+//!             }
+//!             Input::Down { link, .. } => self.links.retain(|up| *up != link),
+//!             Input::Message { link, message: Beat } => out.emit(link),
+//!             _ => (),
+//!         }
+//!     }
+//!
+//!     fn on_timer(&mut self, now: Now, out: &mut OutboxOf<Self>) {
+//!         while let Some(()) = self.timers.expire(now.mono) {
+//!             for link in &self.links {
+//!                 out.control(*link, Beat);
+//!             }
+//!             self.timers.arm((), now.mono + Duration::from_secs(1));
+//!         }
+//!     }
+//!
+//!     fn deadline(&self) -> Option<Instant> {
+//!         self.timers.deadline()
+//!     }
+//! }
+//! ```
+//!
+//! # Guarantees
+//! - Nothing here reads a clock, the operating system's entropy, or the environment.
+//! - [`Rng`] gives the same stream for the same seed on every platform, and keeps doing so: a test pins it.
+//! - A loop over [`Timers::expire`] or [`Calls::expire`] ends, and leaves the deadline in the future.
+//!
+//! # Non-guarantees
+//! - The compiler does not see to the contract. [`testing::check`] sees what a host can see of it.
+//! - [`Seed`] and [`Rng`] do not erase themselves from memory: secrets belong into `peerage-identity`.
+//! - Ids of a machine inside a machine are its own: see [`Outbox::renumber`].
+//!
+//! # Limits
+//! - An [`Instant`] counts microseconds in 64 bits, some 580,000 years, and saturates there.
+//! - A [`Calls`] holds as many calls as it was made for; [`Timers`] are as many as there are keys.
 
 mod calls;
 mod effect;
 mod ids;
 mod input;
 mod seed;
+pub mod testing;
 mod time;
 mod timers;
 mod why;
