@@ -36,6 +36,18 @@ fn what_is_signed_is_what_the_documentation_says() {
     key.verify(&signed, &signature).unwrap();
 }
 
+/// The values that docs/wire.md gives as examples.
+#[test]
+fn the_examples_of_the_documentation_are_right() {
+    let page = include_str!("../../../docs/wire.md");
+    let hex = |bytes: &[u8]| bytes.iter().map(|byte| format!("{byte:02x}")).collect::<String>();
+    assert!(page.contains(&format!("`{}`", hex(alice().peer_id().as_bytes()))));
+    assert!(page.contains(&format!("`{}`", alice().peer_id())));
+    let signature = hex(&alice().sign("example", b"message"));
+    let (first, second) = signature.split_at(64);
+    assert!(page.contains(&format!("    {first}\n    {second}\n")), "{signature}");
+}
+
 #[test]
 fn the_certificate_is_a_signature_under_its_domain() {
     let identity = alice();
