@@ -248,7 +248,7 @@ impl<M: Machine> Sim<M> {
         self.down_at(told, key, side.other(), theirs);
     }
 
-    fn fault(&mut self, id: NodeId, link: LinkId, what: &'static str) {
+    pub(crate) fn fault(&mut self, id: NodeId, link: LinkId, what: &'static str) {
         if let Some(node) = self.get_mut(id) {
             *node.faults.entry(what).or_default() += 1;
         }

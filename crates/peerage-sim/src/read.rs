@@ -54,6 +54,18 @@ impl<M: Machine> Sim<M> {
         self.trace.hash()
     }
 
+    /// What to do to see this again, in one line.
+    pub fn reproduction(&self) -> String {
+        let trace: String = self.trace_hash().iter().take(8).map(|byte| format!("{byte:02x}")).collect();
+        format!(
+            "to see this again: Config::seeded({}), {} nodes, {:?} of virtual time, {} events, trace {trace}",
+            self.config.seed,
+            self.nodes.len(),
+            self.now,
+            self.stats.events
+        )
+    }
+
     /// The nodes, in the order in which they were added.
     pub fn nodes(&self) -> impl Iterator<Item = NodeId> + use<M> {
         (0..self.nodes.len() as u32).map(NodeId)

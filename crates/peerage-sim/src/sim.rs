@@ -3,7 +3,8 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use peerage_machine::{Class, Input, Instant, Machine, Now, Outbox, Rng, Seed, Why};
+use bytes::BytesMut;
+use peerage_machine::{Class, Input, Instant, Machine, Message as _, Now, Outbox, Rng, Seed, Why};
 use peerage_wire::{Address, PeerId};
 
 use crate::dial::{Dials, TaskId};
@@ -286,16 +287,36 @@ impl<M: Machine> Sim<M> {
         let (to, sender) = (link.end(from.other()), link.end(from));
         let (receiver, receiver_link) = (to.node, to.id);
         let (sender, sender_link) = (sender.node, sender.id);
-        self.stats.delivered.of_mut(class).add(size);
         self.trace.line(now, Kind::Message, receiver.0, receiver_link.0, size);
-        self.call(receiver, |machine, now, out| {
-            machine.on_input(now, Input::Message { link: receiver_link, message }, out);
-        });
+        let message =
+            if self.config.codec { self.through_bytes(sender, &message, size) } else { Some(message) };
+        if let Some(message) = message {
+            self.stats.delivered.of_mut(class).add(size);
+            self.call(receiver, |machine, now, out| {
+                machine.on_input(now, Input::Message { link: receiver_link, message }, out);
+            });
+        } else {
+            *self.stats.dropped.entry(Dropped::Malformed).or_default() += 1;
+            self.fault(receiver, receiver_link, "malformed message");
+        }
         let credited = class != Class::Control
             && self.links.get(key).is_some_and(|link| link.end(from).phase == Phase::Up);
         if credited {
             self.input(sender, Input::Credit { link: sender_link, class, bytes: size });
         }
+    }
+
+    /// What the receiver makes of a message's bytes.
+    fn through_bytes(&self, sender: NodeId, message: &M::Message, size: u64) -> Option<M::Message> {
+        let mut bytes = BytesMut::with_capacity(message.encoded_len());
+        message.encode(&mut bytes);
+        assert!(
+            bytes.len() as u64 == size,
+            "a message of {sender} said that it has {size} bytes and has {}: {message:?}; seed {}",
+            bytes.len(),
+            self.config.seed
+        );
+        M::Message::decode(bytes.freeze()).ok()
     }
 
     /// Sees to it that the node's deadline is met. Timer events are not taken back: one that comes too early only
@@ -365,18 +386,11 @@ impl<M: Machine> Sim<M> {
     }
 }
 
-/// Says how to see it again.
+/// When a test fails while a simulation lives, says how to see it again.
 impl<M: Machine> Drop for Sim<M> {
     fn drop(&mut self) {
         if std::thread::panicking() {
-            let hash = u64::from_be_bytes(self.trace_hash().first_chunk().copied().unwrap_or_default());
-            eprintln!(
-                "the simulation had Config {{ seed: {}, .. }}, {} nodes, and stood at {:?} after {} events, trace {hash:016x}",
-                self.config.seed,
-                self.nodes.len(),
-                self.now,
-                self.stats.events
-            );
+            eprintln!("{}", self.reproduction());
         }
     }
 }

@@ -59,6 +59,8 @@ pub enum Dropped {
     Full,
     /// It was longer than the peer takes.
     TooLarge,
+    /// It arrived, and could not be decoded.
+    Malformed,
     /// The link ended, or its receiver crashed, while it was under way.
     UnderWay,
 }

@@ -76,6 +76,17 @@ fn the_run_of_a_seed_is_the_same_in_every_process() {
     assert_eq!(hex(sim.trace_hash()), "70cfaaad3b1454dfa9e0a4fe2533e0c4e0a2786da099b682545a18b14e620905");
 }
 
+#[test]
+fn a_run_says_how_to_see_it_again() {
+    let (sim, _) = turmoil(8812);
+    let trace = &hex(sim.trace_hash())[..16];
+    let events = sim.stats().events;
+    let expected = format!(
+        "to see this again: Config::seeded(8812), 40 nodes, 21.000000s of virtual time, {events} events, trace {trace}"
+    );
+    assert_eq!(sim.reproduction(), expected);
+}
+
 /// The puppets assert that they never see two links to one peer, a message on a link that is not up, or a `Down`
 /// without an `Up`.
 #[test]

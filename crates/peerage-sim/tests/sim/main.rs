@@ -1,10 +1,6 @@
 //! What the simulator promises, shown with a machine that does as it is told.
 
-#![expect(
-    clippy::indexing_slicing,
-    clippy::panic,
-    reason = "a test stops at the first thing that is not as it should be"
-)]
+#![expect(clippy::indexing_slicing, reason = "a test stops at the first thing that is not as it should be")]
 
 mod determinism;
 mod dials;

@@ -27,6 +27,9 @@ impl Message for Word {
     }
 
     fn decode(bytes: Bytes) -> Result<Self, Malformed> {
+        if bytes.starts_with(&[0xff; 8]) {
+            return Err(Malformed::new("word", "its number is too large"));
+        }
         let number =
             bytes.first_chunk().ok_or_else(|| Malformed::new("word", "it is shorter than 8 bytes"))?;
         Ok(Self { number: u64::from_be_bytes(*number), ballast: bytes.len() as u64 - 8 })
