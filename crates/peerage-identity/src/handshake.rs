@@ -65,6 +65,7 @@ impl Handshake {
         entropy: [u8; 32],
         initiator: bool,
     ) -> Result<Self, HandshakeError> {
+        let entropy = Zeroizing::new(entropy);
         // The identity's secret goes in as well: should the entropy be poor, the ephemeral key is still a secret.
         let mut material = Zeroizing::new([0; 65]);
         let role = [u8::from(initiator)];

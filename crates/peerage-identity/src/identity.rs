@@ -90,3 +90,30 @@ pub(crate) fn fill(bytes: &mut [u8]) -> Result<(), EntropyError> {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("the operating system gave no randomness: {0}")]
 pub struct EntropyError(getrandom::Error);
+
+#[cfg(test)]
+mod tests {
+    use zeroize::ZeroizeOnDrop;
+
+    use super::*;
+
+    /// What is overwritten cannot be seen without unsafe code; that it is promised, the compiler can.
+    #[test]
+    fn secrets_promise_to_be_overwritten() {
+        fn promises<T: ZeroizeOnDrop>(_: &T) {}
+        let identity = Identity::from_seed([1; 32]);
+        promises(&identity.inner.signing);
+        promises(&identity.inner.noise_secret);
+        promises(&Zeroizing::new([0; 32]));
+    }
+
+    /// Both follow from the seed alone, so a restarted peer has the same; and neither is the other.
+    #[test]
+    fn the_handshakes_key_is_derived_and_is_not_the_seed() {
+        let (once, again) = (Identity::from_seed([1; 32]), Identity::from_seed([1; 32]));
+        assert_eq!(once.noise_secret(), again.noise_secret());
+        assert_ne!(once.noise_secret(), once.seed());
+        let public = PublicKey::from(&once.inner.noise_secret);
+        crate::verify(&once.peer_id(), NOISE_STATIC, public.as_bytes(), once.noise_certificate()).unwrap();
+    }
+}
