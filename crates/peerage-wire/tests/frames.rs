@@ -431,6 +431,34 @@ fn sent(kind: &Kind) -> Kind {
     }
 }
 
+/// The corners that random bytes seldom reach: 64 bits and one more, tag 0, wire types that do not exist, tags too large.
+#[test]
+fn the_edges_of_the_encoding_are_the_same_to_us_and_to_prost() {
+    let mut frames = Vec::new();
+    for key in [0x08, 0x18, 0x28] {
+        for length in 8..11 {
+            for last in [0x00, 0x01, 0x02, 0x7f, 0x80] {
+                frames.push([&[key][..], &vec![0xff; length], &[last]].concat());
+            }
+        }
+    }
+    for key in 0..=u8::MAX {
+        // Enough for whatever the key announces; the last is a group's end.
+        frames.push(vec![key, 0, 0, 0, 0, 0, 0, 0, 0]);
+        frames.push(vec![key, (key & 0xf8) | 4]);
+    }
+    for top in [0x00, 0x0f, 0x10, 0x1f, 0x7f] {
+        frames.push(vec![0xf8, 0xff, 0xff, 0xff, top, 0]);
+        // The field's number in two bytes that one would do for.
+        frames.push(vec![0x88, 0x80, 0x80, 0x80, top, 5]);
+    }
+    let taken = frames.iter().filter(|frame| only(&around(frame)).is_ok()).count();
+    assert!(taken > 40 && taken < frames.len() - 40, "{taken} of {}", frames.len());
+    for frame in frames {
+        agree(&frame).unwrap_or_else(|error| panic!("{frame:02x?}: {error}"));
+    }
+}
+
 #[test]
 fn groups_deeper_than_a_hundred_are_refused_as_prost_does() {
     for depth in [99_usize, 100, 101, 200] {
