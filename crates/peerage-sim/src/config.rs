@@ -72,11 +72,11 @@ pub struct Config {
     pub link_loss_per_second: f64,
     /// How far a node's wall clock is off, at most, either way; drawn per node. Default 50 ms.
     pub wall_skew: Duration,
-    /// Whether messages are encoded and decoded on their way, as on real links. What cannot be decoded is not delivered
-    /// and is a fault of its sender's. Changes nothing about a run whose messages can be. Default: in debug builds, for
+    /// Whether messages are encoded and decoded on their way, as on real links. What cannot be decoded closes
+    /// the link, with [`peerage_machine::Why::Fault`]. Changes nothing about a run whose messages can be. Default: in debug builds, for
     /// it costs about as much as the rest.
     pub codec: bool,
-    /// How many faults of one peer on one link close it. Default 16.
+    /// How many faults of one peer on one link close it. Default 8.
     pub fault_limit: u32,
 }
 
@@ -106,7 +106,7 @@ impl Default for Config {
             link_loss_per_second: 0.0,
             wall_skew: millis(50),
             codec: cfg!(debug_assertions),
-            fault_limit: 16,
+            fault_limit: 8,
         }
     }
 }

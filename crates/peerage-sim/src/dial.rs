@@ -55,16 +55,7 @@ impl<M: Machine> Sim<M> {
         self.stats.dials += 1;
         let (expected, untried) = match target {
             Target::Address(address) => (None, VecDeque::from([address])),
-            Target::Peer { peer, addresses } => {
-                let known = self.get(node).book.get(&peer).cloned().unwrap_or_default();
-                let mut untried = VecDeque::new();
-                for address in addresses.into_iter().chain(known) {
-                    if !untried.contains(&address) {
-                        untried.push_back(address);
-                    }
-                }
-                (Some(peer), untried)
-            }
+            Target::Peer { peer, addresses } => (Some(peer), VecDeque::from(addresses)),
         };
         let task = self.dials.given;
         self.dials.given += 1;

@@ -165,10 +165,6 @@ impl<M: Machine> Sim<M> {
                 max_message: self.config.max_message,
                 since: self.get(node).clocks(now).wall,
             };
-            let (peer, addresses) = (other.peer, other.addresses.clone());
-            if let Some(node) = self.get_mut(node) {
-                node.book.insert(peer, addresses);
-            }
             self.input(node, Input::Up { link: id, info });
         }
     }
@@ -248,7 +244,7 @@ impl<M: Machine> Sim<M> {
         self.down_at(told, key, side.other(), theirs);
     }
 
-    pub(crate) fn fault(&mut self, id: NodeId, link: LinkId, what: &'static str) {
+    fn fault(&mut self, id: NodeId, link: LinkId, what: &'static str) {
         if let Some(node) = self.get_mut(id) {
             *node.faults.entry(what).or_default() += 1;
         }
@@ -258,9 +254,22 @@ impl<M: Machine> Sim<M> {
         let end = entry.end_mut(side);
         end.faults += 1;
         if end.faults >= limit {
-            let ours = Why::Fault { by: Who::Them, what: what.to_owned() };
-            self.close(id, link, ours, Why::Fault { by: Who::Us, what: what.to_owned() });
+            self.close_for_fault(id, link, what);
         }
+    }
+
+    /// Bytes arrived that are no message: no bug of a newer version, so that the link ends at once.
+    pub(crate) fn malformed(&mut self, id: NodeId, link: LinkId) {
+        const WHAT: &str = "malformed message";
+        if let Some(node) = self.get_mut(id) {
+            *node.faults.entry(WHAT).or_default() += 1;
+        }
+        self.close_for_fault(id, link, WHAT);
+    }
+
+    fn close_for_fault(&mut self, id: NodeId, link: LinkId, what: &str) {
+        let why = |by| Why::Fault { by, what: what.to_owned() };
+        self.close(id, link, why(Who::Them), why(Who::Us));
     }
 
     /// The first batch that waits is in the store.

@@ -75,8 +75,8 @@
 //!
 //! # How things happen
 //! - **Dialling** takes one and a half round trips of the pair, whose latency is drawn once. An address leads to the node
-//!   that was added with it; a peer is tried at the addresses of the dial, then at those that the host learnt from earlier
-//!   links of this start. Dials that cross become one link: that of the smaller key, held by both.
+//!   that was added with it; a peer is tried at the addresses of the dial, one after the other, and the host knows no
+//!   others. Dials that cross become one link: that of the smaller key, held by both.
 //! - **A message** arrives after the link's transmission time, latency and jitter, in order within its class; its credit
 //!   comes back to the sender at the same instant.
 //! - **A link** goes down at the end that closes it at once, at the other after everything that was sent to it. A new link

@@ -32,7 +32,6 @@ pub(crate) struct Node<M: Machine> {
     /// How often in a row its deadline was due again at the same instant.
     pub(crate) stalled: u32,
     pub(crate) group: u32,
-    pub(crate) book: BTreeMap<PeerId, Vec<Address>>,
     pub(crate) store: BTreeMap<Bytes, Bytes>,
     pub(crate) storing: VecDeque<(OpId, Batch)>,
     pub(crate) events: Vec<(Instant, M::Event)>,
@@ -64,7 +63,6 @@ impl<M: Machine> Node<M> {
             timer_at: None,
             stalled: 0,
             group: 0,
-            book: BTreeMap::new(),
             store: BTreeMap::new(),
             storing: VecDeque::new(),
             events: Vec::new(),
@@ -84,7 +82,6 @@ impl<M: Machine> Node<M> {
         self.started = now;
         self.timer_at = None;
         self.stalled = 0;
-        self.book.clear();
         let start = Start {
             now: self.clocks(now),
             seed: seed.fork("machine"),

@@ -297,7 +297,7 @@ impl<M: Machine> Sim<M> {
             });
         } else {
             *self.stats.dropped.entry(Dropped::Malformed).or_default() += 1;
-            self.fault(receiver, receiver_link, "malformed message");
+            self.malformed(receiver, receiver_link);
         }
         let credited = class != Class::Control
             && self.links.get(key).is_some_and(|link| link.end(from).phase == Phase::Up);

@@ -44,7 +44,9 @@ fn chatter(puppet: &mut Puppet, now: peerage_machine::Instant, n: u32) {
     puppet.on_timer = |puppet, now, out| {
         puppet.deadline = Some(now.mono + millis(200));
         let mut rng = puppet.start.seed.fork(&format!("{:?}", now.mono)).rng();
-        out.dial(DialId(rng.next_u64()), Target::Address(address(rng.below(41) as u32)));
+        let dial = DialId(rng.next_u64());
+        puppet.dialled.insert(dial);
+        out.dial(dial, Target::Address(address(rng.below(41) as u32)));
         let to: Vec<_> = puppet.links.iter().map(|(link, _)| *link).collect();
         let message = Word { number: rng.next_u64(), ballast: rng.below(2_000) };
         let class = [Class::Interactive, Class::Control, Class::Bulk][rng.index(3)];
@@ -93,6 +95,24 @@ fn a_run_says_how_to_see_it_again() {
 fn turmoil_keeps_every_promise_and_loses_nothing_unaccounted() {
     for seed in 0..5 {
         let (mut sim, nodes) = turmoil(seed);
+        for node in &nodes {
+            sim.try_command(*node, |puppet, _, _| puppet.deadline = None);
+        }
+        sim.heal();
+        assert!(sim.run_until_quiet(Duration::from_secs(100)));
+        let mut links = 0;
+        for node in &nodes {
+            if let Some(puppet) = sim.machine(*node) {
+                assert_eq!(puppet.dialled, puppet.ended, "every dial ends");
+                assert_eq!(puppet.links.len(), sim.links(*node).len());
+            }
+            for view in sim.links(*node) {
+                let other = sim.links(view.node).into_iter().find(|other| other.node == *node);
+                assert!(view.whole && other.is_some_and(|other| other.since == view.since), "{view:?}");
+                links += 1;
+            }
+        }
+        assert!(links > 20, "{links}");
         for node in &nodes {
             sim.crash(*node);
         }

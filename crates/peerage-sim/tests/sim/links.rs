@@ -249,15 +249,17 @@ fn faults_are_counted_and_too_many_close_the_link() {
 }
 
 #[test]
-fn what_cannot_be_decoded_is_not_delivered_and_is_a_fault_of_its_senders() {
+fn what_cannot_be_decoded_is_not_delivered_and_ends_the_link() {
     for codec in [true, false] {
         let (mut sim, nodes, links) = linked(Config { codec, ..even() });
         send(&mut sim, nodes[0], links[0], u64::MAX, 0, Class::Interactive);
-        send(&mut sim, nodes[0], links[0], 1, 0, Class::Interactive);
         sim.run_for(millis(100));
-        let expected: &[u64] = if codec { &[1] } else { &[u64::MAX, 1] };
-        assert_eq!(numbers(&heard(&mut sim, nodes[1])), expected);
+        let [sender, receiver] = nodes.map(|node| heard(&mut sim, node));
+        assert_eq!(numbers(&receiver).len(), usize::from(!codec));
         assert_eq!(sim.stats().dropped(Dropped::Malformed), u64::from(codec));
-        assert_eq!(sim.faults(nodes[1]).get("malformed message").is_some(), codec);
+        let ended = |at, by| codec.then(|| (at, Why::Fault { by, what: "malformed message".to_owned() }));
+        assert_eq!(downs(&receiver), Vec::from_iter(ended(1010, Side::Them)));
+        assert_eq!(downs(&sender), Vec::from_iter(ended(1020, Side::Us)));
+        assert_eq!(sim.stats().faults.get("malformed message").copied(), codec.then_some(1));
     }
 }

@@ -1,5 +1,6 @@
 //! A machine that does what it is told and remembers what it heard.
 
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
@@ -43,6 +44,9 @@ pub(crate) struct Puppet {
     pub(crate) start: Start,
     pub(crate) links: Vec<(LinkId, LinkInfo)>,
     pub(crate) deadline: Option<Instant>,
+    /// Dials that it keeps account of, and those that ended.
+    pub(crate) dialled: BTreeSet<DialId>,
+    pub(crate) ended: BTreeSet<DialId>,
     /// What it does when its deadline comes.
     pub(crate) on_timer: fn(&mut Self, Now, &mut Out),
     /// What it does when a link comes up.
@@ -55,6 +59,8 @@ impl Puppet {
             start,
             links: Vec::new(),
             deadline: None,
+            dialled: BTreeSet::new(),
+            ended: BTreeSet::new(),
             on_timer: |puppet, _, _| puppet.deadline = None,
             on_up: |_, _, _| (),
         }
@@ -67,6 +73,9 @@ impl Machine for Puppet {
     type Answer = u64;
 
     fn on_input(&mut self, _: Now, input: Input<Word>, out: &mut Out) {
+        if let Input::Dialed { dial, .. } | Input::DialFailed { dial, .. } = &input {
+            assert!(self.ended.insert(*dial), "{dial} ended twice");
+        }
         match &input {
             Input::Up { link, info } => {
                 assert!(
