@@ -1,0 +1,505 @@
+//! Messages to everyone: Plumtree (Leitão, Pereira, Rodrigues, SRDS 2007) with a tree for each origin.
+//!
+//! An origin's messages are pushed along its tree and announced on all other links. Who gets a push twice prunes the
+//! second link; who hears of a message and does not get it grafts the announcer's. A new origin starts with the tree of
+//! the origin with the smallest key, so that all peers start from the same one.
+//!
+//! Here: publishing, receiving, relaying, and the trees. `repair.rs` has announcements, requests and summaries.
+
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use peerage_identity::Identity;
+use peerage_machine::{Effect, Instant, JobId, LinkId, Message as _, Now, Rng, Seed, Timers, UnixMillis};
+use peerage_wire::PeerId;
+
+use super::config::MeshConfig;
+use super::convert::Draft;
+use super::error::BroadcastError;
+use super::event::MeshEvent;
+use super::links::{Cx, Sent};
+use super::lru::Lru;
+use super::message::{MessageId, Signed, StreamKey};
+use super::missing::Missing;
+use super::packet::{MAX_HOPS, MAX_PARTS, Packet, Words};
+use super::ranges::{Range, Seen};
+use super::snapshot::MeshStats;
+use super::window::{Held, Window};
+
+/// The domain of an origin's signature.
+pub(crate) const DOMAIN: &str = "peerage mesh message v1";
+/// What a payload takes beside its body: the signature, the heads of five fields, the hops.
+const PAYLOAD_OVERHEAD: u64 = 96;
+/// How often a stream's tree is optimised.
+pub(crate) const OPTIMISE_EVERY: Duration = Duration::from_secs(1);
+
+/// What is known of one start of an origin.
+#[derive(Debug, Default)]
+pub(crate) struct Stream {
+    pub(crate) seen: Seen,
+    /// Who pushed the last new message.
+    pub(crate) from: Option<LinkId>,
+    pub(crate) hops: u32,
+    pub(crate) optimised: Option<Instant>,
+}
+
+/// A range that a neighbour asked for and has not been sent.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Owed {
+    pub(crate) stream: StreamKey,
+    pub(crate) range: Range,
+    pub(crate) pulled: bool,
+}
+
+/// Why a message is announced rather than pushed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum News {
+    /// The neighbour gets pushes from elsewhere.
+    Lazy,
+    /// There was no room to push it.
+    PutOff,
+    /// It was asked for here, so it is missing nearby; or everybody else has it.
+    Pulled,
+}
+
+/// What is told to one neighbour.
+#[derive(Debug, Default)]
+pub(crate) struct Neighbour {
+    /// To announce, with the hops of the newest.
+    pub(crate) announce: BTreeMap<(StreamKey, News), (Vec<Range>, u32)>,
+    pub(crate) announce_ranges: usize,
+    pub(crate) owed: VecDeque<Owed>,
+    /// When it last sent something that it was asked for.
+    pub(crate) answered: Instant,
+}
+
+#[derive(Debug)]
+struct Verifying {
+    link: LinkId,
+    message: Arc<Signed>,
+    hops: u32,
+    pulled: bool,
+}
+
+/// What came of a check.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Verdict {
+    NotOurs,
+    Done,
+    /// A new message of this origin by this link.
+    New { origin: PeerId, link: LinkId },
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Timer {
+    Flush,
+    Summary,
+    Sweep,
+    Stall,
+}
+
+#[derive(Debug)]
+pub(crate) struct Broadcast {
+    pub(crate) config: Arc<MeshConfig>,
+    identity: Arc<Identity>,
+    me: PeerId,
+    epoch: u64,
+    started: UnixMillis,
+    next_seq: u64,
+    pub(crate) rng: Rng,
+    pub(crate) timers: Timers<Timer>,
+    pub(crate) neighbours: BTreeMap<LinkId, Neighbour>,
+    pub(crate) streams: Lru<StreamKey, Stream>,
+    trees: Lru<PeerId, BTreeSet<LinkId>>,
+    pub(crate) window: Window,
+    pub(crate) missing: Missing,
+    verifying: BTreeMap<JobId, Verifying>,
+    verifying_ids: BTreeMap<MessageId, JobId>,
+    verifying_bytes: u64,
+    /// How late pushes are after the announcement, smoothed, and how much that varies: RFC 6298's way.
+    pub(crate) lateness: Option<(Duration, Duration)>,
+    /// The size of a broadcast that was refused as full.
+    blocked: Option<u64>,
+    pub(crate) stats: MeshStats,
+}
+
+impl Broadcast {
+    pub(crate) fn new(config: Arc<MeshConfig>, identity: Arc<Identity>, epoch: u64, now: Now, seed: &Seed) -> Self {
+        Self {
+            me: identity.peer_id(),
+            identity,
+            epoch,
+            started: now.wall,
+            next_seq: 1,
+            rng: seed.fork("mesh broadcast").rng(),
+            timers: Timers::new(),
+            neighbours: BTreeMap::new(),
+            streams: Lru::new(config.origins),
+            trees: Lru::new(config.trees),
+            window: Window::new(&config),
+            missing: Missing::new(config.missing_ranges),
+            verifying: BTreeMap::new(),
+            verifying_ids: BTreeMap::new(),
+            verifying_bytes: 0,
+            lateness: None,
+            blocked: None,
+            stats: MeshStats::default(),
+            config,
+        }
+    }
+
+    pub(crate) fn deadline(&self) -> Option<Instant> {
+        [self.timers.deadline(), self.missing.deadline()].into_iter().flatten().min()
+    }
+
+    // Publishing.
+
+    pub(crate) fn publish(&mut self, parts: Vec<Bytes>, cx: &mut Cx<'_>) -> Result<MessageId, BroadcastError> {
+        if parts.is_empty() || parts.len() > MAX_PARTS {
+            return Err(BroadcastError::Parts { found: parts.len(), limit: MAX_PARTS });
+        }
+        if self.neighbours.is_empty() && !self.config.publish_alone {
+            return Err(BroadcastError::NoNeighbours);
+        }
+        let id = MessageId { origin: self.me, epoch: self.epoch, seq: self.next_seq };
+        let config = Arc::clone(&self.config);
+        let draft = Draft { network: &config.name, id, sent: cx.now.wall, parts, target: None };
+        let body = draft.len() as u64;
+        let taken = self.neighbours.keys().filter_map(|link| cx.links.get(*link)).map(|link| link.max_message).min();
+        let limit = taken.map_or(config.max_message, |taken| config.max_message.min(taken.saturating_sub(PAYLOAD_OVERHEAD)));
+        if body > limit {
+            return Err(BroadcastError::TooLarge { size: body, limit });
+        }
+        let size = body + PAYLOAD_OVERHEAD;
+        self.check_room(size, cx).inspect_err(|_| self.blocked = Some(size))?;
+        let message = Arc::new(draft.sign(|bytes| self.identity.sign(DOMAIN, bytes)));
+        self.next_seq += 1;
+        self.stats.published += 1;
+        self.accept(message, 0, None, false, cx);
+        Ok(id)
+    }
+
+    /// Whether every neighbour that an own message would be pushed to has room, but for those that are stalled.
+    fn check_room(&mut self, size: u64, cx: &mut Cx<'_>) -> Result<(), BroadcastError> {
+        let now = cx.now.mono;
+        let stall_after = self.config.stall_after;
+        let mut full = Ok(());
+        for link in self.eager(self.me) {
+            let owes = self.neighbours.get(&link).is_some_and(|neighbour| !neighbour.owed.is_empty());
+            let Some(it) = cx.links.get_mut(link) else { continue };
+            if it.has_room(size) && !owes {
+                continue;
+            }
+            let since = *it.starved_since.get_or_insert(now);
+            if since + stall_after > now {
+                let wake = since + stall_after;
+                if self.timers.at(&Timer::Stall).is_none_or(|at| wake < at) {
+                    self.timers.arm(Timer::Stall, wake);
+                }
+                full = Err(BroadcastError::Full { neighbour: it.peer, size, credit: it.room() });
+            }
+        }
+        full
+    }
+
+    /// Says so when a message that was refused as full would be taken now.
+    pub(crate) fn offer_room(&mut self, cx: &mut Cx<'_>) {
+        if let Some(size) = self.blocked
+            && (self.neighbours.is_empty() || self.check_room(size, cx).is_ok())
+        {
+            self.blocked = None;
+            cx.out.emit(MeshEvent::Room);
+        }
+    }
+
+    // Receiving.
+
+    pub(crate) fn on_payload(&mut self, link: LinkId, message: Arc<Signed>, hops: u32, pulled: bool, cx: &mut Cx<'_>) {
+        self.stats.payloads_received += 1;
+        if message.network != self.config.name {
+            return cx.fault(link, "a message of another mesh");
+        }
+        if message.body.len() as u64 > self.config.max_message {
+            return cx.fault(link, "a message longer than the mesh's limit");
+        }
+        if self.is_stale(message.sent, cx.now.wall) {
+            return cx.out.count("mesh_stale_total", 1);
+        }
+        let id = message.id;
+        if self.streams.peek(&id.stream()).is_some_and(|stream| stream.seen.contains(id.seq)) {
+            return self.duplicate(link, &id, pulled, cx);
+        }
+        if let Some(first) = self.verifying_ids.get(&id).and_then(|job| self.verifying.get(job))
+            && first.message == message
+        {
+            if !pulled && !first.pulled {
+                self.prune(id.origin, link, cx);
+            }
+            return self.count_duplicate(pulled, cx);
+        }
+        let bytes = message.footprint();
+        let (most, most_bytes) = self.config.verifying;
+        let full = self.verifying.len() >= most || self.verifying_bytes + bytes > most_bytes;
+        if full && !self.verifying.is_empty() {
+            cx.out.count("mesh_unverified_dropped_total", 1);
+            let due = cx.now.mono + self.config.graft_after;
+            self.missing.announced(id.stream(), Range::one(id.seq), link, cx.now.mono, due, false);
+            return;
+        }
+        let job = cx.ids.job();
+        self.verifying_bytes += bytes;
+        self.verifying_ids.insert(id, job);
+        cx.out.push(Effect::Verify {
+            job,
+            signer: id.origin,
+            domain: DOMAIN,
+            message: message.body.clone(),
+            signature: message.signature,
+        });
+        self.verifying.insert(job, Verifying { link, message, hops, pulled });
+    }
+
+    fn is_stale(&self, sent: UnixMillis, now: UnixMillis) -> bool {
+        u128::from(sent.0.abs_diff(now.0)) > self.config.stale_after.as_millis()
+    }
+
+    fn duplicate(&mut self, link: LinkId, id: &MessageId, pulled: bool, cx: &mut Cx<'_>) {
+        if !pulled && self.window.get(id).is_none_or(|held| held.pushed) {
+            if self.streams.peek(&id.stream()).is_none_or(|stream| stream.from != Some(link)) {
+                self.prune(id.origin, link, cx);
+            }
+        } else if !pulled && self.neighbours.contains_key(&link) {
+            // We asked for it before it came by itself: the push is as it should be.
+            if let Some(stream) = self.streams.peek_mut(&id.stream()) {
+                stream.from = Some(link);
+            }
+            self.tree(id.origin).insert(link);
+        }
+        self.count_duplicate(pulled, cx);
+    }
+
+    fn count_duplicate(&mut self, pulled: bool, cx: &mut Cx<'_>) {
+        self.stats.duplicates += 1;
+        cx.out.count(if pulled { "mesh_duplicate_pulls_total" } else { "mesh_duplicate_pushes_total" }, 1);
+    }
+
+    fn prune(&mut self, origin: PeerId, link: LinkId, cx: &mut Cx<'_>) {
+        self.tree(origin).remove(&link);
+        cx.control(link, Words::Prune { origin });
+    }
+
+    /// A check of a signature ended, if it was one of ours.
+    pub(crate) fn verified(&mut self, job: JobId, valid: bool, cx: &mut Cx<'_>) -> Verdict {
+        let Some(Verifying { link, message, hops, pulled }) = self.verifying.remove(&job) else {
+            return Verdict::NotOurs;
+        };
+        self.verifying_bytes = self.verifying_bytes.saturating_sub(message.footprint());
+        if self.verifying_ids.get(&message.id) == Some(&job) {
+            self.verifying_ids.remove(&message.id);
+        }
+        if !valid {
+            cx.fault(link, "a message with a wrong signature");
+        } else if self.streams.peek(&message.id.stream()).is_some_and(|stream| stream.seen.contains(message.id.seq)) {
+            self.count_duplicate(pulled, cx);
+        } else {
+            let origin = message.id.origin;
+            self.accept(message, hops, Some(link), pulled, cx);
+            return Verdict::New { origin, link };
+        }
+        Verdict::Done
+    }
+
+    /// A message that is new and genuine, or our own.
+    fn accept(&mut self, message: Arc<Signed>, hops: u32, from: Option<LinkId>, pulled: bool, cx: &mut Cx<'_>) {
+        let (id, now) = (message.id, cx.now.mono);
+        let (stream, forgotten) = self.streams.touch(&id.stream(), Stream::default);
+        stream.seen.insert(id.seq, now);
+        let from_neighbour = from.filter(|link| self.neighbours.contains_key(link));
+        if !pulled {
+            stream.from = from_neighbour;
+            stream.hops = hops;
+        }
+        if forgotten.is_some() {
+            cx.out.count("mesh_origins_forgotten_total", 1);
+        }
+        self.note_arrival(&id, from, pulled, now);
+        if !pulled && let Some(link) = from_neighbour {
+            self.tree(id.origin).insert(link);
+        }
+        self.window.insert(now, Held { message: Arc::clone(&message), hops, pushed: !pulled });
+        self.relay(&message, hops, from, pulled, cx);
+        if id.origin != self.me && (self.config.catch_up || message.sent >= self.started) {
+            self.stats.delivered += 1;
+            cx.out.emit(MeshEvent::Message(message.deliver(hops)));
+        }
+        self.give_up_gaps(id.stream(), None, cx);
+        self.arm_upkeep(cx);
+    }
+
+    fn note_arrival(&mut self, id: &MessageId, from: Option<LinkId>, pulled: bool, now: Instant) {
+        let Some(awaited) = self.missing.arrived(id) else { return };
+        if let Some(link) = from
+            && awaited.asked == Some(link)
+            && let Some(neighbour) = self.neighbours.get_mut(&link)
+        {
+            neighbour.answered = now;
+        }
+        if awaited.asked.is_none() && !pulled {
+            let sample = now.since(awaited.heard);
+            self.lateness = Some(match self.lateness {
+                None => (sample, sample / 2),
+                Some((mean, deviation)) => (mean * 7 / 8 + sample / 8, deviation * 3 / 4 + mean.abs_diff(sample) / 4),
+            });
+        }
+    }
+
+    /// Sends the message on: pushed along the tree where there is room, announced elsewhere. What was pulled is old news
+    /// to most, and only announced.
+    fn relay(&mut self, message: &Arc<Signed>, hops: u32, from: Option<LinkId>, pulled: bool, cx: &mut Cx<'_>) {
+        let id = message.id;
+        let next_hops = if from.is_some() { hops.saturating_add(1).min(MAX_HOPS) } else { 0 };
+        let eager = if pulled { BTreeSet::new() } else { self.eager(id.origin) };
+        let words = Words::Payload { message: Arc::clone(message), hops: next_hops, pulled: false };
+        let size = if eager.is_empty() { 0 } else { Packet(words.clone()).encoded_len() as u64 };
+        let (mut push, mut noted, mut dropped) = (Vec::new(), false, 0);
+        for (link, neighbour) in &mut self.neighbours {
+            if Some(*link) == from {
+                continue;
+            }
+            let Some(it) = cx.links.get(*link) else { continue };
+            let is_eager = eager.contains(link);
+            if is_eager && neighbour.owed.is_empty() && it.has_room(size) && size <= it.max_message {
+                push.push(*link);
+            } else {
+                let news = match (pulled, is_eager) {
+                    (true, _) => News::Pulled,
+                    (false, true) => News::PutOff,
+                    (false, false) => News::Lazy,
+                };
+                noted = true;
+                dropped += u64::from(!neighbour.note(id, next_hops, news));
+            }
+        }
+        if noted {
+            self.arm_flush(cx);
+        }
+        if dropped > 0 {
+            cx.out.count("mesh_announcements_dropped_total", dropped);
+        }
+        self.stats.payloads_sent += push.len() as u64;
+        cx.links.send(push, words, size, Sent::Broadcast(id), cx.out);
+    }
+
+    /// Sends what a neighbour is owed, in order, as far as there is room.
+    pub(crate) fn serve(&mut self, link: LinkId, cx: &mut Cx<'_>) {
+        let Some(neighbour) = self.neighbours.get_mut(&link) else { return };
+        while let Some(owed) = neighbour.owed.front_mut() {
+            let Some((seq, held)) = self.window.first_in(owed.stream, owed.range) else {
+                neighbour.owed.pop_front();
+                continue;
+            };
+            let hops = if owed.stream.origin == self.me { 0 } else { held.hops.saturating_add(1).min(MAX_HOPS) };
+            let words = Words::Payload { message: Arc::clone(&held.message), hops, pulled: owed.pulled };
+            let size = Packet(words.clone()).encoded_len() as u64;
+            let Some(it) = cx.links.get(link) else { return };
+            if !it.has_room(size) {
+                return;
+            }
+            if size <= it.max_message {
+                self.stats.payloads_sent += 1;
+                cx.links.send(vec![link], words, size, Sent::Broadcast(owed.stream.message(seq)), cx.out);
+            }
+            if seq < owed.range.last {
+                owed.range.first = seq + 1;
+            } else {
+                neighbour.owed.pop_front();
+            }
+        }
+    }
+
+    /// A push was not taken by its link: it is announced instead.
+    pub(crate) fn undelivered(&mut self, link: LinkId, id: MessageId, cx: &Cx<'_>) {
+        let Some(hops) = self.window.get(&id).map(|held| held.hops) else { return };
+        if let Some(neighbour) = self.neighbours.get_mut(&link) {
+            neighbour.note(id, hops.saturating_add(1).min(MAX_HOPS), News::PutOff);
+            self.arm_flush(cx);
+        }
+    }
+
+    fn arm_flush(&mut self, cx: &Cx<'_>) {
+        if !self.timers.is_armed(&Timer::Flush) {
+            self.timers.arm(Timer::Flush, cx.now.mono + self.config.announce_after);
+        }
+    }
+
+    // The trees.
+
+    /// The tree of an origin, or a new one: a copy of the one of the smallest origin, or all neighbours.
+    pub(crate) fn tree(&mut self, origin: PeerId) -> &mut BTreeSet<LinkId> {
+        let fresh = if self.trees.peek(&origin).is_some() {
+            BTreeSet::new()
+        } else {
+            let model = self.trees.iter().next().map(|(_, tree)| tree.clone());
+            model.unwrap_or_else(|| self.neighbours.keys().copied().collect())
+        };
+        self.trees.touch(&origin, || fresh).0
+    }
+
+    /// Whom to push an origin's messages to. A tree that lost its last link starts anew with all neighbours.
+    pub(crate) fn eager(&mut self, origin: PeerId) -> BTreeSet<LinkId> {
+        if self.tree(origin).is_empty() {
+            *self.tree(origin) = self.neighbours.keys().copied().collect();
+        }
+        self.tree(origin).clone()
+    }
+
+    pub(crate) fn on_prune(&mut self, link: LinkId, origin: PeerId) {
+        self.tree(origin).remove(&link);
+    }
+
+    pub(crate) fn neighbour_up(&mut self, link: LinkId, cx: &mut Cx<'_>) {
+        self.neighbours.insert(link, Neighbour { answered: cx.now.mono, ..Neighbour::default() });
+        // Trees that work are left alone: the newcomer hears announcements, and grafts what it needs.
+        for tree in self.trees.values_mut().filter(|tree| tree.is_empty()) {
+            tree.insert(link);
+        }
+        self.send_summary(link, cx);
+        self.offer_room(cx);
+    }
+
+    pub(crate) fn neighbour_down(&mut self, link: LinkId, cx: &mut Cx<'_>) {
+        if self.neighbours.remove(&link).is_none() {
+            return;
+        }
+        for tree in self.trees.values_mut() {
+            tree.remove(&link);
+        }
+        let mut orphans = Vec::new();
+        for (key, _) in self.streams.iter().filter(|(_, stream)| stream.from == Some(link)) {
+            orphans.push(*key);
+        }
+        for key in orphans {
+            if let Some(stream) = self.streams.peek_mut(&key) {
+                stream.from = None;
+            }
+            self.missing.hurry(key, cx.now.mono);
+        }
+        self.missing.link_down(link, cx.now.mono);
+        self.offer_room(cx);
+    }
+
+    pub(crate) fn eager_origins(&self, link: LinkId) -> usize {
+        self.trees.iter().filter(|(_, tree)| tree.contains(&link)).count()
+    }
+
+    pub(crate) fn footprint(&self) -> u64 {
+        let ranges: usize = self.streams.iter().map(|(_, stream)| stream.seen.len()).sum();
+        let neighbours: usize =
+            self.neighbours.values().map(|it| it.owed.len() * 72 + it.announce_ranges * 16 + it.announce.len() * 128).sum();
+        let trees: usize = self.trees.iter().map(|(_, tree)| 192 + tree.len() * 16).sum();
+        let small = self.streams.len() * 256 + ranges * 24 + neighbours + trees + self.missing.len() * 384;
+        self.window.bytes() + self.verifying_bytes + (self.verifying.len() * 256 + small) as u64
+    }
+}

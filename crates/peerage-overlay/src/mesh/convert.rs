@@ -1,0 +1,351 @@
+//! The only place where the generated messages become ours and back.
+
+use std::sync::Arc;
+
+use bytes::{Buf as _, Bytes, BytesMut};
+use peerage_machine::{Malformed, Message, UnixMillis};
+use peerage_wire::proto::mesh::v1 as proto;
+use peerage_wire::proto::mesh::v1::packet::Kind;
+use peerage_wire::{Address, PeerId};
+use prost::Message as _;
+use prost::encoding::{DecodeContext, decode_key, skip_field};
+
+use super::message::{MessageId, Signed, StreamKey};
+use super::packet::{
+    Contact, MAX_CONTACT_ADDRESSES, MAX_CONTACTS, MAX_HOPS, MAX_PARTS, MAX_RUN_LEN, MAX_RUN_RANGES, MAX_RUNS, MAX_TTL,
+    MAX_WHISPER_HOPS, Outcome, Packet, Run, Words,
+};
+use super::ranges::Range;
+
+impl Message for Packet {
+    fn encoded_len(&self) -> usize {
+        self.to_proto().encoded_len()
+    }
+
+    fn encode(&self, into: &mut BytesMut) {
+        self.to_proto().encode_raw(into);
+    }
+
+    fn decode(bytes: Bytes) -> Result<Self, Malformed> {
+        check_size(&bytes)?;
+        let packet = proto::Packet::decode(bytes).map_err(|error| Malformed::new("mesh packet", error))?;
+        let kind = packet.kind.ok_or_else(|| Malformed::new("mesh packet", "it is of no known kind"))?;
+        words(kind).map(Self)
+    }
+}
+
+/// The longest packet that is neither Payload nor Whisper.
+const MAX_SMALL: usize = 64 << 10;
+const PAYLOAD_TAG: u32 = 8;
+const WHISPER_TAG: u32 = 13;
+const PARTS_TAG: u32 = 6;
+
+/// Small packets have repeated fields that take many times their bytes when decoded, so their size is bounded first;
+/// a Payload or Whisper holds two byte strings, which share the memory of the packet.
+fn check_size(bytes: &Bytes) -> Result<(), Malformed> {
+    let (mut small, mut large) = (0, 0);
+    fields("mesh packet", bytes, |tag, len| {
+        match tag {
+            PAYLOAD_TAG | WHISPER_TAG => large += 1,
+            _ => small += len,
+        }
+        large <= 1 && small <= MAX_SMALL
+    })
+}
+
+/// Walks over the fields of a message until `allow` says no to one.
+fn fields(what: &'static str, bytes: &Bytes, mut allow: impl FnMut(u32, usize) -> bool) -> Result<(), Malformed> {
+    let mut rest = bytes.clone();
+    while rest.has_remaining() {
+        let before = rest.remaining();
+        let (tag, wire_type) = decode_key(&mut rest).map_err(|error| Malformed::new(what, error))?;
+        skip_field(wire_type, tag, &mut rest, DecodeContext::default()).map_err(|error| Malformed::new(what, error))?;
+        if !allow(tag, before - rest.remaining()) {
+            return Err(Malformed::new(what, format!("there is too much of field {tag}")));
+        }
+    }
+    Ok(())
+}
+
+fn words(kind: Kind) -> Result<Words, Malformed> {
+    Ok(match kind {
+        Kind::Join(it) => Words::Join { urgent: it.urgent },
+        Kind::Neighbour(it) => Words::Neighbour { urgent: it.urgent },
+        Kind::NeighbourReply(it) => {
+            Words::NeighbourReply { accepted: it.accepted, others: contacts("NeighbourReply", it.others)? }
+        }
+        Kind::Disconnect(it) => Words::Disconnect { leaving: it.leaving, others: contacts("Disconnect", it.others)? },
+        Kind::ForwardJoin(it) => {
+            let joiner = it.joiner.ok_or_else(|| Malformed::new("ForwardJoin", "there is no joiner"))?;
+            Words::ForwardJoin {
+                joiner: contact("ForwardJoin", joiner)?,
+                ttl: at_most("ForwardJoin", "ttl", it.ttl, MAX_TTL)?,
+            }
+        }
+        Kind::Shuffle(it) => Words::Shuffle {
+            nonce: it.nonce,
+            ttl: at_most("Shuffle", "ttl", it.ttl, MAX_TTL)?,
+            sample: contacts("Shuffle", it.sample)?,
+        },
+        Kind::ShuffleReply(it) => Words::ShuffleReply { nonce: it.nonce, sample: contacts("ShuffleReply", it.sample)? },
+        Kind::Payload(it) => Words::Payload {
+            hops: at_most("Payload", "hops", it.hops, MAX_HOPS)?,
+            pulled: it.pulled,
+            message: Arc::new(signed("Payload", it.body, &it.signature, false)?),
+        },
+        Kind::Announce(it) => Words::Announce { runs: runs("Announce", it.runs)? },
+        Kind::Want(it) => Words::Want { runs: runs("Want", it.runs)? },
+        Kind::Prune(it) => Words::Prune { origin: peer("Prune", &it.origin)? },
+        Kind::Summary(it) => Words::Summary { runs: runs("Summary", it.runs)? },
+        Kind::Whisper(it) => Words::Whisper {
+            hops: at_most("Whisper", "hops", it.hops, MAX_WHISPER_HOPS)?,
+            message: Arc::new(signed("Whisper", it.body, &it.signature, true)?),
+        },
+        Kind::WhisperResult(it) => {
+            let outcome = match it.outcome() {
+                proto::whisper_result::Outcome::Delivered => Outcome::Delivered(signature("WhisperResult", &it.signature)?),
+                proto::whisper_result::Outcome::NoRoute => Outcome::NoRoute,
+                proto::whisper_result::Outcome::Busy => Outcome::Busy,
+                proto::whisper_result::Outcome::Unspecified => {
+                    return Err(Malformed::new("WhisperResult", format!("outcome {} is unknown", it.outcome)));
+                }
+            };
+            let id = MessageId { origin: peer("WhisperResult", &it.origin)?, epoch: it.epoch, seq: it.seq };
+            Words::WhisperResult { id, outcome }
+        }
+    })
+}
+
+impl Packet {
+    fn to_proto(&self) -> proto::Packet {
+        let kind = match &self.0 {
+            Words::Join { urgent } => Kind::Join(proto::Join { urgent: *urgent }),
+            Words::Neighbour { urgent } => Kind::Neighbour(proto::Neighbour { urgent: *urgent }),
+            Words::NeighbourReply { accepted, others } => {
+                Kind::NeighbourReply(proto::NeighbourReply { accepted: *accepted, others: to_contacts(others) })
+            }
+            Words::Disconnect { leaving, others } => {
+                Kind::Disconnect(proto::Disconnect { leaving: *leaving, others: to_contacts(others) })
+            }
+            Words::ForwardJoin { joiner, ttl } => {
+                Kind::ForwardJoin(proto::ForwardJoin { joiner: Some(to_contact(joiner)), ttl: *ttl })
+            }
+            Words::Shuffle { nonce, ttl, sample } => {
+                Kind::Shuffle(proto::Shuffle { nonce: *nonce, ttl: *ttl, sample: to_contacts(sample) })
+            }
+            Words::ShuffleReply { nonce, sample } => {
+                Kind::ShuffleReply(proto::ShuffleReply { nonce: *nonce, sample: to_contacts(sample) })
+            }
+            Words::Payload { message, hops, pulled } => Kind::Payload(proto::Payload {
+                body: message.body.clone(),
+                signature: Bytes::copy_from_slice(&message.signature),
+                hops: *hops,
+                pulled: *pulled,
+            }),
+            Words::Announce { runs } => Kind::Announce(proto::Announce { runs: to_runs(runs) }),
+            Words::Want { runs } => Kind::Want(proto::Want { runs: to_runs(runs) }),
+            Words::Prune { origin } => Kind::Prune(proto::Prune { origin: to_peer(origin) }),
+            Words::Summary { runs } => Kind::Summary(proto::Summary { runs: to_runs(runs) }),
+            Words::Whisper { message, hops } => Kind::Whisper(proto::Whisper {
+                body: message.body.clone(),
+                signature: Bytes::copy_from_slice(&message.signature),
+                hops: *hops,
+            }),
+            Words::WhisperResult { id, outcome } => {
+                let (outcome, signature) = match outcome {
+                    Outcome::Delivered(signature) => {
+                        (proto::whisper_result::Outcome::Delivered, Bytes::copy_from_slice(signature))
+                    }
+                    Outcome::NoRoute => (proto::whisper_result::Outcome::NoRoute, Bytes::new()),
+                    Outcome::Busy => (proto::whisper_result::Outcome::Busy, Bytes::new()),
+                };
+                Kind::WhisperResult(proto::WhisperResult {
+                    origin: to_peer(&id.origin),
+                    epoch: id.epoch,
+                    seq: id.seq,
+                    outcome: outcome.into(),
+                    signature,
+                })
+            }
+        };
+        proto::Packet { kind: Some(kind) }
+    }
+}
+
+/// What an origin signs.
+pub(crate) struct Draft<'a> {
+    pub(crate) network: &'a str,
+    pub(crate) id: MessageId,
+    pub(crate) sent: UnixMillis,
+    pub(crate) parts: Vec<Bytes>,
+    pub(crate) target: Option<PeerId>,
+}
+
+impl Draft<'_> {
+    /// The length of the body.
+    pub(crate) fn len(&self) -> usize {
+        self.to_proto().encoded_len()
+    }
+
+    /// The message, signed by `sign`. Its parts are slices of its body.
+    pub(crate) fn sign(self, sign: impl FnOnce(&[u8]) -> [u8; 64]) -> Signed {
+        let body = Bytes::from(self.to_proto().encode_to_vec());
+        let signature = sign(&body);
+        // The body keeps the bytes once: the parts that were given are dropped for slices of it.
+        let parts = parts_of(&body).unwrap_or(self.parts);
+        Signed {
+            id: self.id,
+            sent: self.sent,
+            parts,
+            network: self.network.to_owned(),
+            target: self.target,
+            body,
+            signature,
+        }
+    }
+
+    fn to_proto(&self) -> proto::WhisperBody {
+        // A Body is a WhisperBody without a target: same tags, same bytes.
+        proto::WhisperBody {
+            network: self.network.to_owned(),
+            origin: to_peer(&self.id.origin),
+            epoch: self.id.epoch,
+            seq: self.id.seq,
+            sent: self.sent.0,
+            parts: self.parts.clone(),
+            target: self.target.as_ref().map(to_peer).unwrap_or_default(),
+        }
+    }
+}
+
+fn parts_of(body: &Bytes) -> Option<Vec<Bytes>> {
+    proto::Body::decode(body.clone()).ok().map(|body| body.parts)
+}
+
+fn signed(what: &'static str, body: Bytes, signature_bytes: &Bytes, whisper: bool) -> Result<Signed, Malformed> {
+    let signature = signature(what, signature_bytes)?;
+    let mut parts = 0;
+    fields(what, &body, |tag, _| {
+        parts += usize::from(tag == PARTS_TAG);
+        parts <= MAX_PARTS
+    })?;
+    let (network, origin, epoch, seq, sent, parts, target) = if whisper {
+        let it = proto::WhisperBody::decode(body.clone()).map_err(|error| Malformed::new("WhisperBody", error))?;
+        let target = peer("WhisperBody", &it.target)?;
+        (it.network, it.origin, it.epoch, it.seq, it.sent, it.parts, Some(target))
+    } else {
+        let it = proto::Body::decode(body.clone()).map_err(|error| Malformed::new("Body", error))?;
+        (it.network, it.origin, it.epoch, it.seq, it.sent, it.parts, None)
+    };
+    if parts.is_empty() {
+        return Err(Malformed::new(what, "it has no part"));
+    }
+    if seq == 0 {
+        return Err(Malformed::new(what, "sequence numbers begin with 1"));
+    }
+    let id = MessageId { origin: peer(what, &origin)?, epoch, seq };
+    Ok(Signed { id, sent: UnixMillis(sent), parts, network, target, body, signature })
+}
+
+fn signature(what: &'static str, bytes: &Bytes) -> Result<[u8; 64], Malformed> {
+    bytes.as_ref().try_into().map_err(|_| Malformed::new(what, format!("a signature of {} bytes", bytes.len())))
+}
+
+fn at_most(what: &'static str, field: &str, value: u32, limit: u32) -> Result<u32, Malformed> {
+    if value > limit {
+        return Err(Malformed::new(what, format!("{field} is {value}, at most {limit} is allowed")));
+    }
+    Ok(value)
+}
+
+fn peer(what: &'static str, bytes: &Bytes) -> Result<PeerId, Malformed> {
+    PeerId::try_from(bytes.as_ref()).map_err(|error| Malformed::new(what, error))
+}
+
+fn to_peer(peer: &PeerId) -> Bytes {
+    Bytes::copy_from_slice(peer.as_bytes())
+}
+
+fn contacts(what: &'static str, contacts: Vec<proto::Contact>) -> Result<Vec<Contact>, Malformed> {
+    if contacts.len() > MAX_CONTACTS {
+        return Err(Malformed::new(what, format!("{} contacts, at most {MAX_CONTACTS} are allowed", contacts.len())));
+    }
+    contacts.into_iter().map(|one| contact(what, one)).collect()
+}
+
+fn contact(what: &'static str, contact: proto::Contact) -> Result<Contact, Malformed> {
+    if contact.addresses.len() > MAX_CONTACT_ADDRESSES {
+        return Err(Malformed::new(what, format!("a contact with {} addresses", contact.addresses.len())));
+    }
+    let addresses: Result<Vec<Address>, _> = contact.addresses.iter().map(|text| text.parse()).collect();
+    Ok(Contact { peer: peer(what, &contact.peer)?, addresses: addresses.map_err(|error| Malformed::new(what, error))? })
+}
+
+fn to_contacts(contacts: &[Contact]) -> Vec<proto::Contact> {
+    contacts.iter().map(to_contact).collect()
+}
+
+fn to_contact(contact: &Contact) -> proto::Contact {
+    let addresses = contact.addresses.iter().take(MAX_CONTACT_ADDRESSES).map(ToString::to_string).collect();
+    proto::Contact { peer: to_peer(&contact.peer), addresses }
+}
+
+fn runs(what: &'static str, runs: Vec<proto::Run>) -> Result<Vec<Run>, Malformed> {
+    if runs.len() > MAX_RUNS {
+        return Err(Malformed::new(what, format!("{} runs, at most {MAX_RUNS} are allowed", runs.len())));
+    }
+    runs.into_iter().map(|one| run(what, one)).collect()
+}
+
+fn run(what: &'static str, run: proto::Run) -> Result<Run, Malformed> {
+    let wrong = |why: &str| Malformed::new(what, why);
+    if run.ranges.len() > 2 * MAX_RUN_RANGES || run.ranges.len() % 2 != 0 {
+        return Err(wrong("a run's ranges are at most 512 pairs"));
+    }
+    let mut ranges = Vec::with_capacity(run.ranges.len() / 2);
+    let (mut next, mut total) = (Some(1_u64), 0_u64);
+    for pair in run.ranges.chunks_exact(2) {
+        let &[skip, more] = pair else { continue };
+        if skip == 0 && !ranges.is_empty() {
+            return Err(wrong("two ranges of a run touch"));
+        }
+        let first = next.and_then(|next| next.checked_add(skip));
+        let last = first.and_then(|first| first.checked_add(more));
+        let (Some(first), Some(last)) = (first, last) else {
+            return Err(wrong("a run goes beyond 2^64"));
+        };
+        total = total.saturating_add(Range::new(first, last).len());
+        if total > MAX_RUN_LEN {
+            return Err(wrong("a run of more than 2^20 messages"));
+        }
+        ranges.push(Range::new(first, last));
+        next = last.checked_add(1);
+    }
+    Ok(Run {
+        stream: StreamKey { origin: peer(what, &run.origin)?, epoch: run.epoch },
+        ranges,
+        hops: at_most(what, "hops", run.hops, MAX_HOPS)?,
+        now: run.now,
+    })
+}
+
+fn to_runs(runs: &[Run]) -> Vec<proto::Run> {
+    runs.iter()
+        .map(|run| {
+            let mut ranges = Vec::with_capacity(2 * run.ranges.len());
+            let mut next = 1_u64;
+            for range in &run.ranges {
+                ranges.push(range.first.wrapping_sub(next));
+                ranges.push(range.last.wrapping_sub(range.first));
+                next = range.last.wrapping_add(1);
+            }
+            proto::Run {
+                origin: to_peer(&run.stream.origin),
+                epoch: run.stream.epoch,
+                ranges,
+                hops: run.hops,
+                now: run.now,
+            }
+        })
+        .collect()
+}

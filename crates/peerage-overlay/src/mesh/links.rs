@@ -1,0 +1,285 @@
+//! The links of one mesh: who is there, what is queued, and who needs the link.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::time::Duration;
+
+use peerage_machine::{CallId, Class, DialId, Direction, Effect, Instant, JobId, LinkId, LinkInfo, Now, SendId};
+use peerage_wire::{Address, PeerId};
+
+use super::event::Out;
+use super::message::MessageId;
+use super::packet::{Contact, MAX_CONTACT_ADDRESSES, Packet, Words};
+
+/// How long announcements and summaries wait after a link refused one for want of room.
+const CONTROL_PAUSE: Duration = Duration::from_millis(200);
+/// Sends that are remembered in case they come back as undelivered.
+pub(crate) const REMEMBERED_SENDS: usize = 4096;
+/// What a link takes in memory, with four addresses of 255 bytes.
+pub(crate) const LINK_BYTES: usize = 1536;
+/// Until the first measurement.
+const UNKNOWN_RTT: Duration = Duration::from_millis(100);
+
+/// Why a link is held.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Need {
+    /// Its peer is a neighbour.
+    Neighbour,
+    /// Its peer was asked to be one.
+    Asked,
+    /// A whisper waits for its result on it.
+    Whisper,
+}
+
+#[derive(Debug)]
+pub(crate) struct Link {
+    pub(crate) peer: PeerId,
+    pub(crate) addresses: Vec<Address>,
+    pub(crate) rtt: Duration,
+    pub(crate) max_message: u64,
+    pub(crate) dialled: bool,
+    /// What may still be queued, and what may be when nothing is.
+    room: u64,
+    capacity: u64,
+    /// Announcements wait until then.
+    busy_until: Instant,
+    /// Since when an own publish has found no room.
+    pub(crate) starved_since: Option<Instant>,
+    neighbour: bool,
+    asked: bool,
+    whispers: u32,
+    held: bool,
+}
+
+impl Link {
+    fn is_needed(&self) -> bool {
+        self.neighbour || self.asked || self.whispers > 0
+    }
+
+    /// Whether so many bytes may be queued. What is longer than the whole queue may go when the queue is empty.
+    pub(crate) fn has_room(&self, size: u64) -> bool {
+        size <= self.room || self.room >= self.capacity
+    }
+
+    pub(crate) fn room(&self) -> u64 {
+        self.room
+    }
+
+    /// Whether announcements should wait.
+    pub(crate) fn is_busy(&self, now: Instant) -> bool {
+        self.busy_until > now
+    }
+}
+
+/// What was sent, should it come back.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Sent {
+    Broadcast(MessageId),
+    Whisper(MessageId),
+    Control,
+}
+
+#[derive(Debug, Default)]
+pub(crate) struct Links {
+    links: BTreeMap<LinkId, Link>,
+    by_peer: BTreeMap<PeerId, LinkId>,
+    sent: VecDeque<(SendId, Sent, u64)>,
+    next_send: u64,
+}
+
+impl Links {
+    pub(crate) fn up(&mut self, link: LinkId, info: &LinkInfo) {
+        self.by_peer.insert(info.peer, link);
+        self.links.insert(
+            link,
+            Link {
+                peer: info.peer,
+                addresses: info.addresses.iter().take(MAX_CONTACT_ADDRESSES).cloned().collect(),
+                rtt: info.rtt.unwrap_or(UNKNOWN_RTT),
+                max_message: info.max_message,
+                dialled: info.direction == Direction::Outbound,
+                room: info.credit,
+                capacity: info.credit,
+                busy_until: Instant::START,
+                starved_since: None,
+                neighbour: false,
+                asked: false,
+                whispers: 0,
+                held: false,
+            },
+        );
+    }
+
+    pub(crate) fn down(&mut self, link: LinkId) -> Option<Link> {
+        let gone = self.links.remove(&link)?;
+        if self.by_peer.get(&gone.peer) == Some(&link) {
+            self.by_peer.remove(&gone.peer);
+        }
+        Some(gone)
+    }
+
+    pub(crate) fn get(&self, link: LinkId) -> Option<&Link> {
+        self.links.get(&link)
+    }
+
+    pub(crate) fn get_mut(&mut self, link: LinkId) -> Option<&mut Link> {
+        self.links.get_mut(&link)
+    }
+
+    pub(crate) fn to(&self, peer: &PeerId) -> Option<LinkId> {
+        self.by_peer.get(peer).copied()
+    }
+
+    pub(crate) fn len(&self) -> usize {
+        self.links.len()
+    }
+
+    pub(crate) fn footprint(&self) -> u64 {
+        (self.links.len() * LINK_BYTES + self.sent.len() * 128) as u64
+    }
+
+    pub(crate) fn contact(&self, link: LinkId) -> Option<Contact> {
+        self.links.get(&link).map(|link| Contact { peer: link.peer, addresses: link.addresses.clone() })
+    }
+
+    pub(crate) fn credit(&mut self, link: LinkId, class: Class, bytes: u64) {
+        let Some(link) = self.links.get_mut(&link) else { return };
+        if class != Class::Control {
+            link.room = link.room.saturating_add(bytes).min(link.capacity);
+            link.starved_since = None;
+        }
+    }
+
+    /// A dial ended in this link, so the host holds it; it is let go when nobody needs it.
+    pub(crate) fn dialled(&mut self, link: LinkId, out: &mut Out) {
+        if let Some(it) = self.links.get_mut(&link) {
+            it.held = true;
+        }
+        self.settle(link, out);
+    }
+
+    pub(crate) fn need(&mut self, link: LinkId, need: Need, out: &mut Out) {
+        if let Some(it) = self.links.get_mut(&link) {
+            match need {
+                Need::Neighbour => it.neighbour = true,
+                Need::Asked => it.asked = true,
+                Need::Whisper => it.whispers += 1,
+            }
+        }
+        self.settle(link, out);
+    }
+
+    pub(crate) fn unneed(&mut self, link: LinkId, need: Need, out: &mut Out) {
+        if let Some(it) = self.links.get_mut(&link) {
+            match need {
+                Need::Neighbour => it.neighbour = false,
+                Need::Asked => it.asked = false,
+                Need::Whisper => it.whispers = it.whispers.saturating_sub(1),
+            }
+        }
+        self.settle(link, out);
+    }
+
+    fn settle(&mut self, id: LinkId, out: &mut Out) {
+        if let Some(link) = self.links.get_mut(&id)
+            && link.held != link.is_needed()
+        {
+            link.held = !link.held;
+            out.push(if link.held { Effect::Hold(id) } else { Effect::Release(id) });
+        }
+    }
+
+    /// Queues a message that needs credit on links that have room for it.
+    pub(crate) fn send(&mut self, to: Vec<LinkId>, words: Words, size: u64, sent: Sent, out: &mut Out) {
+        if to.is_empty() {
+            return;
+        }
+        for link in &to {
+            if let Some(link) = self.links.get_mut(link) {
+                link.room = link.room.saturating_sub(size);
+            }
+        }
+        let id = self.remember(sent, size);
+        out.push(Effect::Send { to, message: Packet(words), class: Class::Interactive, id: Some(id) });
+    }
+
+    fn remember(&mut self, sent: Sent, size: u64) -> SendId {
+        let id = SendId(self.next_send);
+        self.next_send += 1;
+        if self.sent.len() >= REMEMBERED_SENDS {
+            self.sent.pop_front();
+        }
+        self.sent.push_back((id, sent, size));
+        id
+    }
+
+    /// A send came back: its room is free again.
+    pub(crate) fn undelivered(&mut self, now: Instant, send: SendId, link: LinkId) -> Option<Sent> {
+        let at = self.sent.binary_search_by_key(&send, |(id, _, _)| *id).ok()?;
+        let (_, sent, size) = self.sent.get(at).copied()?;
+        let link = self.links.get_mut(&link)?;
+        link.room = link.room.saturating_add(size).min(link.capacity);
+        if matches!(sent, Sent::Control) {
+            link.busy_until = now + CONTROL_PAUSE;
+        }
+        Some(sent)
+    }
+
+    /// Queues a message that needs no credit.
+    pub(crate) fn control(&self, to: LinkId, words: Words, out: &mut Out) {
+        out.control(to, Packet(words));
+    }
+
+    /// The same for what may be said later, or not at all, if the link has no room for it.
+    pub(crate) fn control_if_room(&mut self, to: LinkId, words: Words, out: &mut Out) {
+        let id = Some(self.remember(Sent::Control, 0));
+        out.push(Effect::Send { to: vec![to], message: Packet(words), class: Class::Control, id });
+    }
+
+    /// The longest round-trip time of these links.
+    pub(crate) fn slowest(&self, links: impl Iterator<Item = LinkId>) -> Duration {
+        links.filter_map(|link| self.links.get(&link)).map(|link| link.rtt).max().unwrap_or(UNKNOWN_RTT)
+    }
+}
+
+/// Gives out ids.
+#[derive(Debug, Default)]
+pub(crate) struct Ids {
+    next: u64,
+}
+
+impl Ids {
+    fn next(&mut self) -> u64 {
+        self.next += 1;
+        self.next
+    }
+
+    pub(crate) fn dial(&mut self) -> DialId {
+        DialId(self.next())
+    }
+
+    pub(crate) fn job(&mut self) -> JobId {
+        JobId(self.next())
+    }
+
+    pub(crate) fn call(&mut self) -> CallId {
+        CallId(self.next())
+    }
+}
+
+/// What every part of the machine works with.
+pub(crate) struct Cx<'a> {
+    pub(crate) now: Now,
+    pub(crate) links: &'a mut Links,
+    pub(crate) ids: &'a mut Ids,
+    pub(crate) out: &'a mut Out,
+}
+
+impl Cx<'_> {
+    pub(crate) fn control(&mut self, to: LinkId, words: Words) {
+        self.links.control(to, words, self.out);
+    }
+
+    pub(crate) fn fault(&mut self, link: LinkId, what: &'static str) {
+        self.out.push(Effect::Fault { link, what });
+    }
+}

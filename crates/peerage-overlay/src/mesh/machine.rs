@@ -1,0 +1,363 @@
+//! The mesh: membership, broadcast and whispers as one machine.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use peerage_identity::Identity;
+use peerage_machine::{
+    CallId, Class, Effect, Incarnation, Input, Instant, LinkId, LinkInfo, Machine, Now, Seed, SendId, Side, Why,
+};
+use peerage_wire::{Address, PeerId};
+
+use super::broadcast::{Broadcast, Verdict};
+use super::config::MeshConfig;
+use super::direct::Direct;
+use super::error::{BroadcastError, JoinError, WhisperError};
+use super::event::{MeshAnswer, MeshEvent, Out};
+use super::links::{Cx, Ids, Links, Sent};
+use super::membership::{Change, Membership};
+use super::message::MessageId;
+use super::packet::{Packet, Words};
+use super::snapshot::{MeshSnapshot, NeighbourInfo};
+
+/// What a mesh's machine is made of, beside its configuration.
+#[derive(Clone, Debug)]
+pub struct MeshStart {
+    /// The clocks.
+    pub now: Now,
+    /// Where its randomness comes from.
+    pub seed: Seed,
+    /// Who this peer is: it signs what it says.
+    pub identity: Arc<Identity>,
+    /// This start of the endpoint.
+    pub incarnation: Incarnation,
+    /// Where this endpoint listens.
+    pub addresses: Vec<Address>,
+}
+
+/// The core of a mesh: pure, hosted by `peerage-net` on real links and by `peerage-sim` in virtual time.
+///
+/// What the application asks are the methods below; each takes the clocks and an outbox whose effects the host carries out.
+#[derive(Debug)]
+pub struct MeshMachine {
+    links: Links,
+    ids: Ids,
+    membership: Membership,
+    broadcast: Broadcast,
+    direct: Direct,
+    config: Arc<MeshConfig>,
+    me: PeerId,
+    connected: bool,
+    closed: bool,
+}
+
+impl MeshMachine {
+    /// A mesh that knows nobody. The configuration is taken as it is: see [`MeshConfig::check`].
+    pub fn new(config: MeshConfig, start: MeshStart) -> Self {
+        let config = Arc::new(config);
+        let MeshStart { now, seed, identity, incarnation, addresses } = start;
+        let me = identity.peer_id();
+        let epoch = epoch(now, incarnation);
+        Self {
+            links: Links::default(),
+            ids: Ids::default(),
+            membership: Membership::new(Arc::clone(&config), me, addresses, &seed),
+            broadcast: Broadcast::new(Arc::clone(&config), Arc::clone(&identity), epoch, now, &seed),
+            direct: Direct::new(Arc::clone(&config), identity, epoch),
+            config,
+            me,
+            connected: false,
+            closed: false,
+        }
+    }
+
+    /// Joins by these contacts, at most 64, and remembers them. Ends in [`MeshAnswer::Joined`]: `Ok` as soon as there is
+    /// a neighbour, by whatever way.
+    ///
+    /// # Errors
+    /// No contact, too many, too many joins pending, or closed.
+    pub fn join(&mut self, now: Now, contacts: Vec<Address>, out: &mut Out) -> Result<CallId, JoinError> {
+        if self.closed {
+            return Err(JoinError::Closed);
+        }
+        self.run(now, out, |mesh, cx| mesh.membership.join(contacts, cx))
+    }
+
+    /// Says something to everyone.
+    ///
+    /// # Errors
+    /// Nothing was sent: the message is too large, nobody is there, or a neighbour's queue is full; after
+    /// [`BroadcastError::Full`] a [`MeshEvent::Room`] follows when it is worth trying again.
+    pub fn broadcast(&mut self, now: Now, parts: Vec<Bytes>, out: &mut Out) -> Result<MessageId, BroadcastError> {
+        if self.closed {
+            return Err(BroadcastError::Closed);
+        }
+        self.run(now, out, |mesh, cx| mesh.broadcast.publish(parts, cx))
+    }
+
+    /// Says something to one peer. Ends in [`MeshAnswer::Whispered`].
+    ///
+    /// # Errors
+    /// Nothing was sent: the message is too large, too many whispers are pending, or the link to the target is full.
+    pub fn whisper(&mut self, now: Now, to: PeerId, parts: Vec<Bytes>, out: &mut Out) -> Result<CallId, WhisperError> {
+        if self.closed {
+            return Err(WhisperError::Closed);
+        }
+        self.run(now, out, |mesh, cx| {
+            let call = mesh.direct.whisper(to, parts, &*mesh.membership, cx)?;
+            mesh.broadcast.stats.whispers_sent += 1;
+            Ok(call)
+        })
+    }
+
+    /// Gives up a whisper; no answer follows. Whether it was pending. It may arrive all the same.
+    pub fn cancel(&mut self, now: Now, call: CallId, out: &mut Out) -> bool {
+        self.run(now, out, |mesh, cx| mesh.direct.cancel(call, cx))
+    }
+
+    /// Leaves the mesh: neighbours are told, pending calls end as closed, and nothing is heard or said from now on.
+    pub fn leave(&mut self, now: Now, out: &mut Out) {
+        if !self.closed {
+            self.run(now, out, |mesh, cx| {
+                mesh.membership.leave(cx);
+                mesh.direct.leave(cx);
+            });
+            self.closed = true;
+        }
+    }
+
+    /// The neighbours, in the order of their keys.
+    pub fn neighbours(&self) -> Vec<PeerId> {
+        self.membership.neighbours().map(|(peer, _)| peer).collect()
+    }
+
+    /// Whether there is a neighbour.
+    pub fn is_ready(&self) -> bool {
+        self.connected
+    }
+
+    /// A reading.
+    pub fn snapshot(&self) -> MeshSnapshot {
+        let neighbours = self.membership.neighbours().filter_map(|(peer, link)| {
+            self.links.get(link).map(|it| NeighbourInfo {
+                peer,
+                link,
+                rtt: it.rtt,
+                outbound: it.dialled,
+                credit: it.room(),
+                eager_origins: self.broadcast.eager_origins(link),
+            })
+        });
+        MeshSnapshot {
+            neighbours: neighbours.collect(),
+            passive: self.membership.known(),
+            links: self.links.len(),
+            retained_messages: self.broadcast.window.len(),
+            retained_bytes: self.broadcast.window.bytes(),
+            origins: self.broadcast.streams.len(),
+            missing_ranges: self.broadcast.missing.len(),
+            whispers: self.direct.pending(),
+            stats: self.broadcast.stats,
+            memory: self.broadcast.footprint()
+                + self.direct.footprint()
+                + self.membership.footprint()
+                + self.links.footprint(),
+        }
+    }
+
+    /// Runs one step with what its parts share, then tells the parts what changed.
+    fn run<R>(&mut self, now: Now, out: &mut Out, step: impl FnOnce(&mut Parts<'_>, &mut Cx<'_>) -> R) -> R {
+        let mut cx = Cx { now, links: &mut self.links, ids: &mut self.ids, out };
+        let mut parts = Parts {
+            config: &self.config,
+            membership: &mut self.membership,
+            broadcast: &mut self.broadcast,
+            direct: &mut self.direct,
+            connected: &mut self.connected,
+        };
+        let result = step(&mut parts, &mut cx);
+        parts.settle(&mut cx);
+        result
+    }
+
+    fn up(&mut self, now: Now, link: LinkId, info: &LinkInfo, out: &mut Out) {
+        if self.closed {
+            let why = Why::Shutdown { by: Side::Us, detail: "this peer left the mesh".to_owned() };
+            return out.push(Effect::CloseChannel { link, why });
+        }
+        if info.peer == self.me {
+            return out.push(Effect::CloseChannel { link, why: Why::SelfDial });
+        }
+        // The host may bring up a successor before it takes down a link that is over.
+        for old in [self.links.to(&info.peer), Some(link)].into_iter().flatten() {
+            self.down(now, old, Why::Superseded, out);
+        }
+        if self.links.len() >= self.config.max_links {
+            let what = format!("{} links of this mesh", self.config.max_links);
+            return out.push(Effect::CloseChannel { link, why: Why::Limit { by: Side::Us, what } });
+        }
+        self.links.up(link, info);
+    }
+
+    fn down(&mut self, now: Now, link: LinkId, why: Why, out: &mut Out) {
+        let Some(contact) = self.links.contact(link) else { return };
+        self.links.down(link);
+        if self.closed {
+            return;
+        }
+        self.run(now, out, |mesh, cx| {
+            mesh.membership.down(link, contact, why, cx);
+            mesh.direct.link_down(link, &*mesh.membership, cx);
+        });
+    }
+}
+
+/// The parts of the machine that talk to each other.
+struct Parts<'a> {
+    config: &'a MeshConfig,
+    membership: &'a mut Membership,
+    broadcast: &'a mut Broadcast,
+    direct: &'a mut Direct,
+    connected: &'a mut bool,
+}
+
+impl Parts<'_> {
+    fn settle(&mut self, cx: &mut Cx<'_>) {
+        for change in self.membership.take_changes() {
+            match change {
+                Change::Up(link, peer) => {
+                    if !std::mem::replace(self.connected, true) {
+                        cx.out.emit(MeshEvent::Connected);
+                    }
+                    cx.out.emit(MeshEvent::NeighbourUp { peer });
+                    self.broadcast.neighbour_up(link, cx);
+                }
+                Change::Down(link, peer, why) => {
+                    self.broadcast.neighbour_down(link, cx);
+                    cx.out.emit(MeshEvent::NeighbourLost { peer, why });
+                }
+            }
+        }
+        if *self.connected && self.membership.neighbours().next().is_none() {
+            *self.connected = false;
+            cx.out.emit(MeshEvent::Isolated);
+        }
+    }
+
+    fn message(&mut self, link: LinkId, words: Words, cx: &mut Cx<'_>) {
+        let Some(peer) = cx.links.get(link).map(|link| link.peer) else { return };
+        let is_neighbour = self.membership.is_neighbour(&peer);
+        match words {
+            Words::Join { urgent } => self.membership.on_join(link, peer, urgent, cx),
+            Words::Neighbour { urgent } => self.membership.on_neighbour(link, peer, urgent, cx),
+            Words::NeighbourReply { accepted, others } => self.membership.on_reply(link, peer, accepted, others, cx),
+            Words::Disconnect { leaving, others } => {
+                self.membership.on_disconnect(link, peer, leaving, others, cx);
+            }
+            Words::ShuffleReply { nonce, sample } => self.membership.on_shuffle_reply(nonce, sample, cx),
+            Words::Payload { message, hops, pulled } => self.broadcast.on_payload(link, message, hops, pulled, cx),
+            Words::Prune { origin } => self.broadcast.on_prune(link, origin),
+            Words::Whisper { message, hops } => self.direct.on_whisper(link, message, hops, cx),
+            Words::WhisperResult { id, outcome } => {
+                self.direct.on_result(link, id, outcome, &*self.membership, cx);
+            }
+            // Only neighbours say the rest. Somebody who believes to be one, because a goodbye was lost, is told.
+            Words::Summary { .. } if !is_neighbour => {
+                cx.control(link, Words::Disconnect { leaving: false, others: Vec::new() });
+            }
+            _ if !is_neighbour => cx.out.count("mesh_from_strangers_total", 1),
+            Words::ForwardJoin { joiner, ttl } => {
+                self.membership.on_forward_join(link, joiner, ttl.min(self.config.active_walk), cx);
+            }
+            Words::Shuffle { nonce, ttl, sample } => {
+                self.membership.on_shuffle(link, nonce, ttl.min(self.config.active_walk), sample, cx);
+            }
+            Words::Announce { runs } => self.broadcast.on_announce(link, runs, cx),
+            Words::Want { runs } => self.broadcast.on_want(link, runs, cx),
+            Words::Summary { runs } => self.broadcast.on_summary(link, runs, cx),
+        }
+    }
+
+    fn undelivered(&mut self, send: SendId, link: LinkId, cx: &mut Cx<'_>) {
+        match cx.links.undelivered(cx.now.mono, send, link) {
+            Some(Sent::Broadcast(id)) => self.broadcast.undelivered(link, id, cx),
+            Some(Sent::Whisper(id)) => self.direct.undelivered(link, id, &*self.membership, cx),
+            Some(Sent::Control) | None => {}
+        }
+    }
+}
+
+impl Machine for MeshMachine {
+    type Message = Packet;
+    type Event = MeshEvent;
+    type Answer = MeshAnswer;
+
+    fn on_input(&mut self, now: Now, input: Input<Packet>, out: &mut Out) {
+        match input {
+            Input::Up { link, info } => return self.up(now, link, &info, out),
+            Input::Down { link, why } => return self.down(now, link, why, out),
+            _ if self.closed => return,
+            _ => {}
+        }
+        self.run(now, out, |mesh, cx| match input {
+            Input::Message { link, message } => mesh.message(link, message.0, cx),
+            Input::Dialed { dial, link } => {
+                if !mesh.membership.dialed(dial, link, cx) {
+                    mesh.direct.dialed(dial, link, &*mesh.membership, cx);
+                }
+                cx.links.dialled(link, cx.out);
+            }
+            Input::DialFailed { dial, why } => {
+                if !mesh.membership.dial_failed(dial, why.clone(), cx) {
+                    mesh.direct.dial_failed(dial, why, &*mesh.membership, cx);
+                }
+            }
+            Input::Credit { link, class, bytes } => {
+                cx.links.credit(link, class, bytes);
+                if class != Class::Control {
+                    mesh.broadcast.room(link, cx);
+                }
+            }
+            Input::Undelivered { send, link, .. } => mesh.undelivered(send, link, cx),
+            Input::Verified { job, valid } => match mesh.broadcast.verified(job, valid, cx) {
+                Verdict::New { origin, link } => mesh.direct.learn(origin, link),
+                Verdict::Done => {}
+                Verdict::NotOurs => {
+                    mesh.direct.verified(job, valid, &mut mesh.broadcast.stats, cx);
+                }
+            },
+            Input::Rtt { link, rtt } => {
+                if let Some(link) = cx.links.get_mut(link) {
+                    link.rtt = rtt;
+                }
+            }
+            Input::OwnAddresses(addresses) => mesh.membership.own_addresses(addresses),
+            // Nothing is stored; the first two are dealt with above.
+            Input::Stored { .. } | Input::Up { .. } | Input::Down { .. } => {}
+        });
+    }
+
+    fn on_timer(&mut self, now: Now, out: &mut Out) {
+        if !self.closed {
+            self.run(now, out, |mesh, cx| {
+                mesh.membership.on_timer(cx);
+                mesh.broadcast.on_timer(cx);
+                mesh.direct.on_timer(&*mesh.membership, cx);
+            });
+        }
+    }
+
+    fn deadline(&self) -> Option<Instant> {
+        if self.closed {
+            return None;
+        }
+        [self.membership.deadline(), self.broadcast.deadline(), self.direct.deadline()].into_iter().flatten().min()
+    }
+}
+
+/// Names a start of the mesh: the wall clock in milliseconds, and ten bits of the incarnation in case the clock stood still
+/// or was put back.
+fn epoch(now: Now, incarnation: Incarnation) -> u64 {
+    let [low, high, ..] = incarnation.0;
+    now.wall.0.wrapping_shl(10) | (u64::from(low) | u64::from(high) << 8) & 0x3ff
+}

@@ -1,0 +1,731 @@
+//! Who is a neighbour: HyParView (Leitão, Pereira, Rodrigues, DSN 2007), with slack instead of evictions.
+//!
+//! A peer looks for `active_view` neighbours and accepts `active_slack` more, so whoever looks finds room without
+//! pushing out others; only an *urgent* request, of a peer that has no neighbour and was refused three times, evicts.
+//! Whoever refuses or lets go names others to try.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use peerage_machine::{CallId, DialId, Instant, LinkId, Rng, Seed, Target, Timers, Why};
+use peerage_wire::{Address, PeerId};
+
+use super::config::MeshConfig;
+use super::direct::Directory;
+use super::error::JoinError;
+use super::event::{Loss, MeshAnswer};
+use super::links::{Cx, Need};
+use super::lru::Lru;
+use super::packet::{Contact, MAX_CONTACT_ADDRESSES, Words};
+use super::passive::{Passive, back_off};
+
+/// Contacts that are remembered.
+pub(crate) const MAX_JOINED_BY: usize = 64;
+/// Joins pending at once.
+pub(crate) const MAX_JOINS: usize = 16;
+/// Contacts named in a refusal or a goodbye.
+const OTHERS: usize = 8;
+/// Refusals while alone after which a request is urgent.
+const URGENT_AFTER: u32 = 3;
+/// Dials and requests of membership at once.
+pub(crate) const MAX_PENDING: usize = 32;
+/// Walks whose answers find back through us.
+pub(crate) const MAX_WALKS: usize = 256;
+/// Neighbours whose links broke and that are tried again, in case the network was cut in two.
+pub(crate) const MAX_LOST: usize = 16;
+/// What a contact takes in memory with four addresses of 255 bytes, and a reason beside it.
+pub(crate) const CONTACT_BYTES: usize = 1536;
+/// Attempts to reach a lost neighbour: 1, 2, 4, 8, 16 and then 30 s apart.
+const LOST_ATTEMPTS: u32 = 10;
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Reason {
+    /// A view is short.
+    Refill,
+    /// A neighbour is to be exchanged.
+    Rotate,
+    /// Perhaps the peer is in another part of a split mesh. `again` if one of those it names may be asked in turn.
+    Merge { again: bool },
+}
+
+#[derive(Clone, Debug)]
+enum Dial {
+    Contact { address: Address, join: Option<CallId> },
+    Check { address: Address },
+    Peer { peer: PeerId, reason: Reason },
+}
+
+#[derive(Clone, Debug)]
+struct Join {
+    /// Dials that have not ended.
+    open: usize,
+    reached: bool,
+    failures: Vec<(Address, Why)>,
+}
+
+#[derive(Clone, Debug)]
+struct Lost {
+    contact: Contact,
+    retry_at: Instant,
+    attempts: u32,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+enum Timer {
+    Shuffle,
+    Rejoin,
+    Refill,
+    Lost,
+    Contact,
+    Asked(LinkId),
+    Join(CallId),
+}
+
+/// A change of the neighbours, for the other parts of the machine.
+#[derive(Clone, Debug)]
+pub(crate) enum Change {
+    Up(LinkId, PeerId),
+    Down(LinkId, PeerId, Loss),
+}
+
+#[derive(Debug)]
+pub(crate) struct Membership {
+    config: Arc<MeshConfig>,
+    me: Contact,
+    rng: Rng,
+    timers: Timers<Timer>,
+    active: BTreeMap<PeerId, LinkId>,
+    passive: Passive,
+    /// Where this peer joined, and who was there.
+    contacts: Vec<(Address, Option<PeerId>)>,
+    dials: BTreeMap<DialId, Dial>,
+    asked: BTreeMap<LinkId, Reason>,
+    joins: BTreeMap<CallId, Join>,
+    walks: Lru<u64, LinkId>,
+    own_walk: Option<u64>,
+    lost: Vec<Lost>,
+    /// Refused since there is no neighbour.
+    refused_alone: u32,
+    rejoins: u32,
+    hungry: u32,
+    changes: Vec<Change>,
+}
+
+impl Membership {
+    pub(crate) fn new(config: Arc<MeshConfig>, me: PeerId, addresses: Vec<Address>, seed: &Seed) -> Self {
+        Self {
+            me: Contact { peer: me, addresses: cut(addresses) },
+            rng: seed.fork("mesh membership").rng(),
+            timers: Timers::new(),
+            active: BTreeMap::new(),
+            passive: Passive::new(config.passive_view),
+            contacts: Vec::new(),
+            dials: BTreeMap::new(),
+            asked: BTreeMap::new(),
+            joins: BTreeMap::new(),
+            walks: Lru::new(MAX_WALKS),
+            own_walk: None,
+            lost: Vec::new(),
+            refused_alone: 0,
+            rejoins: 0,
+            hungry: 0,
+            changes: Vec::new(),
+            config,
+        }
+    }
+
+    pub(crate) fn neighbours(&self) -> impl Iterator<Item = (PeerId, LinkId)> {
+        self.active.iter().map(|(peer, link)| (*peer, *link))
+    }
+
+    pub(crate) fn is_neighbour(&self, peer: &PeerId) -> bool {
+        self.active.contains_key(peer)
+    }
+
+    pub(crate) fn known(&self) -> usize {
+        self.passive.len()
+    }
+
+    pub(crate) fn footprint(&self) -> u64 {
+        let contacts = self.passive.len() + self.lost.len() + self.contacts.len();
+        let failures: usize = self.joins.values().map(|join| join.failures.len()).sum();
+        ((contacts + failures) * CONTACT_BYTES + (self.walks.len() + self.dials.len() + self.asked.len()) * 512) as u64
+    }
+
+    pub(crate) fn take_changes(&mut self) -> Vec<Change> {
+        std::mem::take(&mut self.changes)
+    }
+
+    pub(crate) fn own_addresses(&mut self, addresses: Vec<Address>) {
+        self.me.addresses = cut(addresses);
+    }
+
+    pub(crate) fn deadline(&self) -> Option<Instant> {
+        self.timers.deadline()
+    }
+
+    // What the application asks.
+
+    pub(crate) fn join(&mut self, contacts: Vec<Address>, cx: &mut Cx<'_>) -> Result<CallId, JoinError> {
+        if contacts.is_empty() {
+            return Err(JoinError::NoContacts);
+        }
+        let limit = MAX_JOINED_BY;
+        if contacts.len() > limit {
+            return Err(JoinError::TooMany { named: contacts.len(), limit });
+        }
+        if self.joins.len() >= MAX_JOINS {
+            return Err(JoinError::Busy { pending: self.joins.len(), limit: MAX_JOINS });
+        }
+        let call = cx.ids.call();
+        self.joins.insert(call, Join { open: contacts.len(), reached: false, failures: Vec::new() });
+        self.timers.arm(Timer::Join(call), cx.now.mono + self.config.join_within);
+        for address in contacts {
+            if !self.contacts.iter().any(|(known, _)| *known == address) {
+                if self.contacts.len() >= limit {
+                    self.contacts.remove(0);
+                }
+                self.contacts.push((address.clone(), None));
+            }
+            let dial = cx.ids.dial();
+            self.dials.insert(dial, Dial::Contact { address: address.clone(), join: Some(call) });
+            cx.out.dial(dial, Target::Address(address));
+        }
+        if !self.active.is_empty() {
+            self.answer_joins(cx);
+        }
+        self.arm_contact_check(cx);
+        Ok(call)
+    }
+
+    pub(crate) fn leave(&mut self, cx: &mut Cx<'_>) {
+        for (peer, link) in std::mem::take(&mut self.active) {
+            cx.control(link, Words::Disconnect { leaving: true, others: Vec::new() });
+            cx.links.unneed(link, Need::Neighbour, cx.out);
+            self.changes.push(Change::Down(link, peer, Loss::Leaving));
+        }
+        for link in std::mem::take(&mut self.asked).into_keys() {
+            cx.links.unneed(link, Need::Asked, cx.out);
+        }
+        for call in std::mem::take(&mut self.joins).into_keys() {
+            cx.out.answer(call, MeshAnswer::Joined(Err(JoinError::Closed)));
+        }
+        self.dials.clear();
+        self.timers.clear();
+    }
+
+    // What the world tells.
+
+    /// Whether the dial was one of ours.
+    pub(crate) fn dialed(&mut self, dial: DialId, link: LinkId, cx: &mut Cx<'_>) -> bool {
+        let Some(dial) = self.dials.remove(&dial) else { return false };
+        let Some(peer) = cx.links.get(link).map(|link| link.peer) else {
+            self.dial_over(dial, Why::NotUp, cx);
+            return true;
+        };
+        match dial {
+            Dial::Contact { address, join } => {
+                self.note_contact(&address, peer);
+                if let Some(join) = join.and_then(|call| self.joins.get_mut(&call)) {
+                    join.open = join.open.saturating_sub(1);
+                    join.reached = true;
+                }
+                if !self.active.contains_key(&peer) {
+                    let urgent = self.is_urgent();
+                    self.expect_answer(link, Reason::Refill, cx);
+                    cx.control(link, Words::Join { urgent });
+                }
+            }
+            Dial::Check { address } => {
+                self.note_contact(&address, peer);
+                self.ask_on(link, peer, Reason::Merge { again: true }, cx);
+            }
+            Dial::Peer { peer, reason } => self.ask_on(link, peer, reason, cx),
+        }
+        true
+    }
+
+    /// Whether the dial was one of ours.
+    pub(crate) fn dial_failed(&mut self, dial: DialId, why: Why, cx: &mut Cx<'_>) -> bool {
+        let Some(dial) = self.dials.remove(&dial) else { return false };
+        self.dial_over(dial, why, cx);
+        true
+    }
+
+    fn dial_over(&mut self, dial: Dial, why: Why, cx: &mut Cx<'_>) {
+        match dial {
+            Dial::Contact { address, join } => {
+                if why == Why::SelfDial {
+                    self.contacts.retain(|(known, _)| *known != address);
+                }
+                if let Some(call) = join
+                    && let Some(join) = self.joins.get_mut(&call)
+                {
+                    join.open = join.open.saturating_sub(1);
+                    join.failures.push((address, why));
+                    if join.open == 0 && !join.reached {
+                        self.timers.cancel(&Timer::Join(call));
+                        let failures = self.joins.remove(&call).map(|join| join.failures).unwrap_or_default();
+                        cx.out.answer(call, MeshAnswer::Joined(Err(JoinError::Unreachable { failures })));
+                    }
+                }
+            }
+            Dial::Check { .. } => {}
+            Dial::Peer { peer, .. } => {
+                let forget = !self.active.is_empty();
+                self.passive.failed(&peer, cx.now.mono, forget, &mut self.rng);
+            }
+        }
+        self.settle(cx);
+    }
+
+    pub(crate) fn down(&mut self, link: LinkId, contact: Contact, why: Why, cx: &mut Cx<'_>) {
+        let peer = contact.peer;
+        if self.asked.remove(&link).is_some() {
+            self.timers.cancel(&Timer::Asked(link));
+            self.passive.failed(&peer, cx.now.mono, !self.active.is_empty(), &mut self.rng);
+        }
+        if self.active.get(&peer) == Some(&link) {
+            self.active.remove(&peer);
+            self.hungry = 0;
+            if matches!(why, Why::Shutdown { .. }) {
+                self.passive.remove(&peer);
+            } else {
+                self.remember_lost(contact.clone(), cx);
+                self.passive.add(contact, cx.now.mono + back_off(1), &mut self.rng);
+            }
+            self.changes.push(Change::Down(link, peer, Loss::Link(why)));
+        }
+        self.settle(cx);
+    }
+
+    pub(crate) fn on_timer(&mut self, cx: &mut Cx<'_>) {
+        let now = cx.now.mono;
+        while let Some(timer) = self.timers.expire(now) {
+            match timer {
+                Timer::Shuffle => self.shuffle(cx),
+                Timer::Refill => self.settle(cx),
+                Timer::Rejoin => self.rejoin(cx),
+                Timer::Lost => self.retry_lost(cx),
+                Timer::Contact => self.check_contact(cx),
+                Timer::Asked(link) => {
+                    if self.asked.remove(&link).is_some() {
+                        if let Some(peer) = cx.links.get(link).map(|link| link.peer) {
+                            self.passive.failed(&peer, now, !self.active.is_empty(), &mut self.rng);
+                        }
+                        cx.links.unneed(link, Need::Asked, cx.out);
+                        self.settle(cx);
+                    }
+                }
+                Timer::Join(call) => {
+                    if let Some(join) = self.joins.remove(&call) {
+                        let error = JoinError::TimedOut { after: self.config.join_within, failures: join.failures };
+                        cx.out.answer(call, MeshAnswer::Joined(Err(error)));
+                    }
+                }
+            }
+        }
+    }
+
+    // What peers say.
+
+    pub(crate) fn on_join(&mut self, link: LinkId, peer: PeerId, urgent: bool, cx: &mut Cx<'_>) {
+        let walkers: Vec<LinkId> = self.active.values().copied().filter(|other| *other != link).collect();
+        self.on_neighbour(link, peer, urgent, cx);
+        let Some(joiner) = cx.links.contact(link).filter(|joiner| !joiner.addresses.is_empty()) else { return };
+        for walker in walkers {
+            cx.control(walker, Words::ForwardJoin { joiner: joiner.clone(), ttl: self.config.active_walk });
+        }
+    }
+
+    pub(crate) fn on_neighbour(&mut self, link: LinkId, peer: PeerId, urgent: bool, cx: &mut Cx<'_>) {
+        let others = self.others(&peer, cx);
+        let accepted = self.active.contains_key(&peer) || self.active.len() < self.config.active_limit() || urgent;
+        if accepted {
+            if !self.active.contains_key(&peer) && self.active.len() >= self.config.active_limit() {
+                self.drop_random(&peer, cx);
+            }
+            self.add_active(link, peer, cx);
+        } else if let Some(contact) = cx.links.contact(link) {
+            self.passive.add(contact, cx.now.mono, &mut self.rng);
+        }
+        cx.control(link, Words::NeighbourReply { accepted, others });
+        self.settle(cx);
+    }
+
+    pub(crate) fn on_reply(&mut self, link: LinkId, peer: PeerId, accepted: bool, others: Vec<Contact>, cx: &mut Cx<'_>) {
+        let reason = self.asked.remove(&link);
+        self.timers.cancel(&Timer::Asked(link));
+        let unknown = others.iter().find(|other| !self.is_known(&other.peer)).cloned();
+        if reason.is_some() {
+            self.learn(others, cx);
+        }
+        if accepted && !self.active.contains_key(&peer) {
+            if reason.is_none() || self.active.len() >= self.config.active_limit() {
+                // It came too late, or others were quicker.
+                cx.control(link, Words::Disconnect { leaving: false, others: Vec::new() });
+            } else {
+                self.add_active(link, peer, cx);
+                if reason == Some(Reason::Rotate) && self.active.len() > self.config.active_view {
+                    self.drop_random(&peer, cx);
+                }
+            }
+        } else if !accepted && reason.is_some() {
+            if self.active.is_empty() {
+                self.refused_alone += 1;
+            }
+            self.passive.failed(&peer, cx.now.mono, false, &mut self.rng);
+            if reason == Some(Reason::Merge { again: true })
+                && let Some(other) = unknown
+            {
+                self.ask(other, Reason::Merge { again: false }, cx);
+            }
+        }
+        cx.links.unneed(link, Need::Asked, cx.out);
+        self.settle(cx);
+    }
+
+    pub(crate) fn on_disconnect(
+        &mut self,
+        link: LinkId,
+        peer: PeerId,
+        leaving: bool,
+        others: Vec<Contact>,
+        cx: &mut Cx<'_>,
+    ) {
+        if leaving {
+            self.passive.remove(&peer);
+            self.lost.retain(|lost| lost.contact.peer != peer);
+        }
+        if self.active.get(&peer) != Some(&link) {
+            return;
+        }
+        self.active.remove(&peer);
+        self.hungry = 0;
+        self.learn(others, cx);
+        if !leaving && let Some(contact) = cx.links.contact(link) {
+            self.passive.add(contact, cx.now.mono + back_off(3), &mut self.rng);
+        }
+        cx.links.unneed(link, Need::Neighbour, cx.out);
+        self.changes.push(Change::Down(link, peer, if leaving { Loss::Left } else { Loss::LetGo }));
+        self.settle(cx);
+    }
+
+    pub(crate) fn on_forward_join(&mut self, link: LinkId, joiner: Contact, ttl: u32, cx: &mut Cx<'_>) {
+        if joiner.peer == self.me.peer || self.active.contains_key(&joiner.peer) {
+            return;
+        }
+        let next = if ttl == 0 { None } else { self.random_neighbour(Some(link)) };
+        if let Some(next) = next {
+            if ttl == self.config.passive_walk {
+                self.passive.add(joiner.clone(), cx.now.mono, &mut self.rng);
+            }
+            cx.control(next, Words::ForwardJoin { joiner, ttl: ttl - 1 });
+        } else if self.active.len() < self.config.active_limit() {
+            self.ask(joiner, Reason::Refill, cx);
+        } else {
+            self.passive.add(joiner, cx.now.mono, &mut self.rng);
+        }
+    }
+
+    pub(crate) fn on_shuffle(&mut self, link: LinkId, nonce: u64, ttl: u32, sample: Vec<Contact>, cx: &mut Cx<'_>) {
+        if sample.first().is_none_or(|first| first.peer == self.me.peer) {
+            return;
+        }
+        let next = if ttl == 0 { None } else { self.random_neighbour(Some(link)) };
+        if let Some(next) = next {
+            self.walks.insert(nonce, link);
+            cx.control(next, Words::Shuffle { nonce, ttl: ttl - 1, sample });
+            return;
+        }
+        let mut reply = self.passive.sample(sample.len(), &mut self.rng);
+        if reply.len() < sample.len() && !self.me.addresses.is_empty() {
+            reply.push(self.me.clone());
+        }
+        cx.control(link, Words::ShuffleReply { nonce, sample: reply });
+        self.learn(sample, cx);
+        self.settle(cx);
+    }
+
+    pub(crate) fn on_shuffle_reply(&mut self, nonce: u64, sample: Vec<Contact>, cx: &mut Cx<'_>) {
+        if self.own_walk == Some(nonce) {
+            self.own_walk = None;
+            self.learn(sample, cx);
+            self.settle(cx);
+        } else if let Some(back) = self.walks.remove(&nonce) {
+            cx.control(back, Words::ShuffleReply { nonce, sample });
+        }
+    }
+
+    // What follows.
+
+    fn add_active(&mut self, link: LinkId, peer: PeerId, cx: &mut Cx<'_>) {
+        if self.active.insert(peer, link).is_some() {
+            return;
+        }
+        self.passive.remove(&peer);
+        self.lost.retain(|lost| lost.contact.peer != peer);
+        cx.links.need(link, Need::Neighbour, cx.out);
+        self.changes.push(Change::Up(link, peer));
+        self.refused_alone = 0;
+        self.rejoins = 0;
+        self.answer_joins(cx);
+    }
+
+    fn answer_joins(&mut self, cx: &mut Cx<'_>) {
+        for call in std::mem::take(&mut self.joins).into_keys() {
+            self.timers.cancel(&Timer::Join(call));
+            cx.out.answer(call, MeshAnswer::Joined(Ok(())));
+        }
+    }
+
+    /// Lets a neighbour go that is not `spared`.
+    fn drop_random(&mut self, spared: &PeerId, cx: &mut Cx<'_>) {
+        let others: Vec<(PeerId, LinkId)> = self.neighbours().filter(|(peer, _)| peer != spared).collect();
+        let Some((peer, link)) = self.rng.pick(&others).copied() else { return };
+        self.active.remove(&peer);
+        let others = self.others(&peer, cx);
+        cx.control(link, Words::Disconnect { leaving: false, others });
+        if let Some(contact) = cx.links.contact(link) {
+            self.passive.add(contact, cx.now.mono + back_off(3), &mut self.rng);
+        }
+        cx.links.unneed(link, Need::Neighbour, cx.out);
+        self.changes.push(Change::Down(link, peer, Loss::Replaced));
+    }
+
+    fn random_neighbour(&mut self, but: Option<LinkId>) -> Option<LinkId> {
+        let others: Vec<LinkId> = self.active.values().copied().filter(|link| Some(*link) != but).collect();
+        self.rng.pick(&others).copied()
+    }
+
+    fn others(&mut self, but: &PeerId, cx: &Cx<'_>) -> Vec<Contact> {
+        let mut all: Vec<Contact> = self.active.values().filter_map(|link| cx.links.contact(*link)).collect();
+        all.extend(self.passive.sample(OTHERS, &mut self.rng));
+        all.retain(|contact| contact.peer != *but && !contact.addresses.is_empty());
+        self.rng.sample(all, OTHERS)
+    }
+
+    fn is_known(&self, peer: &PeerId) -> bool {
+        *peer == self.me.peer || self.active.contains_key(peer) || self.passive.contains(peer)
+    }
+
+    fn learn(&mut self, contacts: Vec<Contact>, cx: &Cx<'_>) {
+        for contact in contacts {
+            if contact.peer != self.me.peer && !self.active.contains_key(&contact.peer) {
+                self.passive.add(contact, cx.now.mono, &mut self.rng);
+            }
+        }
+    }
+
+    fn is_urgent(&self) -> bool {
+        self.active.is_empty() && self.refused_alone >= URGENT_AFTER
+    }
+
+    fn is_busy_with(&self, peer: &PeerId, cx: &Cx<'_>) -> bool {
+        self.active.contains_key(peer)
+            || cx.links.to(peer).is_some_and(|link| self.asked.contains_key(&link))
+            || self.dials.values().any(|dial| matches!(dial, Dial::Peer { peer: dialled, .. } if dialled == peer))
+    }
+
+    fn pending(&self) -> usize {
+        self.asked.len() + self.dials.len()
+    }
+
+    /// Asks a peer to be a neighbour, on the link that there is or a new one.
+    fn ask(&mut self, contact: Contact, reason: Reason, cx: &mut Cx<'_>) {
+        if self.is_busy_with(&contact.peer, cx) || self.pending() >= MAX_PENDING || contact.peer == self.me.peer {
+            return;
+        }
+        if let Some(link) = cx.links.to(&contact.peer) {
+            self.ask_on(link, contact.peer, reason, cx);
+        } else if !contact.addresses.is_empty() {
+            let dial = cx.ids.dial();
+            self.dials.insert(dial, Dial::Peer { peer: contact.peer, reason });
+            cx.out.dial(dial, Target::Peer { peer: contact.peer, addresses: contact.addresses });
+        }
+    }
+
+    fn ask_on(&mut self, link: LinkId, peer: PeerId, reason: Reason, cx: &mut Cx<'_>) {
+        if !self.active.contains_key(&peer) {
+            let urgent = self.is_urgent();
+            self.expect_answer(link, reason, cx);
+            cx.control(link, Words::Neighbour { urgent });
+        }
+    }
+
+    fn expect_answer(&mut self, link: LinkId, reason: Reason, cx: &mut Cx<'_>) {
+        self.asked.insert(link, reason);
+        self.timers.arm(Timer::Asked(link), cx.now.mono + self.config.answer_within);
+        cx.links.need(link, Need::Asked, cx.out);
+    }
+
+    /// After every change: fills the view, and sees to it that something will happen if it cannot be filled.
+    fn settle(&mut self, cx: &mut Cx<'_>) {
+        let now = cx.now.mono;
+        let target = self.config.active_view;
+        while self.active.len() + self.pending() < target {
+            let mut rng = self.rng.clone();
+            let candidate = self.passive.candidate(now, &mut rng, |peer| self.is_busy_with(peer, cx));
+            self.rng = rng;
+            let Some(candidate) = candidate else { break };
+            let before = self.pending();
+            self.ask(candidate, Reason::Refill, cx);
+            if self.pending() == before {
+                break;
+            }
+        }
+        let short = self.active.len() + self.pending() < target;
+        match self.passive.next_retry(now).filter(|_| short) {
+            Some(at) => self.timers.arm(Timer::Refill, at),
+            None => {
+                self.timers.cancel(&Timer::Refill);
+            }
+        }
+        if !self.active.is_empty() {
+            self.timers.cancel(&Timer::Rejoin);
+            let hungry = self.active.len() < target && self.hungry == 0;
+            let soon = now + self.config.hungry_shuffle_every;
+            if !self.timers.is_armed(&Timer::Shuffle) || (hungry && self.timers.at(&Timer::Shuffle) > Some(soon)) {
+                self.arm_shuffle(cx);
+            }
+        } else if !self.timers.is_armed(&Timer::Rejoin) && !self.contacts.is_empty() {
+            let (first, last) = self.config.rejoin_after;
+            let wait = first.saturating_mul(1 << self.rejoins.min(16)).min(last);
+            self.timers.arm(Timer::Rejoin, now + self.rng.jitter(wait, 0.5));
+        }
+    }
+
+    fn rejoin(&mut self, cx: &mut Cx<'_>) {
+        if self.active.is_empty() {
+            self.rejoins += 1;
+            for (address, _) in self.contacts.clone() {
+                let dialling = self.dials.values().any(|dial| match dial {
+                    Dial::Contact { address: dialled, .. } | Dial::Check { address: dialled } => *dialled == address,
+                    Dial::Peer { .. } => false,
+                });
+                if !dialling && self.pending() < MAX_PENDING {
+                    let dial = cx.ids.dial();
+                    self.dials.insert(dial, Dial::Contact { address: address.clone(), join: None });
+                    cx.out.dial(dial, Target::Address(address));
+                }
+            }
+        }
+        self.settle(cx);
+    }
+
+    fn arm_shuffle(&mut self, cx: &Cx<'_>) {
+        let usual = self.config.shuffle_every;
+        let every = if self.active.len() < self.config.active_view {
+            self.config.hungry_shuffle_every.saturating_mul(1 << self.hungry.min(16)).min(usual)
+        } else {
+            usual
+        };
+        let wait = self.rng.jitter(every, 0.2);
+        self.timers.arm(Timer::Shuffle, cx.now.mono + wait);
+    }
+
+    fn shuffle(&mut self, cx: &mut Cx<'_>) {
+        let Some(link) = self.random_neighbour(None) else { return };
+        self.hungry = self.hungry.saturating_add(1);
+        let mut sample = vec![self.me.clone()];
+        let neighbours: Vec<LinkId> = self.active.values().copied().filter(|other| *other != link).collect();
+        let chosen = self.rng.sample(neighbours, self.config.shuffle_active);
+        sample.extend(chosen.into_iter().filter_map(|link| cx.links.contact(link)).filter(|it| !it.addresses.is_empty()));
+        sample.extend(self.passive.sample(self.config.shuffle_passive, &mut self.rng));
+        let nonce = self.rng.next_u64();
+        self.own_walk = Some(nonce);
+        cx.control(link, Words::Shuffle { nonce, ttl: self.config.active_walk, sample });
+        if self.active.len() >= self.config.active_view && self.rng.chance(self.config.rotation) {
+            let mut rng = self.rng.clone();
+            let candidate = self.passive.candidate(cx.now.mono, &mut rng, |peer| self.is_busy_with(peer, cx));
+            self.rng = rng;
+            if let Some(candidate) = candidate {
+                self.ask(candidate, Reason::Rotate, cx);
+            }
+        }
+        self.arm_shuffle(cx);
+    }
+
+    fn remember_lost(&mut self, contact: Contact, cx: &Cx<'_>) {
+        if contact.addresses.is_empty() {
+            return;
+        }
+        self.lost.retain(|lost| lost.contact.peer != contact.peer);
+        if self.lost.len() >= MAX_LOST {
+            self.lost.remove(0);
+        }
+        let retry_at = cx.now.mono + self.rng.jitter(back_off(1), 0.5);
+        self.lost.push(Lost { contact, retry_at, attempts: 0 });
+        self.arm_lost();
+    }
+
+    fn arm_lost(&mut self) {
+        match self.lost.iter().map(|lost| lost.retry_at).min() {
+            Some(at) => self.timers.arm(Timer::Lost, at),
+            None => {
+                self.timers.cancel(&Timer::Lost);
+            }
+        }
+    }
+
+    fn retry_lost(&mut self, cx: &mut Cx<'_>) {
+        let now = cx.now.mono;
+        let mut due = Vec::new();
+        for lost in &mut self.lost {
+            if lost.retry_at <= now {
+                lost.attempts += 1;
+                lost.retry_at = now + self.rng.jitter(back_off(lost.attempts + 1), 0.5);
+                due.push(lost.contact.clone());
+            }
+        }
+        self.lost.retain(|lost| lost.attempts < LOST_ATTEMPTS);
+        for contact in due {
+            self.ask(contact, Reason::Merge { again: false }, cx);
+        }
+        self.arm_lost();
+    }
+
+    fn note_contact(&mut self, address: &Address, peer: PeerId) {
+        if let Some((_, known)) = self.contacts.iter_mut().find(|(known, _)| known == address) {
+            *known = Some(peer);
+        }
+    }
+
+    fn arm_contact_check(&mut self, cx: &Cx<'_>) {
+        if !self.timers.is_armed(&Timer::Contact) {
+            let wait = self.rng.jitter(self.config.contact_every, 0.5);
+            self.timers.arm(Timer::Contact, cx.now.mono + wait);
+        }
+    }
+
+    /// Two halves of a mesh that forgot each other still have the contact in common.
+    fn check_contact(&mut self, cx: &mut Cx<'_>) {
+        let strangers: Vec<Address> = self
+            .contacts
+            .iter()
+            .filter(|(_, peer)| peer.is_none_or(|peer| !self.active.contains_key(&peer)))
+            .map(|(address, _)| address.clone())
+            .collect();
+        if let Some(address) = self.rng.pick(&strangers).cloned()
+            && !self.active.is_empty()
+            && self.pending() < MAX_PENDING
+        {
+            let dial = cx.ids.dial();
+            self.dials.insert(dial, Dial::Check { address: address.clone() });
+            cx.out.dial(dial, Target::Address(address));
+        }
+        self.arm_contact_check(cx);
+    }
+}
+
+impl Directory for Membership {
+    fn contact(&self, peer: &PeerId) -> Option<Contact> {
+        let lost = || self.lost.iter().map(|lost| &lost.contact).find(|it| it.peer == *peer);
+        self.passive.find(peer).or_else(lost).cloned()
+    }
+}
+
+fn cut(mut addresses: Vec<Address>) -> Vec<Address> {
+    addresses.truncate(MAX_CONTACT_ADDRESSES);
+    addresses
+}

@@ -1,0 +1,286 @@
+//! What neighbours announced and is not here.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use peerage_machine::{Instant, LinkId};
+
+use super::message::{MessageId, StreamKey};
+use super::ranges::Range;
+
+/// Neighbours that are remembered to have a message.
+pub(crate) const MAX_SOURCES: usize = 8;
+/// How often each is asked before a range is given up until somebody announces it again.
+const ROUNDS: u32 = 3;
+
+#[derive(Clone, Debug)]
+struct Source {
+    link: LinkId,
+    /// In this round.
+    asked: bool,
+}
+
+#[derive(Clone, Debug)]
+struct Gap {
+    last: u64,
+    sources: Vec<Source>,
+    /// Ask for pushes of the origin's messages from now on, too.
+    graft: bool,
+    heard: Instant,
+    due: Instant,
+    asked: Option<LinkId>,
+    round: u32,
+}
+
+/// A request to make.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Ask {
+    pub(crate) link: LinkId,
+    pub(crate) stream: StreamKey,
+    pub(crate) range: Range,
+    pub(crate) graft: bool,
+}
+
+/// What was known of a message that now came.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Awaited {
+    /// When it was first announced.
+    pub(crate) heard: Instant,
+    /// Who was asked for it last.
+    pub(crate) asked: Option<LinkId>,
+}
+
+#[derive(Debug)]
+pub(crate) struct Missing {
+    /// By stream and first number; they do not overlap.
+    gaps: BTreeMap<(StreamKey, u64), Gap>,
+    limit: usize,
+    /// Not after the first `due`.
+    next: Option<Instant>,
+}
+
+impl Missing {
+    pub(crate) fn new(limit: usize) -> Self {
+        Self { gaps: BTreeMap::new(), limit, next: None }
+    }
+
+    /// The link has this range, which is not here. Due at that time, or when it was already. False when there is no
+    /// room to remember it.
+    pub(crate) fn announced(
+        &mut self,
+        stream: StreamKey,
+        range: Range,
+        link: LinkId,
+        now: Instant,
+        due: Instant,
+        graft: bool,
+    ) -> bool {
+        if self.gaps.len() + 2 >= self.limit {
+            return false;
+        }
+        self.split(stream, range.first);
+        if let Some(after) = range.last.checked_add(1) {
+            self.split(stream, after);
+        }
+        let mut at = Some(range.first);
+        let mut fresh = Vec::new();
+        let mut first_due = due;
+        for ((_, first), gap) in self.gaps.range_mut((stream, range.first)..=(stream, range.last)) {
+            if let Some(at) = at.filter(|at| at < first) {
+                fresh.push(Range::new(at, first - 1));
+            }
+            if gap.sources.len() < MAX_SOURCES && !gap.sources.iter().any(|source| source.link == link) {
+                gap.sources.push(Source { link, asked: false });
+            }
+            if gap.asked.is_none() {
+                gap.due = gap.due.min(due);
+            }
+            first_due = first_due.min(gap.due);
+            at = gap.last.checked_add(1);
+        }
+        if let Some(at) = at.filter(|at| *at <= range.last) {
+            fresh.push(Range::new(at, range.last));
+        }
+        self.wake(first_due);
+        for range in fresh {
+            if self.gaps.len() >= self.limit {
+                return false;
+            }
+            let sources = vec![Source { link, asked: false }];
+            let gap = Gap { last: range.last, sources, graft, heard: now, due, asked: None, round: 0 };
+            self.gaps.insert((stream, range.first), gap);
+        }
+        true
+    }
+
+    /// Makes `at` the first number of a gap if it lies within one.
+    fn split(&mut self, stream: StreamKey, at: u64) {
+        if let Some(((_, first), gap)) = self.gaps.range_mut((stream, 0)..=(stream, at)).next_back()
+            && *first < at
+            && at <= gap.last
+        {
+            let after = gap.clone();
+            gap.last = at - 1;
+            self.gaps.insert((stream, at), after);
+        }
+    }
+
+    /// The message is here.
+    pub(crate) fn arrived(&mut self, id: &MessageId) -> Option<Awaited> {
+        let stream = id.stream();
+        let ((_, first), gap) = self.gaps.range((stream, 0)..=(stream, id.seq)).next_back()?;
+        if gap.last < id.seq {
+            return None;
+        }
+        let awaited = Awaited { heard: gap.heard, asked: gap.asked };
+        let first = *first;
+        let mut gap = self.gaps.remove(&(stream, first))?;
+        if id.seq < gap.last {
+            self.gaps.insert((stream, id.seq + 1), gap.clone());
+        }
+        if first < id.seq && self.gaps.len() < self.limit {
+            gap.last = id.seq - 1;
+            self.gaps.insert((stream, first), gap);
+        }
+        Some(awaited)
+    }
+
+    /// What will not be waited for any more.
+    pub(crate) fn forget(&mut self, stream: StreamKey, range: Range) {
+        self.split(stream, range.first);
+        if let Some(after) = range.last.checked_add(1) {
+            self.split(stream, after);
+        }
+        let gone: Vec<u64> =
+            self.gaps.range((stream, range.first)..=(stream, range.last)).map(|((_, first), _)| *first).collect();
+        for first in gone {
+            self.gaps.remove(&(stream, first));
+        }
+    }
+
+    /// The link is gone: what was asked of it is due at once.
+    pub(crate) fn link_down(&mut self, link: LinkId, now: Instant) {
+        let mut woken = false;
+        self.gaps.retain(|_, gap| {
+            gap.sources.retain(|source| source.link != link);
+            if gap.asked == Some(link) {
+                gap.asked = None;
+                gap.due = now;
+                woken = true;
+            }
+            !gap.sources.is_empty()
+        });
+        if woken {
+            self.wake(now);
+        }
+    }
+
+    /// What is announced of a stream is due at once: nobody pushes it.
+    pub(crate) fn hurry(&mut self, stream: StreamKey, now: Instant) {
+        let mut woken = false;
+        for gap in self.gaps.range_mut((stream, 0)..=(stream, u64::MAX)).map(|(_, gap)| gap) {
+            if gap.asked.is_none() {
+                gap.due = gap.due.min(now);
+                woken = true;
+            }
+        }
+        if woken {
+            self.wake(now);
+        }
+    }
+
+    fn wake(&mut self, at: Instant) {
+        self.next = Some(self.next.map_or(at, |next| next.min(at)));
+    }
+
+    pub(crate) fn deadline(&self) -> Option<Instant> {
+        self.next
+    }
+
+    /// What to ask for now. `answers_since` says when a link last sent something that it was asked for: a link that is
+    /// at it is given `patience` from there. The second number counts ranges that are given up.
+    pub(crate) fn due(
+        &mut self,
+        now: Instant,
+        patience: impl Fn(LinkId) -> Duration,
+        answers_since: impl Fn(LinkId) -> Instant,
+    ) -> (Vec<Ask>, u64) {
+        let (mut asks, mut next, mut given_up) = (Vec::new(), None::<Instant>, 0);
+        self.gaps.retain(|(stream, first), gap| {
+            if gap.due <= now {
+                let busy = gap.asked.map(|link| answers_since(link) + patience(link)).filter(|until| *until > now);
+                if let Some(until) = busy {
+                    gap.due = until;
+                } else {
+                    if gap.sources.iter().all(|source| source.asked) {
+                        gap.round += 1;
+                        gap.sources.iter_mut().for_each(|source| source.asked = false);
+                    }
+                    let source = gap.sources.iter_mut().find(|source| !source.asked);
+                    let Some(source) = source.filter(|_| gap.round < ROUNDS) else {
+                        given_up += 1;
+                        return false;
+                    };
+                    source.asked = true;
+                    gap.asked = Some(source.link);
+                    let patience = patience(source.link).saturating_mul(1 << gap.round.min(8));
+                    gap.due = now + patience.max(Duration::from_millis(1));
+                    let range = Range::new(*first, gap.last);
+                    asks.push(Ask { link: source.link, stream: *stream, range, graft: gap.graft });
+                }
+            }
+            next = Some(next.map_or(gap.due, |next| next.min(gap.due)));
+            true
+        });
+        self.next = next;
+        (asks, given_up)
+    }
+
+    pub(crate) fn len(&self) -> usize {
+        self.gaps.len()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use peerage_wire::PeerId;
+
+    const STREAM: StreamKey = StreamKey { origin: PeerId::from_bytes([1; 32]), epoch: 1 };
+    const NOW: Instant = Instant::START;
+    const LATER: Instant = Instant::from_micros(1_000_000);
+
+    fn due(missing: &mut Missing, now: Instant) -> Vec<(u64, u64, u64)> {
+        let (asks, _) = missing.due(now, |_| Duration::from_secs(1), |_| Instant::START);
+        asks.into_iter().map(|ask| (ask.link.0, ask.range.first, ask.range.last)).collect()
+    }
+
+    #[test]
+    fn a_range_is_split_where_only_part_of_it_is_announced_or_arrives() {
+        let mut missing = Missing::new(16);
+        assert!(missing.announced(STREAM, Range::new(1, 9), LinkId(1), NOW, LATER, true));
+        assert!(missing.announced(STREAM, Range::new(4, 12), LinkId(2), NOW, LATER, true));
+        assert_eq!(missing.arrived(&STREAM.message(6)), Some(Awaited { heard: NOW, asked: None }));
+        assert_eq!(missing.arrived(&STREAM.message(6)), None);
+        assert_eq!(due(&mut missing, LATER - Duration::from_micros(1)), []);
+        assert_eq!(due(&mut missing, LATER), [(1, 1, 3), (1, 4, 5), (1, 7, 9), (2, 10, 12)]);
+        // The next in line is asked when the first does not answer.
+        assert_eq!(due(&mut missing, LATER + Duration::from_secs(1)), [(1, 1, 3), (2, 4, 5), (2, 7, 9), (2, 10, 12)]);
+        missing.link_down(LinkId(2), LATER);
+        assert_eq!(missing.len(), 3);
+    }
+
+    #[test]
+    fn what_nobody_sends_is_given_up() {
+        let mut missing = Missing::new(16);
+        missing.announced(STREAM, Range::one(1), LinkId(1), NOW, NOW, false);
+        let mut now = NOW;
+        let mut asked = 0;
+        while let Some(at) = missing.deadline() {
+            assert!(at > now || now == NOW, "the deadline moves");
+            now = at;
+            asked += due(&mut missing, now).len();
+        }
+        assert_eq!((asked, missing.len()), (3, 0));
+    }
+}

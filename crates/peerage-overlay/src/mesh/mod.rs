@@ -1,0 +1,38 @@
+//! The mesh: everyone hears what anyone says.
+//!
+//! | file | thought |
+//! |---|---|
+//! | `machine` | the parts as one machine |
+//! | `membership`, `passive` | who is a neighbour: HyParView |
+//! | `broadcast`, `repair` | messages to everyone: Plumtree with a tree for each origin |
+//! | `window`, `missing`, `ranges` | what is kept, what is lacking, what was seen |
+//! | `direct` | messages to one |
+//! | `links` | what the parts share: links, their room, ids |
+//! | `packet`, `convert` | the words, and their bytes |
+
+mod broadcast;
+mod config;
+mod convert;
+mod direct;
+mod error;
+mod event;
+mod links;
+mod lru;
+mod machine;
+mod membership;
+mod message;
+mod missing;
+mod packet;
+mod passive;
+mod ranges;
+mod repair;
+mod snapshot;
+mod window;
+
+pub use config::MeshConfig;
+pub use error::{BroadcastError, ConfigError, JoinError, WhisperError};
+pub use event::{Loss, MeshAnswer, MeshEvent};
+pub use machine::{MeshMachine, MeshStart};
+pub use message::{IntoParts, Kind, Message, MessageId, MessageIdError};
+pub use packet::Packet;
+pub use snapshot::{MeshSnapshot, MeshStats, NeighbourInfo};

@@ -1,0 +1,373 @@
+//! What pushes leave out: announcements, requests, summaries, and when to give up.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use peerage_machine::{Instant, LinkId};
+
+use super::broadcast::{Broadcast, Neighbour, News, OPTIMISE_EVERY, Owed, Stream, Timer};
+use super::event::MeshEvent;
+use super::links::Cx;
+use super::message::{MessageId, StreamKey};
+use super::packet::{MAX_PACKET_RANGES, MAX_RUN_LEN, MAX_RUN_RANGES, MAX_RUNS, Run, Words};
+use super::ranges::{Range, append, normalise};
+
+/// Ranges that wait to be announced to one neighbour. More are left to the next summary.
+pub(crate) const MAX_ANNOUNCE_RANGES: usize = 4096;
+/// Streams in the same place.
+pub(crate) const MAX_ANNOUNCE_STREAMS: usize = 1024;
+/// The least time between two sweeps for what is too old.
+const SWEEP: Duration = Duration::from_secs(1);
+
+impl Neighbour {
+    /// Has a message announced with the next flush; false when too much waits already.
+    pub(crate) fn note(&mut self, id: MessageId, hops: u32, news: News) -> bool {
+        let key = (id.stream(), news);
+        if self.announce_ranges >= MAX_ANNOUNCE_RANGES
+            || (self.announce.len() >= MAX_ANNOUNCE_STREAMS && !self.announce.contains_key(&key))
+        {
+            return false;
+        }
+        let (ranges, newest) = self.announce.entry(key).or_default();
+        let before = ranges.len();
+        append(ranges, id.seq);
+        self.announce_ranges += ranges.len() - before;
+        *newest = hops;
+        true
+    }
+}
+
+impl Broadcast {
+    pub(crate) fn on_timer(&mut self, cx: &mut Cx<'_>) {
+        let now = cx.now.mono;
+        while let Some(timer) = self.timers.expire(now) {
+            match timer {
+                Timer::Flush => self.flush(cx),
+                Timer::Summary => {
+                    let links: Vec<LinkId> = self.neighbours.keys().copied().collect();
+                    if let Some(link) = self.rng.pick(&links).copied() {
+                        self.send_summary(link, cx);
+                    }
+                    self.arm_upkeep(cx);
+                }
+                Timer::Sweep => self.sweep(cx),
+                Timer::Stall => self.offer_room(cx),
+            }
+        }
+        if self.missing.deadline().is_some_and(|at| at <= now) {
+            self.ask(cx);
+        }
+    }
+
+    // Announcing.
+
+    fn flush(&mut self, cx: &mut Cx<'_>) {
+        let now = cx.now.mono;
+        let mut again = false;
+        for (link, neighbour) in &mut self.neighbours {
+            if neighbour.announce.is_empty() {
+                continue;
+            }
+            if cx.links.get(*link).is_none_or(|link| link.is_busy(now)) {
+                again = true;
+                continue;
+            }
+            neighbour.announce_ranges = 0;
+            let runs = std::mem::take(&mut neighbour.announce).into_iter().map(|((stream, news), (mut ranges, hops))| {
+                normalise(&mut ranges);
+                Run { stream, ranges, hops, now: news != News::Lazy }
+            });
+            for runs in packets(runs) {
+                cx.links.control_if_room(*link, Words::Announce { runs }, cx.out);
+            }
+        }
+        if again {
+            self.timers.arm(Timer::Flush, now + self.config.announce_after);
+        }
+    }
+
+    /// There is room on the link: it gets what it is owed, and what was put off is pushed after all.
+    pub(crate) fn room(&mut self, link: LinkId, cx: &mut Cx<'_>) {
+        self.serve(link, cx);
+        let limit = self.config.owed_ranges;
+        if let Some(neighbour) = self.neighbours.get_mut(&link)
+            && neighbour.owed.is_empty()
+        {
+            let put_off: Vec<(StreamKey, News)> =
+                neighbour.announce.keys().filter(|(_, news)| *news == News::PutOff).copied().collect();
+            for key in put_off {
+                let fits = neighbour.announce.get(&key).is_some_and(|(it, _)| neighbour.owed.len() + it.len() <= limit);
+                if fits && let Some((ranges, _)) = neighbour.announce.remove(&key) {
+                    neighbour.announce_ranges = neighbour.announce_ranges.saturating_sub(ranges.len());
+                    neighbour.owed.extend(ranges.into_iter().map(|range| Owed { stream: key.0, range, pulled: false }));
+                }
+            }
+            self.serve(link, cx);
+        }
+        self.offer_room(cx);
+    }
+
+    pub(crate) fn on_announce(&mut self, link: LinkId, runs: Vec<Run>, cx: &mut Cx<'_>) {
+        for run in runs {
+            let (mut all_seen, now) = (true, cx.now.mono);
+            let parent = self.parent(run.stream).filter(|parent| *parent != link);
+            let due = if run.now || parent.is_none() { now } else { now + self.graft_after(link, cx) };
+            for range in &run.ranges {
+                all_seen &= self.hear_of(run.stream, *range, link, due, !run.now, cx);
+            }
+            if all_seen && !run.now {
+                self.optimise(link, run.stream, run.hops, cx);
+            }
+        }
+    }
+
+    pub(crate) fn on_summary(&mut self, link: LinkId, runs: Vec<Run>, cx: &mut Cx<'_>) {
+        for run in runs {
+            let now = cx.now.mono;
+            let due = if self.parent(run.stream).is_none() { now } else { now + self.graft_after(link, cx) };
+            for range in run.ranges {
+                self.hear_of(run.stream, range, link, due, false, cx);
+            }
+        }
+    }
+
+    /// Who pushes the stream, if it is a neighbour still.
+    fn parent(&self, stream: StreamKey) -> Option<LinkId> {
+        self.streams.peek(&stream).and_then(|stream| stream.from).filter(|link| self.neighbours.contains_key(link))
+    }
+
+    /// A neighbour has these. Whether all of them are here.
+    fn hear_of(
+        &mut self,
+        stream: StreamKey,
+        range: Range,
+        link: LinkId,
+        due: Instant,
+        graft: bool,
+        cx: &mut Cx<'_>,
+    ) -> bool {
+        let missing = match self.streams.peek(&stream) {
+            Some(known) => known.seen.missing_in(range, MAX_RUN_RANGES),
+            None => vec![range],
+        };
+        let all_seen = missing.is_empty();
+        for range in missing {
+            if !self.missing.announced(stream, range, link, cx.now.mono, due, graft) {
+                cx.out.count("mesh_announcements_dropped_total", 1);
+                break;
+            }
+        }
+        all_seen
+    }
+
+    /// Plumtree, section 3.9: a way that is shorter by enough hops replaces the one that works.
+    fn optimise(&mut self, link: LinkId, key: StreamKey, hops: u32, cx: &mut Cx<'_>) {
+        let now = cx.now.mono;
+        let threshold = self.config.optimisation_threshold;
+        if !self.neighbours.contains_key(&link) {
+            return;
+        }
+        let Some(stream) = self.streams.peek_mut(&key) else { return };
+        let Some(parent) = stream.from.filter(|parent| *parent != link) else { return };
+        let better = stream.hops >= hops.saturating_add(threshold.max(1));
+        if !better || stream.optimised.is_some_and(|at| at + OPTIMISE_EVERY > now) {
+            return;
+        }
+        stream.optimised = Some(now);
+        stream.from = Some(link);
+        let tree = self.tree(key.origin);
+        tree.remove(&parent);
+        tree.insert(link);
+        cx.control(parent, Words::Prune { origin: key.origin });
+        let run = Run { stream: key, ranges: Vec::new(), hops: 0, now: true };
+        cx.control(link, Words::Want { runs: vec![run] });
+    }
+
+    // Asking.
+
+    /// How long a push may be behind its announcement: what was measured, and at least two round trips.
+    fn graft_after(&self, link: LinkId, cx: &Cx<'_>) -> Duration {
+        let (least, most) = (self.config.graft_after_min, self.config.graft_after_max);
+        let measured = self.lateness.map_or(self.config.graft_after, |(mean, deviation)| mean + deviation * 4);
+        let round_trips = cx.links.slowest(std::iter::once(link)) * 2;
+        measured.max(round_trips).max(least).min(most.max(least))
+    }
+
+    fn ask(&mut self, cx: &mut Cx<'_>) {
+        let now = cx.now.mono;
+        let neighbours = &self.neighbours;
+        let (least, most) = (self.config.graft_after_min, self.config.graft_after_max);
+        let links = &*cx.links;
+        // An answer takes a round trip, and what is before it in the queue.
+        let patience = |link: LinkId| {
+            links.get(link).map_or(least, |link| (link.rtt * 4 + least * 2).min(most.max(least)))
+        };
+        let answered = |link: LinkId| neighbours.get(&link).map_or(Instant::START, |it| it.answered);
+        let (asks, given_up) = self.missing.due(now, patience, answered);
+        if given_up > 0 {
+            cx.out.count("mesh_requests_given_up_total", given_up);
+        }
+        let mut by_link: BTreeMap<LinkId, Vec<Run>> = BTreeMap::new();
+        for ask in asks {
+            if !self.neighbours.contains_key(&ask.link) {
+                continue;
+            }
+            if ask.graft {
+                self.tree(ask.stream.origin).insert(ask.link);
+            }
+            let runs = by_link.entry(ask.link).or_default();
+            match runs.last_mut() {
+                Some(run) if run.stream == ask.stream && run.now == ask.graft && run.ranges.len() < MAX_RUN_RANGES => {
+                    run.ranges.push(ask.range);
+                }
+                _ => runs.push(Run { stream: ask.stream, ranges: vec![ask.range], hops: 0, now: ask.graft }),
+            }
+            self.stats.requested += 1;
+        }
+        for (link, runs) in by_link {
+            for run in runs.iter().filter(|run| run.now) {
+                // Until the graft is pushed, announcements of others need not hurry.
+                if let Some(stream) = self.streams.peek_mut(&run.stream)
+                    && stream.from.is_none()
+                {
+                    stream.from = Some(link);
+                }
+            }
+            let runs = runs.into_iter().map(|mut run| {
+                normalise(&mut run.ranges);
+                run
+            });
+            for runs in packets(runs) {
+                cx.control(link, Words::Want { runs });
+            }
+        }
+    }
+
+    pub(crate) fn on_want(&mut self, link: LinkId, runs: Vec<Run>, cx: &mut Cx<'_>) {
+        if !self.neighbours.contains_key(&link) {
+            return;
+        }
+        let limit = self.config.owed_ranges;
+        for run in runs {
+            if run.now {
+                self.tree(run.stream.origin).insert(link);
+            }
+            let Some(neighbour) = self.neighbours.get_mut(&link) else { return };
+            for range in run.ranges {
+                if neighbour.owed.len() >= limit {
+                    cx.out.count("mesh_requests_dropped_total", 1);
+                    break;
+                }
+                neighbour.owed.push_back(Owed { stream: run.stream, range, pulled: !run.now });
+            }
+        }
+        self.serve(link, cx);
+    }
+
+    // Comparing, and giving up.
+
+    pub(crate) fn send_summary(&mut self, link: LinkId, cx: &mut Cx<'_>) {
+        if self.window.is_empty() || cx.links.get(link).is_none_or(|link| link.is_busy(cx.now.mono)) {
+            return;
+        }
+        let runs =
+            self.window.streams().into_iter().map(|(stream, ranges)| Run { stream, ranges, hops: 0, now: false });
+        for runs in packets(runs) {
+            cx.links.control_if_room(link, Words::Summary { runs }, cx.out);
+        }
+    }
+
+    /// Sees to it that old messages go, and that the window is compared with neighbours' while there is something in it.
+    pub(crate) fn arm_upkeep(&mut self, cx: &Cx<'_>) {
+        let now = cx.now.mono;
+        if !self.window.is_empty() && !self.timers.is_armed(&Timer::Summary) {
+            let wait = self.rng.jitter(self.config.summary_every, 0.2);
+            self.timers.arm(Timer::Summary, now + wait);
+        }
+        if let Some(at) = self.window.deadline()
+            && !self.timers.is_armed(&Timer::Sweep)
+        {
+            self.timers.arm(Timer::Sweep, at.max(now + SWEEP));
+        }
+    }
+
+    fn sweep(&mut self, cx: &mut Cx<'_>) {
+        let now = cx.now.mono;
+        self.window.expire(now);
+        let horizon = (now.since(Instant::START) >= self.config.retain_for).then(|| now - self.config.retain_for);
+        let (mut ripe, mut next) = (Vec::new(), None::<Instant>);
+        for (key, stream) in self.streams.iter() {
+            if let Some(since) = stream.seen.oldest_gap() {
+                if horizon.is_some_and(|horizon| since <= horizon) {
+                    ripe.push(*key);
+                }
+                let at = since + self.config.retain_for;
+                next = Some(next.map_or(at, |next| next.min(at)));
+            }
+        }
+        for key in ripe {
+            self.give_up_gaps(key, horizon, cx);
+        }
+        self.arm_upkeep(cx);
+        if let Some(at) = next {
+            let at = at.max(now + SWEEP);
+            if self.timers.at(&Timer::Sweep).is_none_or(|armed| at < armed) {
+                self.timers.arm(Timer::Sweep, at);
+            }
+        }
+    }
+
+    /// Closes gaps that are too many, or known since before the horizon: nobody near retains what is in them.
+    pub(crate) fn give_up_gaps(&mut self, key: StreamKey, horizon: Option<Instant>, cx: &mut Cx<'_>) {
+        let limit = self.config.ranges_per_origin;
+        while let Some(gap) = self.streams.peek_mut(&key).and_then(|it: &mut Stream| it.seen.give_up(limit, horizon)) {
+            self.missing.forget(key, gap);
+            self.stats.missed = self.stats.missed.saturating_add(gap.len());
+            cx.out.count("mesh_missed_total", gap.len());
+            cx.out.emit(MeshEvent::Missed { origin: key.origin, missed: gap.len() });
+        }
+    }
+}
+
+/// Cuts runs into messages that stay below 24 KiB.
+fn packets(runs: impl Iterator<Item = Run>) -> Vec<Vec<Run>> {
+    let mut packets: Vec<Vec<Run>> = Vec::new();
+    let mut ranges = 0;
+    for run in runs {
+        for piece in pieces(run) {
+            let room = packets.last().is_some_and(|packet| packet.len() < MAX_RUNS);
+            if room && ranges + piece.ranges.len() <= MAX_PACKET_RANGES {
+                ranges += piece.ranges.len();
+                if let Some(packet) = packets.last_mut() {
+                    packet.push(piece);
+                }
+            } else {
+                ranges = piece.ranges.len();
+                packets.push(vec![piece]);
+            }
+        }
+    }
+    packets
+}
+
+/// Cuts a run that has too many ranges, or too many messages, for one.
+fn pieces(run: Run) -> Vec<Run> {
+    let total: u64 = run.ranges.iter().fold(0, |sum: u64, range| sum.saturating_add(range.len()));
+    if run.ranges.len() <= MAX_RUN_RANGES && total <= MAX_RUN_LEN {
+        return vec![run];
+    }
+    let (mut pieces, mut ranges, mut len) = (Vec::new(), Vec::new(), 0_u64);
+    for range in run.ranges {
+        // What a window holds is at most as long as a run, so a range alone never is longer.
+        let range = Range::new(range.first, range.last.min(range.first.saturating_add(MAX_RUN_LEN - 1)));
+        if ranges.len() == MAX_RUN_RANGES || len + range.len() > MAX_RUN_LEN {
+            let ranges = std::mem::take(&mut ranges);
+            pieces.push(Run { stream: run.stream, ranges, hops: run.hops, now: run.now });
+            len = 0;
+        }
+        len += range.len();
+        ranges.push(range);
+    }
+    pieces.push(Run { stream: run.stream, ranges, hops: run.hops, now: run.now });
+    pieces
+}
