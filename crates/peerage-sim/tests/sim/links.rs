@@ -177,13 +177,13 @@ fn a_link_stays_while_either_side_holds_it() {
 fn who_holds_it_again_within_the_grace_keeps_the_link() {
     let (mut sim, nodes, links) = linked(even());
     push(&mut sim, nodes[0], Effect::Release(links[0]));
-    sim.run_for(millis(1_500));
-    push(&mut sim, nodes[1], Effect::Hold(links[1]));
     sim.run_for(millis(1_000));
-    push(&mut sim, nodes[1], Effect::Release(links[1]));
-    sim.run_for(millis(1_500));
-    assert_eq!(sim.links(nodes[0]).len(), 1, "the grace begins anew");
+    push(&mut sim, nodes[1], Effect::Hold(links[1]));
     sim.run_for(millis(500));
+    push(&mut sim, nodes[1], Effect::Release(links[1]));
+    sim.run_for(millis(1_999));
+    assert_eq!(sim.links(nodes[0]).len(), 1, "the grace began anew");
+    sim.run_for(millis(1));
     assert_eq!(sim.links(nodes[0]).len(), 0);
 }
 

@@ -25,19 +25,20 @@ fn timers_fire_at_their_deadline_to_the_microsecond() {
 
 #[test]
 fn a_deadline_that_moves_is_met_where_it_is_last() {
-    let (mut sim, nodes) = world(even(), 1);
-    let mut arm = |when| sim.command(nodes[0], |puppet, _, _| puppet.deadline = Some(at(when)));
-    arm(500);
-    arm(900);
-    arm(800);
-    sim.command(nodes[0], |puppet, _, _| {
-        puppet.on_timer = |puppet, now, out| {
-            puppet.deadline = None;
-            out.answer(CallId(1), now.mono.as_micros());
-        };
-    });
-    sim.run_for(millis(2000));
-    assert_eq!(sim.take_answers(nodes[0]), [(at(800), CallId(1), 800_000)]);
+    for (moves, last) in [([500, 900, 800], 800), ([900, 500, 300], 300), ([300, 900, 500], 500)] {
+        let (mut sim, nodes) = world(even(), 1);
+        for when in moves {
+            sim.command(nodes[0], |puppet, _, _| puppet.deadline = Some(at(when)));
+        }
+        sim.command(nodes[0], |puppet, _, _| {
+            puppet.on_timer = |puppet, now, out| {
+                puppet.deadline = None;
+                out.answer(CallId(1), now.mono.as_micros());
+            };
+        });
+        sim.run_for(millis(2000));
+        assert_eq!(sim.take_answers(nodes[0]), [(at(last), CallId(1), last * 1000)]);
+    }
 }
 
 #[test]
