@@ -1,7 +1,7 @@
 //! Dials: one after the other address until a link is up.
 
-use std::collections::VecDeque;
 use std::sync::Arc;
+use std::time::Duration;
 
 use peerage_machine::{Direction, Side, Target, Why};
 use peerage_wire::{Address, PeerId};
@@ -12,55 +12,107 @@ use crate::hub::Shared;
 use crate::link_handle::Waiter;
 use crate::transport::Connection;
 
+/// How often an address is tried that leads to a peer which says that it has another link to us.
+const TRIES: usize = 3;
+/// How long to wait for that other link. It may be on its way and slower than the word of it; or it may be one that is
+/// over here and not yet there.
+const RIVAL: Duration = Duration::from_secs(1);
+
 /// A dial on its way.
 struct Attempt {
     waiter: Waiter,
     expected: Option<PeerId>,
-    addresses: VecDeque<Address>,
+    addresses: Vec<Address>,
 }
 
 impl Shared {
     /// Gets `waiter` a link to the target. What fails at once goes to `fail` instead of the waiter, because the caller
     /// may hold the lock that the waiter needs.
     pub(crate) fn dial(self: &Arc<Self>, waiter: Waiter, target: Target, fail: impl FnOnce(Waiter, Why)) {
-        if self.closing.load(std::sync::atomic::Ordering::Acquire) {
+        if self.is_closing() {
             return fail(waiter, Why::Shutdown { by: Side::Us, detail: String::new() });
         }
-        let attempt = match target {
-            Target::Address(address) => Attempt { waiter, expected: None, addresses: [address].into() },
-            Target::Peer { peer, .. } if peer == self.me => return fail(waiter, Why::SelfDial),
-            Target::Peer { peer, addresses } => match self.await_peer(peer, waiter) {
-                Ok(()) => return,
-                Err(waiter) if addresses.is_empty() => return fail(waiter, Why::NoAddress),
-                Err(waiter) => Attempt { waiter, expected: Some(peer), addresses: addresses.into() },
-            },
-        };
+        match target {
+            Target::Address(address) => {
+                self.begin(Attempt { waiter, expected: None, addresses: vec![address] });
+            }
+            Target::Peer { peer, .. } if peer == self.me => fail(waiter, Why::SelfDial),
+            Target::Peer { peer, addresses } => {
+                if let Err(mut waiter) = self.await_peer(peer, waiter.or_dial(addresses)) {
+                    let addresses = waiter.take_fallback();
+                    if addresses.is_empty() {
+                        return fail(waiter, Why::NoAddress);
+                    }
+                    self.begin(Attempt { waiter, expected: Some(peer), addresses });
+                }
+            }
+        }
+    }
+
+    fn begin(self: &Arc<Self>, attempt: Attempt) {
         add(&self.counters.dials, 1);
         self.shards.spawn(run(Arc::clone(self), attempt));
+    }
+
+    /// The link that a waiter waited for came to nothing: another to the same peer serves as well, or a dial of its own.
+    pub(crate) fn reroute(self: &Arc<Self>, peer: Option<PeerId>, waiter: Waiter, why: Why) {
+        let Some(peer) = peer else { return waiter.failed(why) };
+        if let Err(mut waiter) = self.await_peer(peer, waiter) {
+            let addresses = waiter.take_fallback();
+            if addresses.is_empty() || self.is_closing() {
+                return waiter.failed(why);
+            }
+            self.begin(Attempt { waiter, expected: Some(peer), addresses });
+        }
+    }
+
+    /// Waits until there is a link to the peer, or one on its way; then that one has the waiter.
+    async fn await_rival(&self, peer: PeerId, mut waiter: Waiter) -> Result<(), Waiter> {
+        let until = tokio::time::Instant::now() + RIVAL;
+        loop {
+            // Made before the look, so that no arrival is missed in between.
+            let arrived = self.arrived.notified();
+            waiter = match self.await_peer(peer, waiter) {
+                Ok(()) => return Ok(()),
+                Err(waiter) => waiter,
+            };
+            tokio::select! {
+                () = arrived => {}
+                () = tokio::time::sleep_until(until) => return Err(waiter),
+                () = self.until_closing() => return Err(waiter),
+            }
+        }
     }
 }
 
 async fn run(shared: Arc<Shared>, attempt: Attempt) {
-    let Attempt { mut waiter, expected, mut addresses } = attempt;
+    let Attempt { mut waiter, expected, addresses } = attempt;
     let mut last = Why::NoAddress;
-    while let Some(address) = addresses.pop_front() {
-        let connection = match connect(&shared, &address).await {
-            Ok(connection) => connection,
-            Err(why) => {
-                tracing::debug!(%address, %why, "could not connect");
-                last = why;
-                continue;
-            }
-        };
-        let seat = match shared.seat(Direction::Outbound, connection.remote.clone(), connection.ip) {
-            Ok(seat) => seat,
-            Err(why) => return waiter.failed(why),
-        };
-        match driver::run(Arc::clone(&shared), connection, seat, expected, Some(waiter)).await {
-            Ending::Over => return,
-            Ending::NeverUp(back, why) => {
-                waiter = back;
-                last = why;
+    for address in addresses {
+        for _ in 0..TRIES {
+            let connection = match connect(&shared, &address).await {
+                Ok(connection) => connection,
+                Err(why) => {
+                    tracing::debug!(%address, %why, "could not connect");
+                    last = why;
+                    break;
+                }
+            };
+            let seat = match shared.seat(Direction::Outbound, connection.remote.clone(), connection.ip) {
+                Ok(seat) => seat,
+                Err(why) => return waiter.failed(why),
+            };
+            match driver::run(Arc::clone(&shared), connection, seat, expected, Some(waiter)).await {
+                Ending::Over => return,
+                Ending::NeverUp { waiter: back, why, peer } => {
+                    waiter = back;
+                    last = why;
+                    let (Why::Duplicate, Some(peer)) = (&last, peer) else { break };
+                    waiter = match shared.await_rival(peer, waiter).await {
+                        Ok(()) => return,
+                        Err(waiter) => waiter,
+                    };
+                }
             }
         }
     }
@@ -71,9 +123,12 @@ async fn connect(shared: &Shared, address: &Address) -> Result<Connection, Why> 
     let transport =
         shared.transports.get(address.scheme()).ok_or_else(|| Why::NoTransport(address.clone()))?;
     let after = shared.config.connect_timeout;
-    match tokio::time::timeout(after, transport.dial(address)).await {
-        Ok(Ok(connection)) => Ok(connection),
-        Ok(Err(error)) => Err(Why::Unreachable { address: address.clone(), detail: error.to_string() }),
-        Err(_) => Err(Why::TimedOut { what: "connecting", after }),
+    tokio::select! {
+        () = shared.until_closing() => Err(Why::Shutdown { by: Side::Us, detail: String::new() }),
+        connected = tokio::time::timeout(after, transport.dial(address)) => match connected {
+            Ok(Ok(connection)) => Ok(connection),
+            Ok(Err(error)) => Err(Why::Unreachable { address: address.clone(), detail: error.to_string() }),
+            Err(_) => Err(Why::TimedOut { what: "connecting", after }),
+        },
     }
 }

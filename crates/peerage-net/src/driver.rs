@@ -2,21 +2,22 @@
 //!
 //! Reading and writing go on independently: a peer that does not read cannot keep us from hearing it.
 
+mod bytes;
+mod instances;
+
 use std::collections::BTreeMap;
-use std::io;
 use std::net::IpAddr;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::task::{Context, Poll, ready};
+use std::task::{Context, Poll};
 use std::time::Duration;
 
-use bytes::{Buf, Bytes, BytesMut};
+use ::bytes::{Bytes, BytesMut};
 use peerage_link::{Link, LinkEvent, LinkStats, Setup};
-use peerage_machine::{Incarnation, LinkInfo, Refusal, Side, Why};
+use peerage_machine::{Incarnation, Side, Why};
 use peerage_wire::PeerId;
 use peerage_wire::hello::Hello;
-use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::time::Sleep;
 use tracing::Instrument;
 
@@ -24,29 +25,33 @@ use crate::clock::Clock;
 use crate::counters::add;
 use crate::hosted::Instance;
 use crate::hub::{Seat, Shared};
-use crate::link_handle::{Command, InstanceKey, Known, LinkHandle, Waiter};
-use crate::scratch::{lock, with_read_buffer};
+use crate::link_handle::{Command, Known, LinkHandle, Waiter};
 use crate::transport::{Connection, Stream};
 
-/// Bytes sealed ahead of the socket. More would only wait where it can no longer be ordered.
-const WRITE_AHEAD: usize = 128 << 10;
 /// Turns of the loop before other tasks of the shard have theirs.
 const TURNS: u32 = 16;
-/// How long a finished connection waits for its last bytes to leave and for the peer to hang up too.
-const LINGER: Duration = Duration::from_secs(1);
 
 /// How a connection ended, for who dialled it.
 pub(crate) enum Ending {
     /// It was a link, or its waiter was told otherwise.
     Over,
     /// It never was, and the waiter still waits.
-    NeverUp(Waiter, Why),
+    NeverUp {
+        waiter: Waiter,
+        why: Why,
+        /// Who was at the other end, if it came to that.
+        peer: Option<PeerId>,
+    },
 }
 
 enum State {
+    /// The peer has not said.
     Offered,
     Up,
-    Refused(Refusal),
+    /// The peer does not run it, or has closed it; it may come up yet, when the peer opens one.
+    Down(Why),
+    /// Closed here while it was offered; the peer is told once it has answered.
+    Closing(String),
 }
 
 struct Channel {
@@ -69,6 +74,8 @@ struct Driver {
     leftover: Vec<u8>,
     /// Sealed and not yet written.
     unsent: BytesMut,
+    /// Messages that the link took from instances.
+    taken: u64,
     reported: LinkStats,
     timer: Pin<Box<Sleep>>,
     armed: Option<peerage_machine::Instant>,
@@ -76,12 +83,13 @@ struct Driver {
     greeted: bool,
     /// The link is over: what is left is to flush and hang up.
     over: Option<Why>,
-    linger_until: Option<tokio::time::Instant>,
-    flushed: bool,
+    over_at: Option<tokio::time::Instant>,
+    /// When all was written and the sending half was shut.
+    flushed_at: Option<tokio::time::Instant>,
     broken: bool,
 }
 
-/// Runs one connection to its end.
+/// Runs one connection to its end; one that was no link is left to hang up by itself, and its dialer hears at once.
 pub(crate) async fn run(
     shared: Arc<Shared>,
     connection: Connection,
@@ -120,31 +128,38 @@ pub(crate) async fn run(
         commands: Vec::new(),
         leftover: Vec::new(),
         unsent: BytesMut::new(),
+        taken: 0,
         reported: LinkStats::default(),
         timer: Box::pin(tokio::time::sleep(Duration::ZERO)),
         armed: None,
         was_up: false,
         greeted: false,
         over: None,
-        linger_until: None,
-        flushed: false,
+        over_at: None,
+        flushed_at: None,
         broken: false,
         handle,
         shared,
     };
-    async {
-        std::future::poll_fn(|cx| driver.poll(cx)).await;
-        driver.finish()
+    std::future::poll_fn(|cx| driver.poll(cx)).instrument(span.clone()).await;
+    let ending = match (driver.dial.take(), &driver.over) {
+        (Some(waiter), Some(why)) => Ending::NeverUp { waiter, why: why.clone(), peer: driver.link.peer() },
+        _ => Ending::Over,
+    };
+    let hang_up = driver.hang_up().instrument(span);
+    match ending {
+        Ending::Over => hang_up.await,
+        Ending::NeverUp { .. } => drop(tokio::spawn(hang_up)),
     }
-    .instrument(span)
-    .await
+    ending
 }
 
 impl Driver {
+    /// Ready when the link is over.
     fn poll(&mut self, cx: &mut Context<'_>) -> Poll<()> {
         for _ in 0..TURNS {
             if self.over.is_some() {
-                return self.poll_hang_up(cx);
+                return Poll::Ready(());
             }
             let mut moved = self.take_commands(cx);
             if self.over.is_none() {
@@ -166,7 +181,14 @@ impl Driver {
         self.handle.take_mail(&mut commands, cx.waker());
         let moved = !commands.is_empty();
         for command in commands.drain(..) {
+            if self.over.is_some() {
+                self.too_late(command);
+                continue;
+            }
             self.command(command);
+            if self.link.is_closed() {
+                self.pump();
+            }
         }
         self.commands = commands;
         if moved {
@@ -175,11 +197,28 @@ impl Driver {
         moved
     }
 
+    /// A command to a link that is over.
+    fn too_late(&mut self, command: Command) {
+        match command {
+            Command::Await(waiter) => self.reroute(waiter),
+            Command::Send { .. } => self.shared.counters.dropped(Why::NotUp.label(), 1),
+            Command::Abort => self.broken = true,
+            _ => {}
+        }
+    }
+
+    fn reroute(&self, waiter: Waiter) {
+        let Some(why) = self.over.clone() else { return };
+        self.shared.reroute(self.link.peer(), waiter, why);
+    }
+
     fn command(&mut self, command: Command) {
         match command {
             Command::Send { channel, class, message } => {
                 let size = message.len() as u64;
+                self.taken += 1;
                 if let Err(why) = self.link.send(channel, class, message) {
+                    self.taken -= 1;
                     // The host has checked what it could: this is a channel or link that has just ended.
                     self.shared.counters.dropped(why.label(), 1);
                     if let Some(channel) = self.channels.get(&channel) {
@@ -191,18 +230,7 @@ impl Driver {
                 let number = self.link.open(wire);
                 self.channels.insert(number, Channel { instance, state: State::Offered });
             }
-            Command::CloseInstance { key, detail } => {
-                let numbers: Vec<u32> = self
-                    .channels
-                    .iter()
-                    .filter(|(_, channel)| channel.instance.key() == key)
-                    .map(|(number, _)| *number)
-                    .collect();
-                for number in numbers {
-                    self.link.close_channel(number, &detail);
-                    self.channels.remove(&number);
-                }
-            }
+            Command::CloseInstance { key, detail } => self.close_instance(key, &detail),
             Command::Await(waiter) => {
                 self.waiters.push(waiter);
                 self.answer_waiters();
@@ -219,104 +247,6 @@ impl Driver {
                 self.link.close(Why::Shutdown { by: Side::Us, detail: String::new() });
             }
         }
-    }
-
-    fn poll_read(&mut self, cx: &mut Context<'_>) -> bool {
-        let mut moved = false;
-        // Reads are few before writes have their turn; a full buffer means that there may be more.
-        for _ in 0..4 {
-            let (Poll::Ready(more), was_over) = (self.poll_read_once(cx), self.over.is_some()) else { break };
-            moved = true;
-            if !more || was_over {
-                break;
-            }
-        }
-        moved
-    }
-
-    /// Ready with whether there may be more at once.
-    fn poll_read_once(&mut self, cx: &mut Context<'_>) -> Poll<bool> {
-        with_read_buffer(|buffer| {
-            let held = self.leftover.len();
-            if let Some(front) = buffer.get_mut(..held) {
-                front.copy_from_slice(&self.leftover);
-            }
-            let filled = {
-                let mut read = ReadBuf::new(buffer.get_mut(held..).unwrap_or_default());
-                match ready!(Pin::new(&mut self.stream).poll_read(cx, &mut read)) {
-                    Ok(()) if read.filled().is_empty() => {
-                        self.broken("the peer hung up");
-                        return Poll::Ready(false);
-                    }
-                    Ok(()) => read.filled().len(),
-                    Err(error) => {
-                        self.broken(&error.to_string());
-                        return Poll::Ready(false);
-                    }
-                }
-            };
-            add(&self.handle.counters.bytes_received, filled as u64);
-            add(&self.shared.counters.bytes_received, filled as u64);
-            let end = held + filled;
-            let mut used = 0;
-            loop {
-                let now = self.shared.clock.mono();
-                let Some(rest) = buffer.get_mut(used..end) else { break };
-                let taken = self.link.receive(now, rest);
-                used += taken;
-                self.pump();
-                if taken == 0 {
-                    break;
-                }
-            }
-            self.leftover.clear();
-            self.leftover.extend_from_slice(buffer.get(used..end).unwrap_or_default());
-            if self.leftover.is_empty() {
-                self.leftover = Vec::new();
-            }
-            Poll::Ready(end == buffer.len())
-        })
-    }
-
-    fn broken(&mut self, detail: &str) {
-        self.broken = true;
-        self.link.close(Why::Lost(detail.to_owned()));
-        self.pump();
-    }
-
-    fn poll_write(&mut self, cx: &mut Context<'_>) -> bool {
-        let mut moved = false;
-        loop {
-            if self.unsent.is_empty() {
-                self.unsent.clear();
-                self.link.transmit(&mut self.unsent, WRITE_AHEAD);
-                self.pump();
-                if self.unsent.is_empty() {
-                    // An idle link keeps no buffer.
-                    self.unsent = BytesMut::new();
-                    return moved;
-                }
-            }
-            match self.write_some(cx) {
-                Poll::Ready(Ok(())) => moved = true,
-                Poll::Ready(Err(error)) => {
-                    self.broken(&error.to_string());
-                    return true;
-                }
-                Poll::Pending => return moved,
-            }
-        }
-    }
-
-    fn write_some(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        let written = ready!(Pin::new(&mut self.stream).poll_write(cx, &self.unsent))?;
-        if written == 0 {
-            return Poll::Ready(Err(io::ErrorKind::WriteZero.into()));
-        }
-        self.unsent.advance(written);
-        add(&self.handle.counters.bytes_sent, written as u64);
-        add(&self.shared.counters.bytes_sent, written as u64);
-        Poll::Ready(Ok(()))
     }
 
     fn poll_timer(&mut self, cx: &mut Context<'_>) -> bool {
@@ -369,19 +299,9 @@ impl Driver {
             LinkEvent::ChannelUp { channel } => self.channel_up(channel),
             LinkEvent::ChannelRefused { channel, refusal } => {
                 tracing::debug!(%refusal, "instance not in common");
-                if let Some(channel) = self.channels.get_mut(&channel) {
-                    channel.state = State::Refused(refusal);
-                }
-                self.answer_waiters();
+                self.channel_not_up(channel, Why::Refused(refusal));
             }
-            LinkEvent::ChannelDown { channel, why } => {
-                if let Some(channel) = self.channels.get_mut(&channel) {
-                    channel.state = State::Offered;
-                    lock(&self.handle.open).remove(&channel.instance.key());
-                    channel.instance.down(self.handle.id, why);
-                    self.handle.release(channel.instance.key());
-                }
-            }
+            LinkEvent::ChannelDown { channel, why } => self.channel_not_up(channel, why),
             LinkEvent::Room { channel, class, bytes } => {
                 if let Some(channel) = self.channels.get(&channel) {
                     channel.instance.room(self.handle.id, class, bytes);
@@ -455,61 +375,6 @@ impl Driver {
         self.answer_waiters();
     }
 
-    fn channel_up(&mut self, number: u32) {
-        let Some(channel) = self.channels.get_mut(&number) else { return };
-        let Some(known) = self.handle.known.get() else { return };
-        channel.state = State::Up;
-        lock(&self.handle.open).insert(channel.instance.key(), Arc::clone(&channel.instance));
-        let info = LinkInfo {
-            peer: known.peer,
-            incarnation: known.incarnation,
-            addresses: known.addresses.clone(),
-            direction: self.handle.direction,
-            rtt: self.link.rtt(),
-            parameters: channel.instance.spec().parameters.clone(),
-            credit: self.shared.config.queue_bytes,
-            max_message: self.link.max_message(),
-            since: known.since,
-        };
-        channel.instance.up(&self.handle, number, info);
-        self.answer_waiters();
-    }
-
-    /// Tells those who wait for an instance on this link, as far as it is known by now.
-    fn answer_waiters(&mut self) {
-        if !self.was_up || self.over.is_some() {
-            return;
-        }
-        for waiter in std::mem::take(&mut self.waiters) {
-            let key = waiter.key();
-            if key == InstanceKey(0) {
-                self.handle.hold(key);
-                waiter.done(&self.handle);
-                continue;
-            }
-            match self
-                .channels
-                .values()
-                .find(|channel| channel.instance.key() == key)
-                .map(|channel| &channel.state)
-            {
-                Some(State::Up) => {
-                    self.handle.hold(key);
-                    waiter.done(&self.handle);
-                }
-                Some(State::Offered) => self.waiters.push(waiter),
-                Some(State::Refused(refusal)) => {
-                    self.handle.release(key);
-                    waiter.failed(Why::Refused(refusal.clone()));
-                }
-                None => {
-                    self.handle.release(key);
-                    waiter.failed(Why::NotUp);
-                }
-            }
-        }
-    }
-
     fn closed(&mut self, why: Why) {
         if self.over.is_some() {
             return;
@@ -520,69 +385,31 @@ impl Driver {
         self.over = Some(why.clone());
         self.handle.up.store(false, Ordering::Release);
         self.handle.detach(&why);
-        self.waiters.extend(self.handle.shut_mail().into_iter().filter_map(|command| match command {
-            Command::Await(waiter) => Some(waiter),
-            _ => None,
-        }));
-        if let Some(peer) = self.link.peer() {
+        for channel in self.channels.values() {
+            // Those that another link's task has told already have forgotten this one.
+            channel.instance.down(self.handle.id, why.clone());
+        }
+        let unsent = self.taken.saturating_sub(self.link.stats().messages_sent);
+        if unsent > 0 {
+            self.shared.counters.dropped("link_ended", unsent);
+        }
+        let late = self.handle.shut_mail();
+        let peer = self.link.peer();
+        if let Some(peer) = peer {
             self.waiters.extend(self.shared.detached(&self.handle, peer));
-            for waiter in std::mem::take(&mut self.waiters) {
-                // The link that stays instead, or that is on its way, serves as well.
-                if let Err(waiter) = self.shared.await_peer(peer, waiter) {
-                    waiter.failed(why.clone());
-                }
-            }
-            if why == Why::Duplicate
-                && let Some(dial) = self.dial.take()
-            {
-                self.dial = self.shared.await_peer(peer, dial).err();
-            }
         }
+        late.into_iter().for_each(|command| self.too_late(command));
         for waiter in std::mem::take(&mut self.waiters) {
-            waiter.failed(why.clone());
+            self.reroute(waiter);
         }
-    }
-
-    /// Flushes the goodbye, ends the sending half, and waits a little for the peer to do the same: a socket closed with
-    /// unread bytes would take the goodbye back.
-    fn poll_hang_up(&mut self, cx: &mut Context<'_>) -> Poll<()> {
-        if self.broken {
-            return Poll::Ready(());
+        if why == Why::Duplicate
+            && let Some(peer) = peer
+            && let Some(dial) = self.dial.take()
+        {
+            // The link that stays instead, or that is on its way, serves as well; should it go, this address does.
+            let dial = dial.or_dial(vec![self.handle.remote.clone()]);
+            self.dial = self.shared.await_peer(peer, dial).err();
         }
-        let until = *self.linger_until.get_or_insert_with(|| tokio::time::Instant::now() + LINGER);
-        self.timer.as_mut().reset(until);
-        if self.timer.as_mut().poll(cx).is_ready() {
-            return Poll::Ready(());
-        }
-        while !self.flushed {
-            self.link.transmit(&mut self.unsent, WRITE_AHEAD);
-            if self.unsent.is_empty() {
-                match Pin::new(&mut self.stream).poll_shutdown(cx) {
-                    Poll::Ready(Ok(())) => self.flushed = true,
-                    Poll::Ready(Err(_)) => return Poll::Ready(()),
-                    Poll::Pending => break,
-                }
-            } else {
-                match self.write_some(cx) {
-                    Poll::Ready(Ok(())) => {}
-                    Poll::Ready(Err(_)) => return Poll::Ready(()),
-                    Poll::Pending => break,
-                }
-            }
-        }
-        with_read_buffer(|buffer| {
-            loop {
-                let mut read = ReadBuf::new(buffer);
-                match Pin::new(&mut self.stream).poll_read(cx, &mut read) {
-                    Poll::Ready(Ok(())) if !read.filled().is_empty() => {}
-                    Poll::Ready(_) if self.flushed => return Poll::Ready(()),
-                    // The peer is done and we are not: the writer goes on until it is, or the time is.
-                    Poll::Ready(Ok(())) => return Poll::Pending,
-                    Poll::Ready(Err(_)) => return Poll::Ready(()),
-                    Poll::Pending => return Poll::Pending,
-                }
-            }
-        })
     }
 
     /// Totals, for whoever looks.
@@ -595,19 +422,25 @@ impl Driver {
         add(&counters.messages_received, received);
         add(&self.shared.counters.messages_sent, sent);
         add(&self.shared.counters.messages_received, received);
-        counters.late_fragments.store(stats.late_fragments, Ordering::Relaxed);
+        let late = stats.late_fragments - self.reported.late_fragments;
+        if late > 0 {
+            self.shared.counters.dropped("late_fragments", late);
+            counters.late_fragments.store(stats.late_fragments, Ordering::Relaxed);
+        }
+        counters.unsent_bytes.store(self.unsent.len() as u64, Ordering::Relaxed);
         let (messages, bytes) = self.link.queued();
         counters.queued_messages.store(messages, Ordering::Relaxed);
         counters.queued_bytes.store(bytes, Ordering::Relaxed);
         self.reported = stats;
     }
 
-    fn finish(mut self) -> Ending {
+    /// Leaves in good order, as far as the peer lets it.
+    async fn hang_up(mut self) {
+        std::future::poll_fn(|cx| self.poll_hang_up(cx)).await;
         self.report();
-        self.shared.unseat(&self.handle, self.ip);
-        match (self.dial.take(), self.over.take()) {
-            (Some(waiter), Some(why)) => Ending::NeverUp(waiter, why),
-            _ => Ending::Over,
-        }
+        let Self { shared, handle, ip, stream, .. } = self;
+        // The connection is gone before anybody hears that it is.
+        drop(stream);
+        shared.unseat(&handle, ip);
     }
 }

@@ -1,14 +1,13 @@
 //! The endpoint, and how one is made.
 
 use std::collections::BTreeMap;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 
 use peerage_identity::Identity;
 use peerage_link::LinkConfig;
 use peerage_machine::{Incarnation, Machine, Now, Seed, Target};
 use peerage_wire::{Address, PeerId};
-use tokio::sync::{Notify, OnceCell, oneshot};
+use tokio::sync::{Notify, OnceCell, oneshot, watch};
 use tokio::task::JoinHandle;
 
 use crate::clock::Clock;
@@ -98,7 +97,8 @@ impl Builder {
             transports,
             addresses: listeners.iter().map(|listener| listener.address()).collect(),
             hub: Mutex::new(Hub::default()),
-            closing: AtomicBool::new(false),
+            closing: watch::Sender::new(false),
+            arrived: Notify::new(),
             ended: Notify::new(),
             config,
         });
@@ -172,7 +172,7 @@ impl Drop for Life {
         if self.report.get().is_some() {
             return;
         }
-        self.shared.closing.store(true, Ordering::Release);
+        self.shared.closing.send_replace(true);
         for task in &*lock(&self.accepting) {
             task.abort();
         }
@@ -249,7 +249,7 @@ impl Endpoint {
 
     async fn dial(&self, address: &Address, target: Target) -> Result<PeerId, DialError> {
         let (answer, answered) = oneshot::channel();
-        self.life.shared.dial(Waiter::Application(answer), target, Waiter::failed);
+        self.life.shared.dial(Waiter::application(answer), target, Waiter::failed);
         let gone = || peerage_machine::Why::Shutdown { by: peerage_machine::Side::Us, detail: String::new() };
         answered.await.unwrap_or_else(|_| Err(gone())).map_err(|why| DialError { to: address.clone(), why })
     }
@@ -289,7 +289,7 @@ impl Endpoint {
         let life = &self.life;
         life.report
             .get_or_init(|| async {
-                life.shared.closing.store(true, Ordering::Release);
+                life.shared.closing.send_replace(true);
                 life.stop_listening().await;
                 let report = close::close_links(&life.shared).await;
                 for instance in life.shared.take_instances() {

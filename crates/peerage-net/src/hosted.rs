@@ -24,7 +24,7 @@ use crate::link_handle::{Command, InstanceKey, LinkHandle, Waiter};
 use crate::scratch::lock;
 use crate::spec::{InstanceSpec, Sink};
 
-/// Rounds of effects and the inputs that follow from them at once. A machine that goes on beyond is in a loop.
+/// Generations of effects and of the inputs that follow from them at once. A machine that goes on beyond is in a loop.
 const MAX_ROUNDS: usize = 1000;
 
 /// A hosted machine, whatever its type.
@@ -36,7 +36,8 @@ pub(crate) trait Instance: Send + Sync {
     fn messages(&self, link: LinkId, batch: &mut Vec<Bytes>);
     fn room(&self, link: LinkId, class: Class, bytes: u64);
     fn rtt(&self, link: LinkId, rtt: std::time::Duration);
-    fn dialed(&self, dial: DialId, link: LinkId);
+    /// False when the instance has just lost the link, and has not been told of it.
+    fn dialed(&self, dial: DialId, link: LinkId) -> bool;
     fn dial_failed(&self, dial: DialId, why: Why);
     fn shut(&self);
 }
@@ -110,21 +111,22 @@ impl<M: Machine + Send + 'static> Cell<M> {
     /// Runs the machine once, and what follows from it.
     fn turn<R>(&self, run: impl FnOnce(&mut Inner<M>, Now) -> R) -> Result<R, Closed> {
         let shared = self.shared.upgrade().ok_or(Closed)?;
-        let now = shared.clock.now();
         let mut inner = lock(&self.inner);
         if inner.closed {
             return Err(Closed);
         }
+        // Read with the lock held: a machine's time never goes back.
+        let now = shared.clock.now();
         let answer = run(&mut inner, now);
         let mut jobs = self.settle(&shared, &mut inner, now);
         drop(inner);
         while !jobs.is_empty() {
             let verified: Vec<_> = jobs.drain(..).map(|job| (job.job, check(&job))).collect();
-            let now = shared.clock.now();
             let mut inner = lock(&self.inner);
             if inner.closed {
                 break;
             }
+            let now = shared.clock.now();
             for (job, valid) in verified {
                 inner.input(now, Input::Verified { job, valid });
             }
@@ -136,17 +138,19 @@ impl<M: Machine + Send + 'static> Cell<M> {
     /// Carries effects out until there are none; gives the signatures to check.
     fn settle(&self, shared: &Arc<Shared>, inner: &mut Inner<M>, now: Now) -> Vec<Job> {
         let mut rounds = 0;
-        loop {
-            self.carry_out(shared, inner);
-            let Some(input) = inner.follow.pop_front() else { break };
+        self.carry_out(shared, inner);
+        while !inner.follow.is_empty() {
             rounds += 1;
+            let generation = std::mem::take(&mut inner.follow);
             if rounds > MAX_ROUNDS {
                 tracing::error!(instance = %self.spec.name, "a machine answers its own effects without end");
-                shared.counters.dropped("machine_loop", inner.follow.len() as u64 + 1);
-                inner.follow.clear();
+                shared.counters.dropped("machine_loop", generation.len() as u64);
                 break;
             }
-            inner.input(now, input);
+            for input in generation {
+                inner.input(now, input);
+                self.carry_out(shared, inner);
+            }
         }
         let deadline = inner.machine.deadline();
         if deadline != inner.armed {
@@ -190,7 +194,7 @@ impl<M: Machine + Send + 'static> Cell<M> {
                 }
                 Effect::Dial { id, target } => {
                     if let Some(me) = self.me.upgrade() {
-                        shared.dial(Waiter::Machine { instance: me, dial: id }, target, |_, why| {
+                        shared.dial(Waiter::machine(me, id), target, |_, why| {
                             follow.push_back(Input::DialFailed { dial: id, why });
                         });
                     }
@@ -297,16 +301,17 @@ impl Peer {
         if size > self.max_message {
             return Err(Why::TooLarge { size, limit: self.max_message });
         }
-        let (queued, limit) = match class {
+        let (queued, limit, alone_fits) = match class {
             Class::Control => {
                 if size > peerage_link::MAX_CONTROL_MESSAGE {
                     return Err(Why::TooLarge { size, limit: peerage_link::MAX_CONTROL_MESSAGE });
                 }
-                (&mut self.queued_control, shared.config.link.control_queue)
+                (&mut self.queued_control, shared.config.link.control_queue, false)
             }
-            Class::Interactive | Class::Bulk => (&mut self.queued, shared.config.queue_bytes),
+            Class::Interactive | Class::Bulk => (&mut self.queued, shared.config.queue_bytes, true),
         };
-        if *queued > 0 && *queued + size > limit {
+        let alone = alone_fits && *queued == 0;
+        if !alone && *queued + size > limit {
             return Err(Why::Full { queued: *queued, limit });
         }
         let command = Command::Send { channel: self.channel, class, message: message.clone() };
@@ -391,8 +396,16 @@ impl<M: Machine + Send + 'static> Instance for Cell<M> {
         });
     }
 
-    fn dialed(&self, dial: DialId, link: LinkId) {
-        self.feed(Input::Dialed { dial, link });
+    fn dialed(&self, dial: DialId, link: LinkId) -> bool {
+        let told = self.turn(|inner, now| {
+            let is_up = inner.links.contains_key(&link);
+            if is_up {
+                inner.input(now, Input::Dialed { dial, link });
+            }
+            is_up
+        });
+        // A closed instance waits for nothing.
+        told.unwrap_or(true)
     }
 
     fn dial_failed(&self, dial: DialId, why: Why) {
@@ -407,8 +420,6 @@ impl<M: Machine + Send + 'static> Instance for Cell<M> {
         for (_, peer) in std::mem::take(&mut inner.links) {
             peer.handle.release(self.key);
             lock(&peer.handle.open).remove(&self.key);
-            peer.handle
-                .ask(Command::CloseInstance { key: self.key, detail: "the instance closed".to_owned() });
         }
         inner.sink.closed();
         drop(inner);

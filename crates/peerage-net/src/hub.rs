@@ -2,7 +2,6 @@
 
 use std::collections::BTreeMap;
 use std::net::IpAddr;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 
 use peerage_identity::Identity;
@@ -10,7 +9,7 @@ use peerage_link::LinkConfig;
 use peerage_machine::{Direction, Incarnation, LinkId, Seed, Side, Why};
 use peerage_wire::hello::{Hello, Instance as WireInstance, Limits};
 use peerage_wire::{Address, PeerId};
-use tokio::sync::Notify;
+use tokio::sync::{Notify, watch};
 
 use crate::clock::Clock;
 use crate::config::Config;
@@ -38,7 +37,9 @@ pub(crate) struct Shared {
     pub(crate) addresses: Vec<Address>,
     pub(crate) hub: Mutex<Hub>,
     /// Set once, by `close` or by the drop of the last handle.
-    pub(crate) closing: AtomicBool,
+    pub(crate) closing: watch::Sender<bool>,
+    /// Told whenever a connection was found good to become a link.
+    pub(crate) arrived: Notify,
     /// Told whenever a connection's task ends.
     pub(crate) ended: Notify,
 }
@@ -81,6 +82,16 @@ pub(crate) struct Seat {
 }
 
 impl Shared {
+    pub(crate) fn is_closing(&self) -> bool {
+        *self.closing.borrow()
+    }
+
+    /// Returns when the endpoint begins to close.
+    pub(crate) async fn until_closing(&self) {
+        // An error would mean that the sender is gone, and that is in `self`.
+        let _ = self.closing.subscribe().wait_for(|closing| *closing).await;
+    }
+
     /// A place for one more connection.
     pub(crate) fn seat(
         &self,
@@ -89,10 +100,11 @@ impl Shared {
         ip: Option<IpAddr>,
     ) -> Result<Seat, Why> {
         let limit = |what: &str, limit: usize| Why::Limit { by: Side::Us, what: format!("{limit} {what}") };
-        if self.closing.load(Ordering::Acquire) {
+        let mut hub = lock(&self.hub);
+        // Under the lock: whoever closes the endpoint then finds every connection in the table.
+        if self.is_closing() {
             return Err(Why::Shutdown { by: Side::Us, detail: String::new() });
         }
-        let mut hub = lock(&self.hub);
         if hub.connections.len() >= self.config.max_links {
             self.counters.dropped("links", 1);
             return Err(limit("links", self.config.max_links));
@@ -129,8 +141,9 @@ impl Shared {
         }
     }
 
-    /// Whether a peer's new connection should become a link. A restarted peer always may; of two dials that cross, the
-    /// one of the smaller key stays; of two dials by the same side, the dialer knows which it wants.
+    /// Whether a peer's new connection should become a link. A restarted peer always may. Of two dials that cross, the
+    /// one of the smaller key stays. Of two dials by the same side, the dialer knows which it wants; and what it dialled
+    /// in ignorance, by an address that turns out to be a peer's with whom it has a link, it takes back.
     pub(crate) fn consider(
         &self,
         new: &Arc<LinkHandle>,
@@ -140,22 +153,25 @@ impl Shared {
         let smaller_dials = self.smaller_dials(peer);
         let mut hub = lock(&self.hub);
         let entry = hub.peers.entry(peer).or_default();
-        let rivals = entry.current.iter().chain(&entry.pending);
-        for rival in rivals {
-            let same = rival.known.get().is_some_and(|known| known.incarnation == incarnation);
-            if !same {
-                continue;
-            }
-            let stays = match (rival.direction == new.direction, new.direction) {
-                (true, Direction::Outbound) => true,
-                (true, Direction::Inbound) => false,
-                (false, _) => rival.direction == smaller_dials,
-            };
-            if stays {
-                return Err(Why::Duplicate);
-            }
+        let same = |rival: &LinkHandle| {
+            rival.known.get().is_some_and(|known| known.incarnation == incarnation) && rival.id != new.id
+        };
+        let up = entry.current.iter().filter(|rival| same(rival));
+        let pending = entry.pending.iter().filter(|rival| same(rival));
+        let crossed = |rival: &LinkHandle| match (rival.direction == new.direction, new.direction) {
+            (true, Direction::Outbound) => true,
+            (true, Direction::Inbound) => false,
+            (false, _) => rival.direction == smaller_dials,
+        };
+        let outbound = new.direction == Direction::Outbound;
+        let stays = up.into_iter().any(|rival| outbound || crossed(rival))
+            || pending.into_iter().any(|rival| crossed(rival));
+        if stays {
+            return Err(Why::Duplicate);
         }
         entry.pending.push(Arc::clone(new));
+        drop(hub);
+        self.arrived.notify_waiters();
         Ok(())
     }
 
@@ -245,7 +261,7 @@ impl Shared {
         make: impl FnOnce(InstanceKey) -> Arc<I>,
     ) -> Result<Arc<I>, HostError> {
         let mut hub = lock(&self.hub);
-        if self.closing.load(Ordering::Acquire) {
+        if self.is_closing() {
             return Err(HostError::Closed);
         }
         if hub.instances.values().any(|instance| instance.spec().name == spec.name) {
@@ -282,8 +298,18 @@ impl Shared {
         }
     }
 
+    /// Ends an instance on every connection, those included on which it has yet to come up.
     pub(crate) fn forget_instance(&self, key: InstanceKey) {
-        lock(&self.hub).instances.remove(&key);
+        let mut hub = lock(&self.hub);
+        hub.instances.remove(&key);
+        for handle in hub.connections.values() {
+            handle.ask(Command::CloseInstance { key, detail: "the instance closed".to_owned() });
+        }
+    }
+
+    /// Whether the instance runs here.
+    pub(crate) fn runs(&self, key: InstanceKey) -> bool {
+        lock(&self.hub).instances.contains_key(&key)
     }
 
     pub(crate) fn take_instances(&self) -> Vec<Arc<dyn Instance>> {

@@ -1,12 +1,12 @@
 //! A link, as everybody but its own task sees it.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::sync::atomic::{AtomicBool, AtomicU64};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock};
 use std::task::Waker;
 
 use bytes::Bytes;
-use peerage_machine::{Class, Direction, Incarnation, LinkId, UnixMillis, Why};
+use peerage_machine::{Class, DialId, Direction, Incarnation, LinkId, UnixMillis, Why};
 use peerage_wire::hello::Instance as WireInstance;
 use peerage_wire::{Address, PeerId};
 use tokio::sync::oneshot;
@@ -19,35 +19,73 @@ use crate::scratch::lock;
 pub(crate) struct InstanceKey(pub(crate) u64);
 
 /// Who waits for a dial.
-pub(crate) enum Waiter {
-    Machine { instance: Arc<dyn Instance>, dial: peerage_machine::DialId },
+enum Who {
+    Machine { instance: Arc<dyn Instance>, dial: DialId },
     Application(oneshot::Sender<Result<PeerId, Why>>),
 }
 
+/// Somebody who waits for a link, and must get one answer.
+pub(crate) struct Waiter {
+    who: Who,
+    /// Where to dial, should the link that is waited for come to nothing.
+    fallback: Vec<Address>,
+}
+
 impl Waiter {
+    pub(crate) fn machine(instance: Arc<dyn Instance>, dial: DialId) -> Self {
+        Self { who: Who::Machine { instance, dial }, fallback: Vec::new() }
+    }
+
+    pub(crate) fn application(answer: oneshot::Sender<Result<PeerId, Why>>) -> Self {
+        Self { who: Who::Application(answer), fallback: Vec::new() }
+    }
+
+    pub(crate) fn or_dial(self, fallback: Vec<Address>) -> Self {
+        Self { fallback, ..self }
+    }
+
+    pub(crate) fn take_fallback(&mut self) -> Vec<Address> {
+        std::mem::take(&mut self.fallback)
+    }
+
     pub(crate) fn key(&self) -> InstanceKey {
-        match self {
-            Self::Machine { instance, .. } => instance.key(),
-            Self::Application(_) => InstanceKey(0),
+        match &self.who {
+            Who::Machine { instance, .. } => instance.key(),
+            Who::Application(_) => InstanceKey(0),
         }
     }
 
-    pub(crate) fn done(self, link: &LinkHandle) {
-        match self {
-            Self::Machine { instance, dial } => instance.dialed(dial, link.id),
-            Self::Application(answer) => {
+    /// The instance that waits, or none when the application itself does.
+    pub(crate) fn instance(&self) -> Option<&Arc<dyn Instance>> {
+        match &self.who {
+            Who::Machine { instance, .. } => Some(instance),
+            Who::Application(_) => None,
+        }
+    }
+
+    /// The link is there. Gives the waiter back when its instance has just lost the link again.
+    pub(crate) fn done(self, link: &LinkHandle) -> Result<(), Self> {
+        match self.who {
+            Who::Machine { instance, dial } => {
+                if instance.dialed(dial, link.id) {
+                    return Ok(());
+                }
+                Err(Self { who: Who::Machine { instance, dial }, fallback: self.fallback })
+            }
+            Who::Application(answer) => {
                 if let Some(known) = link.known.get() {
                     // Whoever asked may have stopped waiting.
                     let _ = answer.send(Ok(known.peer));
                 }
+                Ok(())
             }
         }
     }
 
     pub(crate) fn failed(self, why: Why) {
-        match self {
-            Self::Machine { instance, dial } => instance.dial_failed(dial, why),
-            Self::Application(answer) => {
+        match self.who {
+            Who::Machine { instance, dial } => instance.dial_failed(dial, why),
+            Who::Application(answer) => {
                 let _ = answer.send(Err(why));
             }
         }
@@ -96,6 +134,8 @@ pub(crate) struct LinkCounters {
     pub(crate) queued_bytes: AtomicU64,
     pub(crate) rtt_micros: AtomicU64,
     pub(crate) late_fragments: AtomicU64,
+    /// Sealed, and not yet taken by the transport.
+    pub(crate) unsent_bytes: AtomicU64,
 }
 
 #[derive(Default)]
@@ -114,6 +154,8 @@ pub(crate) struct LinkHandle {
     pub(crate) counters: LinkCounters,
     /// Instances that are open on the link.
     pub(crate) open: Mutex<BTreeMap<InstanceKey, Arc<dyn Instance>>>,
+    /// Taken from its instances: it comes up for none of them any more.
+    detached: AtomicBool,
     holders: Mutex<BTreeSet<InstanceKey>>,
     mail: Mutex<Mail>,
 }
@@ -128,6 +170,7 @@ impl LinkHandle {
             up: AtomicBool::new(false),
             counters: LinkCounters::default(),
             open: Mutex::default(),
+            detached: AtomicBool::new(false),
             holders: Mutex::default(),
             mail: Mutex::default(),
         }
@@ -136,7 +179,8 @@ impl LinkHandle {
     /// Asks the link's task; false when the task is gone, and then whoever cares hears of the link's end.
     pub(crate) fn ask(&self, command: Command) -> bool {
         let mail = lock(&self.mail);
-        if mail.gone {
+        // Who hangs up and lingers can still be told not to.
+        if mail.gone && !matches!(command, Command::Abort) {
             return false;
         }
         Self::put(mail, command);
@@ -172,11 +216,10 @@ impl LinkHandle {
         }
     }
 
-    /// No more commands; those that nobody took.
+    /// No more commands but [`Command::Abort`]; those that nobody took.
     pub(crate) fn shut_mail(&self) -> Vec<Command> {
         let mut mail = lock(&self.mail);
         mail.gone = true;
-        mail.waker = None;
         std::mem::take(&mut mail.commands)
     }
 
@@ -208,9 +251,13 @@ impl LinkHandle {
 
     /// Takes the link from its instances at once, before its task gets to it.
     pub(crate) fn detach(&self, why: &Why) {
+        self.detached.store(true, Ordering::SeqCst);
         let open = std::mem::take(&mut *lock(&self.open));
         for instance in open.into_values() {
             instance.down(self.id, why.clone());
         }
+    }
+    pub(crate) fn is_detached(&self) -> bool {
+        self.detached.load(Ordering::SeqCst)
     }
 }

@@ -1,5 +1,6 @@
 //! Accepts strangers, within limits.
 
+use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -32,9 +33,17 @@ pub(crate) async fn accept(shared: Arc<Shared>, mut listener: Box<dyn Listener>)
             }
             Err(error) => {
                 shared.counters.dropped("accept", 1);
-                tracing::warn!(address = %listener.address(), %error, "cannot accept connections; trying again");
-                tokio::time::sleep(PAUSE).await;
+                if !is_of_one_connection(&error) {
+                    tracing::warn!(address = %listener.address(), %error, "cannot accept connections; trying again");
+                    tokio::time::sleep(PAUSE).await;
+                }
             }
         }
     }
+}
+
+/// Whether only this stranger is gone. Who waits after that lets strangers keep others out, one reset each.
+fn is_of_one_connection(error: &io::Error) -> bool {
+    use io::ErrorKind::{ConnectionAborted, ConnectionRefused, ConnectionReset, NotConnected};
+    matches!(error.kind(), ConnectionAborted | ConnectionRefused | ConnectionReset | NotConnected)
 }

@@ -45,8 +45,8 @@ pub struct Start {
     pub addresses: Vec<Address>,
 }
 
-/// Where a machine's events and answers go. Called while the machine is locked: it must return quickly, and must not
-/// call back.
+/// Where a machine's events and answers go. Called while the machine is locked: it must return quickly, must not
+/// call back, and must not own a handle of the endpoint or the instance, which would then own themselves.
 pub trait Sink<M: Machine>: Send + 'static {
     /// The machine tells the application.
     fn event(&mut self, event: M::Event);

@@ -1,6 +1,7 @@
 //! TCP.
 
 use std::io;
+use std::net::SocketAddr;
 
 use peerage_wire::Address;
 use tokio::net::{TcpListener, TcpStream};
@@ -16,11 +17,10 @@ pub struct TcpTransport;
 
 const NOT_SENT: u32 = 128 << 10;
 
-fn prepare(stream: TcpStream) -> io::Result<Connection> {
+fn prepare(stream: TcpStream, remote: SocketAddr) -> io::Result<Connection> {
     stream.set_nodelay(true)?;
     #[cfg(any(target_os = "linux", target_os = "android"))]
     socket2::SockRef::from(&stream).set_tcp_notsent_lowat(NOT_SENT)?;
-    let remote = stream.peer_addr()?;
     Ok(Connection { stream: Box::new(stream), remote: Address::tcp(remote), ip: Some(remote.ip()) })
 }
 
@@ -32,8 +32,8 @@ struct Tcp {
 impl Listener for Tcp {
     fn accept(&mut self) -> BoxFuture<'_, io::Result<Connection>> {
         Box::pin(async {
-            let (stream, _) = self.listener.accept().await?;
-            prepare(stream)
+            let (stream, remote) = self.listener.accept().await?;
+            prepare(stream, remote)
         })
     }
 
@@ -48,7 +48,11 @@ impl Transport for TcpTransport {
     }
 
     fn dial<'a>(&'a self, to: &'a Address) -> BoxFuture<'a, io::Result<Connection>> {
-        Box::pin(async move { prepare(TcpStream::connect(to.rest()).await?) })
+        Box::pin(async move {
+            let stream = TcpStream::connect(to.rest()).await?;
+            let remote = stream.peer_addr()?;
+            prepare(stream, remote)
+        })
     }
 
     fn listen<'a>(&'a self, at: &'a Address) -> BoxFuture<'a, io::Result<Box<dyn Listener>>> {

@@ -1,0 +1,176 @@
+//! Bytes: from the socket to the link, from the link to the socket, and the end of both.
+
+use std::io;
+use std::pin::Pin;
+use std::task::{Context, Poll, ready};
+use std::time::Duration;
+
+use bytes::{Buf, BytesMut};
+use peerage_machine::Why;
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+
+use super::Driver;
+use crate::counters::add;
+use crate::scratch::with_read_buffer;
+
+/// Bytes sealed ahead of the socket. More would only wait where it can no longer be ordered.
+const WRITE_AHEAD: usize = 128 << 10;
+/// How long a finished connection waits for the peer to hang up too.
+const LINGER: Duration = Duration::from_secs(1);
+
+impl Driver {
+    pub(super) fn poll_read(&mut self, cx: &mut Context<'_>) -> bool {
+        let mut moved = false;
+        // Reads are few before writes have their turn; a full buffer means that there may be more.
+        for _ in 0..4 {
+            let (Poll::Ready(more), was_over) = (self.poll_read_once(cx), self.over.is_some()) else { break };
+            moved = true;
+            if !more || was_over {
+                break;
+            }
+        }
+        moved
+    }
+
+    /// Ready with whether there may be more at once.
+    fn poll_read_once(&mut self, cx: &mut Context<'_>) -> Poll<bool> {
+        with_read_buffer(|buffer| {
+            let held = self.leftover.len();
+            if let Some(front) = buffer.get_mut(..held) {
+                front.copy_from_slice(&self.leftover);
+            }
+            let filled = {
+                let mut read = ReadBuf::new(buffer.get_mut(held..).unwrap_or_default());
+                match ready!(Pin::new(&mut self.stream).poll_read(cx, &mut read)) {
+                    Ok(()) if read.filled().is_empty() => {
+                        self.broken("the peer hung up");
+                        return Poll::Ready(false);
+                    }
+                    Ok(()) => read.filled().len(),
+                    Err(error) => {
+                        self.broken(&error.to_string());
+                        return Poll::Ready(false);
+                    }
+                }
+            };
+            add(&self.handle.counters.bytes_received, filled as u64);
+            add(&self.shared.counters.bytes_received, filled as u64);
+            let end = held + filled;
+            let mut used = 0;
+            loop {
+                let now = self.shared.clock.mono();
+                let Some(rest) = buffer.get_mut(used..end) else { break };
+                let taken = self.link.receive(now, rest);
+                used += taken;
+                self.pump();
+                if taken == 0 {
+                    break;
+                }
+            }
+            self.leftover.clear();
+            self.leftover.extend_from_slice(buffer.get(used..end).unwrap_or_default());
+            if self.leftover.is_empty() {
+                self.leftover = Vec::new();
+            }
+            Poll::Ready(end == buffer.len())
+        })
+    }
+
+    fn broken(&mut self, detail: &str) {
+        self.broken = true;
+        self.link.close(Why::Lost(detail.to_owned()));
+        self.pump();
+    }
+
+    pub(super) fn poll_write(&mut self, cx: &mut Context<'_>) -> bool {
+        let mut moved = false;
+        loop {
+            if self.unsent.is_empty() {
+                self.unsent.clear();
+                self.link.transmit(&mut self.unsent, WRITE_AHEAD);
+                self.pump();
+                if self.unsent.is_empty() {
+                    // An idle link keeps no buffer.
+                    self.unsent = BytesMut::new();
+                    return moved;
+                }
+            }
+            match self.write_some(cx) {
+                Poll::Ready(Ok(())) => moved = true,
+                Poll::Ready(Err(error)) => {
+                    // What the peer said last may still be there to read, and says more than a broken pipe.
+                    self.poll_read(cx);
+                    if self.over.is_none() {
+                        self.broken(&error.to_string());
+                    }
+                    return true;
+                }
+                Poll::Pending => return moved,
+            }
+        }
+    }
+
+    fn write_some(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let written = ready!(Pin::new(&mut self.stream).poll_write(cx, &self.unsent))?;
+        if written == 0 {
+            return Poll::Ready(Err(io::ErrorKind::WriteZero.into()));
+        }
+        self.unsent.advance(written);
+        add(&self.handle.counters.bytes_sent, written as u64);
+        add(&self.shared.counters.bytes_sent, written as u64);
+        Poll::Ready(Ok(()))
+    }
+
+    /// Flushes the goodbye, ends the sending half, and waits a little for the peer to do the same: a socket closed with
+    /// unread bytes would take the goodbye back.
+    pub(super) fn poll_hang_up(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        let mut commands = Vec::new();
+        self.handle.take_mail(&mut commands, cx.waker());
+        // All that is still asked of it is to stop.
+        if self.broken || !commands.is_empty() {
+            return Poll::Ready(());
+        }
+        let began = *self.over_at.get_or_insert_with(tokio::time::Instant::now);
+        let until = match self.flushed_at {
+            Some(flushed) => flushed + LINGER,
+            None => began + self.shared.config.close_grace.max(LINGER),
+        };
+        self.timer.as_mut().reset(until);
+        if self.timer.as_mut().poll(cx).is_ready() {
+            return Poll::Ready(());
+        }
+        while self.flushed_at.is_none() {
+            self.link.transmit(&mut self.unsent, WRITE_AHEAD);
+            self.report();
+            if self.unsent.is_empty() {
+                match Pin::new(&mut self.stream).poll_shutdown(cx) {
+                    Poll::Ready(Ok(())) => {
+                        self.flushed_at = Some(tokio::time::Instant::now());
+                        cx.waker().wake_by_ref();
+                    }
+                    Poll::Ready(Err(_)) => return Poll::Ready(()),
+                    Poll::Pending => break,
+                }
+            } else {
+                match self.write_some(cx) {
+                    Poll::Ready(Ok(())) => {}
+                    Poll::Ready(Err(_)) => return Poll::Ready(()),
+                    Poll::Pending => break,
+                }
+            }
+        }
+        with_read_buffer(|buffer| {
+            loop {
+                let mut read = ReadBuf::new(buffer);
+                match Pin::new(&mut self.stream).poll_read(cx, &mut read) {
+                    Poll::Ready(Ok(())) if !read.filled().is_empty() => {}
+                    Poll::Ready(_) if self.flushed_at.is_some() => return Poll::Ready(()),
+                    // The peer is done and we are not: the writer goes on until it is, or the time is.
+                    Poll::Ready(Ok(())) => return Poll::Pending,
+                    Poll::Ready(Err(_)) => return Poll::Ready(()),
+                    Poll::Pending => return Poll::Pending,
+                }
+            }
+        })
+    }
+}

@@ -1,0 +1,130 @@
+//! Instances on one link: which are up, and who waits for them.
+
+use std::sync::Arc;
+
+use peerage_machine::{LinkInfo, Why};
+
+use super::{Channel, Driver, State};
+use crate::link_handle::{InstanceKey, Waiter};
+use crate::scratch::lock;
+
+impl Driver {
+    pub(super) fn channel_up(&mut self, number: u32) {
+        let Some(channel) = self.channels.get_mut(&number) else { return };
+        let Some(known) = self.handle.known.get() else { return };
+        if let State::Closing(detail) = &channel.state {
+            self.link.close_channel(number, detail);
+            self.channels.remove(&number);
+            return;
+        }
+        // A link that has given way, or is about to, is nobody's: the other one is.
+        if !self.was_up || self.handle.is_detached() {
+            return;
+        }
+        channel.state = State::Up;
+        let instance = Arc::clone(&channel.instance);
+        lock(&self.handle.open).insert(instance.key(), Arc::clone(&instance));
+        let info = LinkInfo {
+            peer: known.peer,
+            incarnation: known.incarnation,
+            addresses: known.addresses.clone(),
+            direction: self.handle.direction,
+            rtt: self.link.rtt(),
+            parameters: instance.spec().parameters.clone(),
+            credit: self.shared.config.queue_bytes,
+            max_message: self.link.max_message(),
+            since: known.since,
+        };
+        instance.up(&self.handle, number, info);
+        if self.handle.is_detached() {
+            // Taken away while it came up; who took it may have been too early to tell this instance.
+            instance.down(self.handle.id, Why::Duplicate);
+        }
+        self.answer_waiters();
+    }
+
+    /// An instance is not, or no longer, open with the peer.
+    pub(super) fn channel_not_up(&mut self, number: u32, why: Why) {
+        let Some(channel) = self.channels.get_mut(&number) else { return };
+        match channel.state {
+            State::Closing(_) => {
+                self.link.close_channel(number, "");
+                self.channels.remove(&number);
+            }
+            State::Up => {
+                channel.state = State::Down(why.clone());
+                let instance = Arc::clone(&channel.instance);
+                lock(&self.handle.open).remove(&instance.key());
+                instance.down(self.handle.id, why);
+                self.handle.release(instance.key());
+            }
+            State::Offered | State::Down(_) => channel.state = State::Down(why),
+        }
+        self.answer_waiters();
+    }
+
+    /// Ends an instance on this link. One whose offer the peer has yet to answer is ended when it has: until then
+    /// there is no common number by which to tell the peer.
+    pub(super) fn close_instance(&mut self, key: InstanceKey, detail: &str) {
+        self.handle.release(key);
+        lock(&self.handle.open).remove(&key);
+        let mut ended = Vec::new();
+        for (number, channel) in &mut self.channels {
+            if channel.instance.key() != key {
+                continue;
+            }
+            match channel.state {
+                State::Offered => channel.state = State::Closing(detail.to_owned()),
+                State::Closing(_) => {}
+                State::Up | State::Down(_) => ended.push(*number),
+            }
+        }
+        for number in ended {
+            self.link.close_channel(number, detail);
+            self.channels.remove(&number);
+        }
+        self.answer_waiters();
+    }
+
+    /// Tells those who wait for an instance on this link, as far as it is known by now.
+    pub(super) fn answer_waiters(&mut self) {
+        if !self.was_up || self.over.is_some() || self.handle.is_detached() {
+            return;
+        }
+        for waiter in std::mem::take(&mut self.waiters) {
+            self.answer_waiter(waiter);
+        }
+    }
+
+    fn answer_waiter(&mut self, waiter: Waiter) {
+        let key = waiter.key();
+        let mut channels = self.channels.values();
+        let state = channels.find(|channel| channel.instance.key() == key).map(|channel| &channel.state);
+        let fails = match (state, waiter.instance()) {
+            (_, None) | (Some(State::Up), _) => {
+                self.handle.hold(key);
+                if let Err(waiter) = waiter.done(&self.handle) {
+                    // The instance has closed the channel, or lost the link, and word of it is on its way here.
+                    self.handle.release(key);
+                    self.waiters.push(waiter);
+                }
+                return;
+            }
+            (Some(State::Offered), _) => return self.waiters.push(waiter),
+            (Some(State::Down(why)), _) => why.clone(),
+            (Some(State::Closing(_)), _) => Why::NotUp,
+            (None, Some(instance)) => {
+                // It closed its channel on this link, and wants one again.
+                if self.shared.runs(key) {
+                    let instance = Arc::clone(instance);
+                    let number = self.link.open(instance.spec().into());
+                    self.channels.insert(number, Channel { instance, state: State::Offered });
+                    return self.waiters.push(waiter);
+                }
+                Why::NotUp
+            }
+        };
+        self.handle.release(key);
+        waiter.failed(fails);
+    }
+}

@@ -1,0 +1,143 @@
+//! The other end of a link, by hand: over a socket, with the keys, and with no manners.
+
+use bytes::BytesMut;
+use peerage_identity::{Handshake, Identity, Opener, Sealer};
+use peerage_wire::Address;
+use peerage_wire::frame::{FrameRef, Frames, put_control};
+use peerage_wire::handshake::put_message;
+use peerage_wire::hello::{Hello, Limits};
+use peerage_wire::preface::Preface;
+use peerage_wire::proto::link::v1::control::Kind;
+use peerage_wire::proto::link::v1::{Accept, Goodbye};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
+
+use super::within;
+
+/// A socket that knows the format.
+pub struct Stranger {
+    pub socket: TcpStream,
+    keys: Option<(Sealer, Opener)>,
+}
+
+/// What a stranger says of itself.
+pub fn hello(identity: &Identity) -> Hello {
+    Hello {
+        identity: identity.peer_id(),
+        signature: *identity.noise_certificate(),
+        incarnation: [7; 16],
+        software: "a stranger".to_owned(),
+        limits: Limits { max_message: 1 << 20, window: 1 << 16, max_channels: 8 },
+        addresses: Vec::new(),
+        instances: Vec::new(),
+    }
+}
+
+impl Stranger {
+    pub async fn connect(to: &Address) -> Self {
+        let socket = within("a connection", TcpStream::connect(to.rest())).await.unwrap();
+        socket.set_nodelay(true).unwrap();
+        Self { socket, keys: None }
+    }
+
+    /// Writes, unless the other end has hung up already.
+    pub async fn write(&mut self, bytes: &[u8]) {
+        let _ = self.socket.write_all(bytes).await;
+    }
+
+    pub async fn message(&mut self) -> Vec<u8> {
+        within("a handshake message", async {
+            let length = self.socket.read_u16().await.unwrap();
+            let mut message = vec![0; usize::from(length)];
+            self.socket.read_exact(&mut message).await.unwrap();
+            message
+        })
+        .await
+    }
+
+    /// The preface and the first message; gives the handshake, with the answer read.
+    pub async fn begin(&mut self, identity: &Identity) -> Handshake {
+        let preface = Preface::CURRENT.encode();
+        let mut noise = Handshake::initiator(identity, &preface, [9; 32]).unwrap();
+        let mut first = Vec::new();
+        noise.write(&[], &mut first).unwrap();
+        let mut out = BytesMut::from(&preface[..]);
+        put_message(&mut out, &first).unwrap();
+        self.write(&out).await;
+        let second = self.message().await;
+        noise.read(&second).unwrap();
+        noise
+    }
+
+    /// The third message, with this payload.
+    pub async fn finish(&mut self, mut noise: Handshake, payload: &[u8]) {
+        let mut third = Vec::new();
+        noise.write(payload, &mut third).unwrap();
+        let mut out = BytesMut::new();
+        put_message(&mut out, &third).unwrap();
+        self.write(&out).await;
+        self.keys = Some(noise.finish().unwrap());
+    }
+
+    /// All of the handshake, and `Accept` in both directions: the link is up.
+    pub async fn up(to: &Address, identity: &Identity, hello: &Hello) -> Self {
+        let mut stranger = Self::connect(to).await;
+        let noise = stranger.begin(identity).await;
+        stranger.finish(noise, &hello.encode()).await;
+        stranger.control(Kind::Accept(Accept { refused: Vec::new() })).await;
+        match stranger.read_control().await {
+            Some(Kind::Accept(_)) => stranger,
+            other => panic!("instead of Accept: {other:?}"),
+        }
+    }
+
+    pub async fn control(&mut self, kind: Kind) {
+        let mut plain = BytesMut::new();
+        put_control(&mut plain, &kind);
+        self.record(&plain).await;
+    }
+
+    /// Seals whatever this is.
+    pub async fn record(&mut self, plain: &[u8]) {
+        let mut record = BytesMut::from(&[0, 0][..]);
+        record.extend_from_slice(plain);
+        self.keys.as_mut().unwrap().0.seal(&mut record, 0).unwrap();
+        self.write(&record).await;
+    }
+
+    /// The next control, or `None` at the end.
+    pub async fn read_control(&mut self) -> Option<Kind> {
+        within("a control", async {
+            loop {
+                let length = self.socket.read_u16().await.ok()?;
+                let mut record = vec![0; usize::from(length)];
+                self.socket.read_exact(&mut record).await.ok()?;
+                let plain = self.keys.as_mut().unwrap().1.open(&mut record).unwrap();
+                if let Some(Ok(FrameRef::Control(kind))) = Frames::new(plain).next() {
+                    return Some(kind);
+                }
+            }
+        })
+        .await
+    }
+
+    /// What the other end says last.
+    pub async fn goodbye(&mut self) -> Goodbye {
+        loop {
+            match self.read_control().await {
+                Some(Kind::Goodbye(goodbye)) => return goodbye,
+                Some(_) => {}
+                None => panic!("hung up without a goodbye"),
+            }
+        }
+    }
+
+    /// Reads to the end, whatever comes.
+    pub async fn until_hung_up(&mut self) {
+        let mut rest = vec![0; 4096];
+        within("the other end to hang up", async {
+            while matches!(self.socket.read(&mut rest).await, Ok(read) if read > 0) {}
+        })
+        .await;
+    }
+}
