@@ -109,7 +109,7 @@ async fn a_slow_reader_holds_the_writer_up_and_loses_nothing(over: &dyn Transpor
             if count == 0 {
                 break;
             }
-            let whole = buffer[..count].iter().zip(read..).all(|(byte, at)| *byte == (at % 251) as u8);
+            let whole = buffer.iter().take(count).zip(read..).all(|(byte, at)| *byte == (at % 251) as u8);
             assert!(whole, "bytes changed after {read}");
             read += count;
         }

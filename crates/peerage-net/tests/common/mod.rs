@@ -11,6 +11,7 @@
 
 pub mod stranger;
 pub mod toy;
+pub mod valve;
 
 use std::fmt::Debug;
 use std::future::Future;
@@ -196,6 +197,11 @@ pub async fn linked(a: &mut Node, b: &mut Node) -> (LinkId, LinkId) {
     let (theirs, info) = b.up().await;
     assert_eq!(info.peer, a.id());
     (ours, theirs)
+}
+
+/// The links of a toy.
+pub fn connections_of(toy: &Hosted<Toy>) -> Vec<LinkId> {
+    toy.call(|toy, _, _| toy.links.clone()).unwrap()
 }
 
 /// Waits until `probe` gives something. For what no event tells; asks again as fast as others let it.
