@@ -51,7 +51,8 @@ fn a_repeated_sender_costs_one_payload_per_receiver() {
 #[test]
 fn many_senders_share_one_tree_to_begin_with() {
     let mut world = World::formed(Config::seeded(5), 60);
-    stream(&mut world, world.nodes[0], 10, 100);
+    let first = world.nodes[0];
+    stream(&mut world, first, 10, 100);
     world.sim.run_for(SECOND);
     let before = world.total(|it| it.stats.payloads_sent);
     for node in 1..50 {
@@ -209,13 +210,8 @@ fn a_burst_of_a_hundred_thousand_arrives_whole() {
             Ok(id) => ids.push(id),
             Err(BroadcastError::Full { .. }) => {
                 full += 1;
-                world.collect();
-                let events = world.events.entry(from).or_default();
-                events.clear();
-                let roomy = world.sim.run_while(SECOND * 10, |sim| {
-                    sim.machine(from).is_some_and(|mesh| mesh.snapshot().neighbours.iter().any(|it| it.credit < 1 << 18))
-                });
-                assert!(roomy, "no credit came back");
+                assert!(full < 100_000, "no room comes back");
+                world.sim.run_for(MS * 5);
             }
             Err(other) => panic!("{other}"),
         }
@@ -243,7 +239,8 @@ fn room_is_announced_after_full() {
 #[test]
 fn what_was_said_before_is_caught_up_unless_one_does_not_want_it() {
     let mut world = World::formed(Config { wall_skew: MS * 0, ..Config::seeded(4) }, 5);
-    let ids = stream(&mut world, world.nodes[0], 50, 10);
+    let first = world.nodes[0];
+    let ids = stream(&mut world, first, 50, 10);
     let eager = world.add();
     let late = world.add_with({
         let mut config = MeshConfig::named("news");

@@ -32,6 +32,8 @@ use super::window::{Held, Window};
 pub(crate) const DOMAIN: &str = "peerage mesh message v1";
 /// What a payload takes beside its body: the signature, the heads of five fields, the hops.
 const PAYLOAD_OVERHEAD: u64 = 96;
+/// Duplicates of one origin within this time cost one prune.
+const PRUNE_AGAIN: Duration = Duration::from_millis(500);
 /// How often a stream's tree is optimised.
 pub(crate) const OPTIMISE_EVERY: Duration = Duration::from_secs(1);
 
@@ -73,6 +75,8 @@ pub(crate) struct Neighbour {
     pub(crate) owed: VecDeque<Owed>,
     /// When it last sent something that it was asked for.
     pub(crate) answered: Instant,
+    /// The last prune that it was told.
+    pruned: Option<(PeerId, Instant)>,
 }
 
 #[derive(Debug)]
@@ -287,6 +291,14 @@ impl Broadcast {
 
     fn prune(&mut self, origin: PeerId, link: LinkId, cx: &mut Cx<'_>) {
         self.tree(origin).remove(&link);
+        if let Some(neighbour) = self.neighbours.get_mut(&link) {
+            // What was under way when the neighbour was told is no reason to tell it again.
+            let told = neighbour.pruned.is_some_and(|(last, at)| last == origin && at + PRUNE_AGAIN > cx.now.mono);
+            if told {
+                return;
+            }
+            neighbour.pruned = Some((origin, cx.now.mono));
+        }
         cx.control(link, Words::Prune { origin });
     }
 
@@ -453,6 +465,10 @@ impl Broadcast {
             *self.tree(origin) = self.neighbours.keys().copied().collect();
         }
         self.tree(origin).clone()
+    }
+
+    pub(crate) fn has_trees(&self) -> bool {
+        self.trees.len() > 0
     }
 
     pub(crate) fn on_prune(&mut self, link: LinkId, origin: PeerId) {

@@ -33,7 +33,7 @@ pub struct MeshConfig {
     pub active_walk: u32,
     /// Hops that are left of that walk where the joiner is put into the passive view. 3, HyParView section 5.1.
     pub passive_walk: u32,
-    /// How often views are mixed, give or take a fifth. 10 s: about 300 bytes per peer each time.
+    /// How often views are mixed, give or take a fifth. 30 s: about 4 kB each time, over all hops of the walk and back.
     pub shuffle_every: Duration,
     /// The same while there are fewer neighbours than looked for. 1 s.
     pub hungry_shuffle_every: Duration,
@@ -41,7 +41,7 @@ pub struct MeshConfig {
     pub shuffle_active: usize,
     /// Others in a shuffle's sample. 4, HyParView section 5.1.
     pub shuffle_passive: usize,
-    /// How likely a shuffle also exchanges one neighbour for a random peer. 0.03: cliques of full views that nobody
+    /// How likely a shuffle also exchanges one neighbour for a random peer. 0.05: cliques of full views that nobody
     /// leaves were 2 % of all peers without any exchange (our own measurement).
     pub rotation: f64,
     /// How long the answer to a request for neighbourhood may take. 5 s.
@@ -134,11 +134,11 @@ impl MeshConfig {
             passive_view: 120,
             active_walk: 6,
             passive_walk: 3,
-            shuffle_every: Duration::from_secs(10),
+            shuffle_every: Duration::from_secs(30),
             hungry_shuffle_every: Duration::from_secs(1),
             shuffle_active: 3,
             shuffle_passive: 4,
-            rotation: 0.03,
+            rotation: 0.05,
             answer_within: Duration::from_secs(5),
             rejoin_after: (Duration::from_millis(500), Duration::from_secs(30)),
             join_within: Duration::from_secs(15),

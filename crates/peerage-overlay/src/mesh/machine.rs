@@ -110,9 +110,10 @@ impl MeshMachine {
         })
     }
 
-    /// Gives up a whisper; no answer follows. Whether it was pending. It may arrive all the same.
+    /// Gives up waiting for a join or a whisper; no answer follows. Whether it was pending. The mesh goes on joining,
+    /// and the whisper may arrive.
     pub fn cancel(&mut self, now: Now, call: CallId, out: &mut Out) -> bool {
-        self.run(now, out, |mesh, cx| mesh.direct.cancel(call, cx))
+        self.run(now, out, |mesh, cx| mesh.membership.cancel(call) || mesh.direct.cancel(call, cx))
     }
 
     /// Leaves the mesh: neighbours are told, pending calls end as closed, and nothing is heard or said from now on.

@@ -198,6 +198,11 @@ impl Membership {
         Ok(call)
     }
 
+    pub(crate) fn cancel(&mut self, call: CallId) -> bool {
+        self.timers.cancel(&Timer::Join(call));
+        self.joins.remove(&call).is_some()
+    }
+
     pub(crate) fn leave(&mut self, cx: &mut Cx<'_>) {
         for (peer, link) in std::mem::take(&mut self.active) {
             cx.control(link, Words::Disconnect { leaving: true, others: Vec::new() });

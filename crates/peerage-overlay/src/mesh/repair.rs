@@ -110,8 +110,7 @@ impl Broadcast {
     pub(crate) fn on_announce(&mut self, link: LinkId, runs: Vec<Run>, cx: &mut Cx<'_>) {
         for run in runs {
             let (mut all_seen, now) = (true, cx.now.mono);
-            let parent = self.parent(run.stream).filter(|parent| *parent != link);
-            let due = if run.now || parent.is_none() { now } else { now + self.graft_after(link, cx) };
+            let due = if run.now || self.is_orphan(run.stream) { now } else { now + self.graft_after(link, cx) };
             for range in &run.ranges {
                 all_seen &= self.hear_of(run.stream, *range, link, due, !run.now, cx);
             }
@@ -124,16 +123,20 @@ impl Broadcast {
     pub(crate) fn on_summary(&mut self, link: LinkId, runs: Vec<Run>, cx: &mut Cx<'_>) {
         for run in runs {
             let now = cx.now.mono;
-            let due = if self.parent(run.stream).is_none() { now } else { now + self.graft_after(link, cx) };
+            let due = if self.is_orphan(run.stream) { now } else { now + self.graft_after(link, cx) };
             for range in run.ranges {
                 self.hear_of(run.stream, range, link, due, false, cx);
             }
         }
     }
 
-    /// Who pushes the stream, if it is a neighbour still.
-    fn parent(&self, stream: StreamKey) -> Option<LinkId> {
-        self.streams.peek(&stream).and_then(|stream| stream.from).filter(|link| self.neighbours.contains_key(link))
+    /// Whether nobody pushes the stream to us: its last pusher is gone, or this peer has no part in any tree yet. A new
+    /// origin's first message may still be on its way along the tree.
+    fn is_orphan(&self, stream: StreamKey) -> bool {
+        match self.streams.peek(&stream) {
+            Some(stream) => stream.from.is_none_or(|link| !self.neighbours.contains_key(&link)),
+            None => !self.has_trees(),
+        }
     }
 
     /// A neighbour has these. Whether all of them are here.

@@ -1,4 +1,8 @@
+#![expect(dead_code, reason = "each test file uses its part")]
 //! A mesh in the simulator: nodes with real identities, and what each of them heard.
+
+pub(crate) mod alone;
+pub(crate) mod packets;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
