@@ -21,13 +21,43 @@ struct Local {
 }
 
 /// The channels of one link.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(crate) struct Channels {
     local: BTreeMap<u32, Local>,
     next_local: u32,
-    /// The peer's instances that are offered, by its numbers; and this side's number where the channel is up.
+    /// The most that are up at once.
+    max: u32,
+    /// The peer's instances from its `Hello`, and those that are up, by its numbers; with this side's number where the
+    /// channel is up. What came with an `Open` and met nothing is not kept, so that there is no end to how often a
+    /// peer may try.
     remote: BTreeMap<u32, (Instance, Option<u32>)>,
-    next_remote: u32,
+    next_remote: u64,
+    /// What this side's `Accept` agreed to: its number and the peer's.
+    accepted: Vec<(u32, u32)>,
+    /// This side's instances that would have met one of the peer's but for `max`.
+    beyond_limit: BTreeSet<u32>,
+}
+
+/// What the two `Accept`s come to, in this side's numbers.
+#[derive(Debug, Default)]
+pub(crate) struct Settled {
+    pub(crate) up: Vec<u32>,
+    pub(crate) refused: Vec<(u32, Refusal)>,
+    /// The peer's numbers of channels that this side agreed to and has closed since.
+    pub(crate) gone: Vec<u32>,
+}
+
+/// What an `Opened` comes to.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) enum Opened {
+    /// The channel is up now.
+    Up,
+    /// It was already.
+    Already,
+    /// This side has closed the instance since.
+    Gone,
+    /// This side has no room for another channel.
+    Full,
 }
 
 /// Why one instance does not meet another; `None` when it does.
@@ -53,20 +83,67 @@ pub(crate) fn name_of(instance: &Instance) -> InstanceName {
     InstanceName { protocol: instance.protocol.clone(), name: instance.name.clone() }
 }
 
+fn refusal(channel: u32, (reason, detail): (Reason, String)) -> proto::Refusal {
+    proto::Refusal { channel, reason: reason.into(), detail }
+}
+
 impl Channels {
-    pub(crate) fn new(instances: Vec<Instance>) -> Self {
-        let mut channels = Self::default();
+    pub(crate) fn new(instances: Vec<Instance>, max: u32) -> Self {
+        let mut channels = Self {
+            local: BTreeMap::new(),
+            next_local: 0,
+            max,
+            remote: BTreeMap::new(),
+            next_remote: 0,
+            accepted: Vec::new(),
+            beyond_limit: BTreeSet::new(),
+        };
         for instance in instances {
             channels.add_local(instance, true);
         }
         channels
     }
 
+    /// How many channels are up.
+    fn up(&self) -> usize {
+        self.local.values().filter(|local| local.remote.is_some()).count()
+    }
+
+    fn limit(&self) -> (Reason, String) {
+        (Reason::Limit, format!("{} channels", self.max))
+    }
+
+    /// What this side says when it cannot open an instance for want of channels.
+    pub(crate) fn full(&self, local: u32) -> Option<Refusal> {
+        let (_, limit) = self.limit();
+        Some(Refusal {
+            by: Side::Us,
+            instance: name_of(self.instance(local)?),
+            reason: RefusalReason::Limit(limit),
+        })
+    }
+
+    pub(crate) fn closed_for_limit(&self, remote: u32) -> proto::Closed {
+        let (reason, detail) = self.limit();
+        proto::Closed { channel: remote, reason: reason.into(), detail }
+    }
+
+    /// Whether this side runs this very instance already.
+    pub(crate) fn has(&self, instance: &Instance) -> bool {
+        self.local.values().any(|local| local.instance == *instance)
+    }
+
     /// One more instance of this side's; `offered` when the peer is told of it already.
     pub(crate) fn add_local(&mut self, instance: Instance, offered: bool) -> u32 {
-        let number = self.next_local;
-        self.next_local += 1;
+        let number = self.next_number();
         self.local.insert(number, Local { instance, offered, remote: None });
+        number
+    }
+
+    /// Uses up a number.
+    pub(crate) fn next_number(&mut self) -> u32 {
+        let number = self.next_local;
+        self.next_local = self.next_local.saturating_add(1);
         number
     }
 
@@ -86,26 +163,43 @@ impl Channels {
 
     /// The peer's instances from its `Hello`.
     pub(crate) fn greet(&mut self, instances: Vec<Instance>) {
-        for instance in instances {
-            self.remote.insert(self.next_remote, (instance, None));
-            self.next_remote += 1;
-        }
+        self.next_remote = instances.len() as u64;
+        self.remote = (0..).zip(instances.into_iter().map(|instance| (instance, None))).collect();
     }
 
-    /// What this side refuses of the peer's, in the peer's numbers.
+    /// What this side refuses of the peer's for want of an equal one, in the peer's numbers.
     pub(crate) fn refusals(&self) -> Vec<proto::Refusal> {
-        self.remote.iter().filter_map(|(number, (theirs, _))| self.refusal_of(*number, theirs)).collect()
+        let all = self.remote.iter();
+        all.filter_map(|(number, (theirs, _))| self.best_match(theirs).err().map(|why| refusal(*number, why)))
+            .collect()
     }
 
-    fn refusal_of(&self, number: u32, theirs: &Instance) -> Option<proto::Refusal> {
-        match self.best_match(theirs) {
-            Ok(_) => None,
-            Err((reason, detail)) => Some(proto::Refusal { channel: number, reason: reason.into(), detail }),
+    /// Decides which of the peer's instances meet one of this side's; what it refuses, in the peer's numbers.
+    pub(crate) fn accept(&mut self) -> Vec<proto::Refusal> {
+        let mut refused = Vec::new();
+        let mut taken = BTreeSet::new();
+        for (number, (theirs, _)) in &self.remote {
+            match self.best_match_but(theirs, &taken) {
+                Err(why) => refused.push(refusal(*number, why)),
+                Ok(local) if self.accepted.len() < self.max as usize => {
+                    taken.insert(local);
+                    self.accepted.push((local, *number));
+                }
+                Ok(local) => {
+                    self.beyond_limit.insert(local);
+                    refused.push(refusal(*number, self.limit()));
+                }
+            }
         }
+        refused
     }
 
-    /// This side's instance that meets the peer's, or why none does.
+    /// This side's instance that meets the peer's and is not up yet, or why none does.
     fn best_match(&self, theirs: &Instance) -> Result<u32, (Reason, String)> {
+        self.best_match_but(theirs, &BTreeSet::new())
+    }
+
+    fn best_match_but(&self, theirs: &Instance, taken: &BTreeSet<u32>) -> Result<u32, (Reason, String)> {
         let mut why = (Reason::UnknownInstance, String::new());
         for (number, local) in &self.local {
             if !local.offered
@@ -115,8 +209,11 @@ impl Channels {
                 continue;
             }
             match mismatch(&local.instance, theirs) {
-                None => return Ok(*number),
                 Some(found) => why = found,
+                None if local.remote.is_some() || taken.contains(number) => {
+                    why = (Reason::Limit, "one channel for each instance".to_owned());
+                }
+                None => return Ok(*number),
             }
         }
         Err(why)
@@ -161,33 +258,30 @@ impl Channels {
         all.iter().find(|refusal| refusal.reason != RefusalReason::UnknownInstance).or(all.first()).cloned()
     }
 
-    /// Both sides accepted: pairs what meets and what the peer did not refuse. Gives the channels that are up and
-    /// those that are not, in this side's numbers.
-    pub(crate) fn settle(&mut self, refused_by_peer: &[proto::Refusal]) -> (Vec<u32>, Vec<(u32, Refusal)>) {
-        let refused: BTreeSet<u32> = refused_by_peer.iter().map(|refusal| refusal.channel).collect();
-        let offers: Vec<(u32, Instance)> =
-            self.remote.iter().map(|(number, (instance, _))| (*number, instance.clone())).collect();
-        let mut up = Vec::new();
-        for (remote, instance) in offers {
-            if let Ok(local) = self.best_match(&instance)
-                && !refused.contains(&local)
-                && self.pair(local, remote)
-            {
-                up.push(local);
+    /// Both sides accepted: pairs what this side agreed to and the peer did not refuse.
+    pub(crate) fn settle(&mut self, refused_by_peer: &[proto::Refusal]) -> Settled {
+        let told: BTreeMap<u32, &proto::Refusal> =
+            refused_by_peer.iter().map(|refusal| (refusal.channel, refusal)).collect();
+        let mut settled = Settled::default();
+        for (local, remote) in std::mem::take(&mut self.accepted) {
+            if told.contains_key(&local) {
+                continue;
+            }
+            match self.pair(local, remote) {
+                true => settled.up.push(local),
+                false => settled.gone.push(remote),
             }
         }
         let alone = self.local.iter().filter(|(_, local)| local.offered && local.remote.is_none());
-        let down: Vec<u32> = alone.map(|(number, _)| *number).collect();
-        let down = down
-            .into_iter()
-            .filter_map(|number| {
-                let told = refused_by_peer.iter().find(|refusal| refusal.channel == number);
-                let refusal =
-                    told.and_then(|told| self.refusal_told(number, told)).or_else(|| self.why_not(number))?;
-                Some((number, refusal))
+        settled.refused = alone
+            .filter_map(|(number, _)| {
+                let told = told.get(number).and_then(|told| self.refusal_told(*number, told));
+                let full = || self.beyond_limit.contains(number).then(|| self.full(*number)).flatten();
+                Some((*number, told.or_else(full).or_else(|| self.why_not(*number))?))
             })
             .collect();
-        (up, down)
+        self.beyond_limit = BTreeSet::new();
+        settled
     }
 
     /// What the peer said of one of this side's instances.
@@ -214,34 +308,45 @@ impl Channels {
         true
     }
 
-    /// The peer opens one more instance. `Ok` with this side's number when it is up now; `Err` with the refusal to
-    /// send; `None` when the two are paired already, because both sides opened at once.
-    pub(crate) fn open_remote(
-        &mut self,
-        remote: u32,
-        instance: Instance,
-        max: u32,
-    ) -> Result<Option<u32>, (Reason, String)> {
-        self.next_remote = self.next_remote.max(remote.saturating_add(1));
-        if self.remote.len() >= max as usize {
-            return Err((Reason::Limit, format!("{max} channels")));
+    /// The peer opens one more instance: this side's number of the channel that is up now, or why it is not.
+    ///
+    /// # Errors
+    /// The refusal to send.
+    pub(crate) fn open_remote(&mut self, remote: u32, instance: Instance) -> Result<u32, (Reason, String)> {
+        self.next_remote = u64::from(remote) + 1;
+        let local = self.best_match(&instance)?;
+        if self.up() >= self.max as usize {
+            return Err(self.limit());
         }
-        let found = self.best_match(&instance);
-        // A refused instance is kept too: this side may open its counterpart later.
         self.remote.insert(remote, (instance, None));
-        let local = found?;
-        Ok(self.pair(local, remote).then_some(local))
+        self.pair(local, remote);
+        Ok(local)
     }
 
-    /// The peer says that one of ours meets its own number. Whether the channel is up only now; `Err` when the two are
-    /// not equal, or the peer never offered that number.
-    pub(crate) fn opened(&mut self, local: u32, remote: u32) -> Result<bool, ()> {
-        let Some(ours) = self.local.get(&local) else { return Ok(false) };
-        let (theirs, _) = self.remote.get(&remote).ok_or(())?;
-        if ours.instance != *theirs {
+    /// The peer says that one of ours meets its own number.
+    ///
+    /// # Errors
+    /// The two are not equal, or one of them was never offered or meets another.
+    pub(crate) fn opened(&mut self, local: u32, remote: u32) -> Result<Opened, ()> {
+        if local >= self.next_local || u64::from(remote) >= self.next_remote {
             return Err(());
         }
-        Ok(self.pair(local, remote))
+        let Some(ours) = self.local.get(&local) else { return Ok(Opened::Gone) };
+        match self.remote.get(&remote) {
+            Some((theirs, _)) if ours.instance != *theirs => return Err(()),
+            Some((_, Some(paired))) if *paired != local => return Err(()),
+            _ => {}
+        }
+        match ours.remote {
+            Some(paired) if paired == remote => return Ok(Opened::Already),
+            Some(_) => return Err(()),
+            None if self.up() >= self.max as usize => return Ok(Opened::Full),
+            None => {}
+        }
+        let instance = ours.instance.clone();
+        self.remote.entry(remote).or_insert((instance, None));
+        self.pair(local, remote);
+        Ok(Opened::Up)
     }
 
     /// The peer closed or refused one of this side's channels; whether it was up.
@@ -255,9 +360,7 @@ impl Channels {
     /// This side ends an instance for good; the peer's number when the channel was up.
     pub(crate) fn close_local(&mut self, local: u32) -> Option<u32> {
         let remote = self.local.remove(&local)?.remote?;
-        if let Some((_, paired)) = self.remote.get_mut(&remote) {
-            *paired = None;
-        }
+        self.remote.remove(&remote);
         Some(remote)
     }
 
@@ -269,7 +372,7 @@ impl Channels {
     pub(crate) fn route(&self, remote: u32) -> Result<Option<u32>, ()> {
         match self.remote.get(&remote) {
             Some((_, local)) => Ok(*local),
-            None if remote < self.next_remote => Ok(None),
+            None if u64::from(remote) < self.next_remote => Ok(None),
             None => Err(()),
         }
     }
@@ -278,7 +381,7 @@ impl Channels {
         self.local.get(&local)?.remote
     }
 
-    pub(crate) fn next_remote(&self) -> u32 {
+    pub(crate) fn next_remote(&self) -> u64 {
         self.next_remote
     }
 }

@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use peerage_wire::limits::{MAX_FRAGMENT, MAX_RECORD};
+
 /// Times and bounds of one link. Both ends have their own; what the other must know is told in the `Hello`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
@@ -53,12 +55,16 @@ impl LinkConfig {
     /// The least [`LinkConfig::window`]: two whole fragments.
     pub const MIN_WINDOW: u64 = 32 << 10;
 
-    /// The most memory that one link takes for what peers sent and has not been handed on, in bytes: a message in
-    /// parts, a window and a control message for each channel, and one read.
+    /// The most that one link holds of messages that the peer sent and the host has not taken, in bytes. A window and
+    /// a control message for each channel, with what buffers have to spare; the reassembly budget; 256 KiB that wait to
+    /// be taken, and the record that goes beyond. 38 MiB by default, and next to nothing for a peer that sends no large
+    /// messages.
     pub fn worst_case_inbound_bytes(&self) -> u64 {
-        let channels = u64::from(self.max_channels);
-        self.reassembly.max(self.max_message)
-            + channels * (self.window + crate::MAX_CONTROL_MESSAGE)
-            + (64 << 10)
+        let to_spare = 2 * MAX_FRAGMENT as u64;
+        let channel = self.window.max(Self::MIN_WINDOW) + to_spare + crate::MAX_CONTROL_MESSAGE;
+        u64::from(self.max_channels) * channel
+            + self.reassembly.max(self.max_message)
+            + crate::link::BYTES_AHEAD
+            + MAX_RECORD as u64
     }
 }

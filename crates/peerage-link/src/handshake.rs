@@ -57,6 +57,13 @@ fn fault(what: impl ToString) -> Why {
     Why::Fault { by: Side::Them, what: what.to_string() }
 }
 
+/// Whether it is sure to be less than a handshake message, so that a peer which sends byte by byte has nothing copied.
+fn is_short(input: &[u8]) -> bool {
+    let Some((length, message)) = input.split_first_chunk::<2>() else { return true };
+    let length = usize::from(u16::from_be_bytes(*length));
+    length <= MAX_HANDSHAKE_MESSAGE && message.len() < length
+}
+
 fn describe(preface: Preface) -> String {
     format!("version {} with suite {}", preface.version, preface.suite)
 }
@@ -93,6 +100,9 @@ impl Greeting {
     ) -> Result<Progress, Why> {
         if self.step == Step::Preface {
             return self.receive_preface(input, out);
+        }
+        if is_short(input) {
+            return Ok(Progress::Wait);
         }
         // A message and its length are all that is ever needed; the rest of a long read stays where it is.
         let mut buffer = BytesMut::from(input.get(..2 + MAX_HANDSHAKE_MESSAGE).unwrap_or(input));

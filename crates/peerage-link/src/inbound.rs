@@ -1,38 +1,90 @@
 //! What arrives: credit that the peer has, and messages that are here in part.
+//!
+//! # Why nothing deadlocks
+//!
+//! A large message takes room for all of it out of the reassembly budget, or waits in line for it; meanwhile the credit
+//! of its fragments is withheld. Nobody overtakes the head of the line, so it gets its room once what holds the budget
+//! is done. What holds the budget goes on, because nothing else on its channel withholds much credit: an honest sender
+//! has one large message of a channel under way at a time, of whichever class (see `outbound`), and messages that are
+//! not large, at most one in each class, fit into the credit with room to spare.
 
 use std::collections::{BTreeMap, VecDeque};
 
-use bytes::{Bytes, BytesMut};
+use bytes::Bytes;
+use peerage_wire::limits::MAX_FRAGMENT;
 
 use crate::{FRAGMENT_COST, MAX_CONTROL_MESSAGE};
+
+/// The longest message that is not large, by the window of its receiver. Two of them and the quarter of a window that
+/// may be owed leave a fifth of it, however they are cut.
+pub(crate) const fn largest_small(window: u64) -> u64 {
+    window / 4
+}
 
 const CONTROL: u32 = 1;
 const CLASSES: u32 = 3;
 
+/// Where the room for a message in parts comes from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Room {
+    /// Its channel's credit, which is withheld until it is taken: it is not large, or it waits for the budget.
+    Credit,
+    /// The link's reassembly budget.
+    Budget,
+    /// Control messages are small and there is one at a time for each channel.
+    Own,
+}
+
 /// A message of several fragments that is not whole yet.
 #[derive(Debug)]
 struct Partial {
-    bytes: BytesMut,
+    bytes: Vec<u8>,
     total: usize,
-    /// Whether the reassembly budget has room for all of it. Until then its fragments' credit is withheld.
-    reserved: bool,
+    room: Room,
     withheld: u64,
+}
+
+impl Partial {
+    /// Grows in steps: with room by doubling, without it a fragment at a time, never beyond the whole.
+    fn extend(&mut self, payload: &[u8]) {
+        let needed = self.bytes.len() + payload.len();
+        if needed > self.bytes.capacity() {
+            let step = match self.room {
+                Room::Credit => needed.next_multiple_of(MAX_FRAGMENT),
+                Room::Budget | Room::Own => needed.saturating_mul(2),
+            };
+            self.bytes.reserve_exact(step.min(self.total) - self.bytes.len());
+        }
+        self.bytes.extend_from_slice(payload);
+    }
 }
 
 #[derive(Debug, Default)]
 struct Receiving {
+    /// Tells this opening of the channel from earlier ones under the same number.
+    epoch: u32,
     /// What the peer may still send.
     available: u64,
     /// What it will be allowed with the next `Credit`.
     owed: u64,
+    /// Whether the channel is in the list of those that are due a `Credit`.
+    due: bool,
     partial: [Option<Partial>; CLASSES as usize],
 }
 
-/// A whole message, and the credit that taking it gives back.
+/// What taking a message gives back.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Receipt {
+    epoch: u32,
+    room: Room,
+    cost: u64,
+}
+
+/// A whole message.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) struct Whole {
     pub(crate) message: Bytes,
-    pub(crate) cost: u64,
+    pub(crate) receipt: Receipt,
 }
 
 /// The receiving side of all channels of a link, by this side's numbers.
@@ -41,9 +93,14 @@ pub(crate) struct Inbound {
     window: u64,
     max_message: u64,
     budget: u64,
+    epochs: u32,
     channels: BTreeMap<u32, Receiving>,
-    /// Partial messages that wait for the budget, oldest first.
+    /// Large messages that wait for the budget, the first that came first.
     waiting: VecDeque<(u32, u32)>,
+    /// Channels that are due a `Credit`.
+    due: VecDeque<u32>,
+    /// Bytes of whole messages that nobody took yet: with room of their own, and without.
+    untaken: [u64; 2],
     pub(crate) messages: u64,
 }
 
@@ -53,24 +110,37 @@ impl Inbound {
             window,
             max_message,
             budget: reassembly.max(max_message),
+            epochs: 0,
             channels: BTreeMap::new(),
             waiting: VecDeque::new(),
+            due: VecDeque::new(),
+            untaken: [0; 2],
             messages: 0,
         }
     }
 
     pub(crate) fn open(&mut self, channel: u32) {
-        self.channels.insert(channel, Receiving { available: self.window, ..Receiving::default() });
+        self.close(channel);
+        self.epochs = self.epochs.wrapping_add(1);
+        let receiving = Receiving { epoch: self.epochs, available: self.window, ..Receiving::default() };
+        self.channels.insert(channel, receiving);
     }
 
     pub(crate) fn close(&mut self, channel: u32) {
+        let Some(closed) = self.channels.remove(&channel) else { return };
         self.waiting.retain(|(waiting, _)| *waiting != channel);
-        if let Some(closed) = self.channels.remove(&channel) {
-            for partial in closed.partial.into_iter().flatten().filter(|partial| partial.reserved) {
-                self.budget += partial.total as u64;
-            }
+        self.due.retain(|due| *due != channel);
+        for partial in closed.partial.into_iter().flatten() {
+            self.free(partial.room, partial.total as u64);
         }
         self.admit_waiting();
+    }
+
+    /// Forgets everything that is not a whole message.
+    pub(crate) fn close_all(&mut self) {
+        self.channels.clear();
+        self.waiting.clear();
+        self.due.clear();
     }
 
     /// One fragment; the message when it is the last.
@@ -84,49 +154,69 @@ impl Inbound {
         total: u64,
         payload: &[u8],
     ) -> Result<Option<Whole>, String> {
-        let cost = if class == CONTROL { 0 } else { FRAGMENT_COST + payload.len() as u64 };
         let Some(receiving) = self.channels.get_mut(&channel) else { return Ok(None) };
-        if class >= CLASSES {
+        let Some(slot) = receiving.partial.get(class as usize) else {
             return Err(format!("class {class} does not exist"));
-        }
+        };
+        let cost = if class == CONTROL { 0 } else { FRAGMENT_COST + payload.len() as u64 };
         let Some(left) = receiving.available.checked_sub(cost) else {
             return Err(format!("sent {cost} bytes with {} bytes of credit left", receiving.available));
         };
-        receiving.available = left;
+        if slot.is_some() {
+            receiving.available = left;
+            return self.go_on(channel, class, total, payload, cost);
+        }
         let limit =
             if class == CONTROL { MAX_CONTROL_MESSAGE.min(self.max_message) } else { self.max_message };
-        let Some(slot) = receiving.partial.get_mut(class as usize) else { return Ok(None) };
+        let size = total.max(payload.len() as u64);
+        if size > limit {
+            return Err(format!("a message of {size} bytes, the limit is {limit}"));
+        }
+        receiving.available = left;
+        if total != 0 {
+            return self.begin(channel, class, total, payload, cost).map(|()| None);
+        }
+        let receipt = Receipt { epoch: receiving.epoch, room: Room::Credit, cost };
+        Ok(Some(self.whole(Bytes::copy_from_slice(payload), receipt)))
+    }
 
-        let Some(partial) = slot else {
-            if total == 0 {
-                if payload.len() as u64 > limit {
-                    return Err(format!("a message of {} bytes, the limit is {limit}", payload.len()));
-                }
-                self.messages += 1;
-                return Ok(Some(Whole { message: Bytes::copy_from_slice(payload), cost }));
-            }
-            if total > limit {
-                return Err(format!("announced a message of {total} bytes, the limit is {limit}"));
-            }
-            if total <= payload.len() as u64 || payload.is_empty() {
-                return Err(format!("a first fragment of {} bytes of a message of {total}", payload.len()));
-            }
-            let reserved = class == CONTROL || total <= self.budget;
-            if class != CONTROL && reserved {
-                self.budget -= total;
-                receiving.owed += cost;
-            }
-            *slot = Some(Partial {
-                bytes: BytesMut::from(payload),
-                total: usize::try_from(total).map_err(|_| format!("a message of {total} bytes"))?,
-                reserved,
-                withheld: if reserved { 0 } else { cost },
-            });
-            if !reserved {
-                self.waiting.push_back((channel, class));
-            }
-            return Ok(None);
-        };
+    fn begin(
+        &mut self,
+        channel: u32,
+        class: u32,
+        total: u64,
+        payload: &[u8],
+        cost: u64,
+    ) -> Result<(), String> {
+        if total <= payload.len() as u64 || payload.is_empty() {
+            return Err(format!("a first fragment of {} bytes of a message of {total}", payload.len()));
+        }
+        let total = usize::try_from(total).map_err(|_| format!("a message of {total} bytes"))?;
+        let room = if class == CONTROL { Room::Own } else { Room::Credit };
+        let mut partial = Partial { bytes: Vec::new(), total, room, withheld: cost };
+        partial.extend(payload);
+        let receiving = self.channels.get_mut(&channel);
+        if let Some(slot) = receiving.and_then(|receiving| receiving.partial.get_mut(class as usize)) {
+            *slot = Some(partial);
+        }
+        if room == Room::Credit && total as u64 > largest_small(self.window) {
+            self.waiting.push_back((channel, class));
+            self.admit_waiting();
+        }
+        Ok(())
+    }
+
+    fn go_on(
+        &mut self,
+        channel: u32,
+        class: u32,
+        total: u64,
+        payload: &[u8],
+        cost: u64,
+    ) -> Result<Option<Whole>, String> {
+        let Some(receiving) = self.channels.get_mut(&channel) else { return Ok(None) };
+        let Some(slot) = receiving.partial.get_mut(class as usize) else { return Ok(None) };
+        let Some(partial) = slot else { return Ok(None) };
         if total != 0 {
             return Err("began a message inside another of the same channel and class".to_owned());
         }
@@ -137,65 +227,102 @@ impl Inbound {
         if so_far > partial.total {
             return Err(format!("fragments of {so_far} bytes for a message of {}", partial.total));
         }
-        partial.bytes.extend_from_slice(payload);
-        if partial.reserved {
-            receiving.owed += cost;
-        } else {
+        partial.extend(payload);
+        let withheld = partial.room == Room::Credit;
+        if withheld {
             partial.withheld += cost;
         }
-        if so_far < partial.total {
-            return Ok(None);
+        let done = if so_far == partial.total { slot.take() } else { None };
+        let epoch = receiving.epoch;
+        if !withheld {
+            self.owe(channel, cost);
         }
-        let Some(done) = slot.take() else { return Ok(None) };
-        // Fragments gave their credit back as they came; what was withheld comes back when the message is taken.
-        let cost = done.withheld;
-        if done.reserved {
-            if class != CONTROL {
-                self.budget += done.total as u64;
-            }
-        } else {
+        let Some(done) = done else { return Ok(None) };
+        if withheld {
             self.waiting.retain(|waiting| *waiting != (channel, class));
+            self.admit_waiting();
         }
-        self.admit_waiting();
+        // Its room is free again when it is taken; so is the credit that was not given back on the way.
+        let receipt = Receipt { epoch, room: done.room, cost: done.withheld };
+        Ok(Some(self.whole(Bytes::from(done.bytes), receipt)))
+    }
+
+    fn whole(&mut self, message: Bytes, receipt: Receipt) -> Whole {
         self.messages += 1;
-        Ok(Some(Whole { message: done.bytes.freeze(), cost }))
+        *self.untaken_of(receipt.room) += message.len() as u64;
+        Whole { message, receipt }
     }
 
-    /// A message was taken: its credit goes back to the peer.
-    pub(crate) fn taken(&mut self, channel: u32, cost: u64) {
-        if let Some(receiving) = self.channels.get_mut(&channel) {
-            receiving.owed += cost;
+    fn untaken_of(&mut self, room: Room) -> &mut u64 {
+        let [with_room, without] = &mut self.untaken;
+        match room {
+            Room::Budget => with_room,
+            Room::Credit | Room::Own => without,
         }
     }
 
-    /// What the peer should be told: once a quarter of the window is owed, so that credit costs one frame in a few.
-    pub(crate) fn credit_due(&mut self, channel: u32) -> Option<u64> {
-        let quarter = self.window / 4;
+    /// A message was taken: its credit goes back to the peer, its room to the next.
+    pub(crate) fn taken(&mut self, channel: u32, receipt: Receipt, length: usize) {
+        let length = length as u64;
+        let untaken = self.untaken_of(receipt.room);
+        *untaken = untaken.saturating_sub(length);
+        if self.channels.get(&channel).is_some_and(|receiving| receiving.epoch == receipt.epoch) {
+            self.owe(channel, receipt.cost);
+        }
+        self.free(receipt.room, length);
+        self.admit_waiting();
+    }
+
+    /// Bytes of whole messages that nobody took yet and that have no room of their own.
+    pub(crate) fn untaken(&self) -> u64 {
+        let [_, without] = self.untaken;
+        without
+    }
+
+    /// Bytes held: messages in parts, with what their buffers have to spare, and whole ones that nobody took yet.
+    pub(crate) fn held_bytes(&self) -> u64 {
+        let partials = self.channels.values().flat_map(|receiving| receiving.partial.iter().flatten());
+        let partials: u64 = partials.map(|partial| partial.bytes.capacity() as u64).sum();
+        partials + self.untaken.iter().sum::<u64>()
+    }
+
+    /// A channel and what its peer should be told that it may send more. Once a quarter of the window is owed, so that
+    /// credit costs one frame in a few.
+    pub(crate) fn next_credit(&mut self) -> Option<(u32, u64)> {
+        let channel = self.due.pop_front()?;
         let receiving = self.channels.get_mut(&channel)?;
-        if receiving.owed < quarter.max(1) {
-            return None;
-        }
+        receiving.due = false;
         let owed = std::mem::take(&mut receiving.owed);
         receiving.available += owed;
-        Some(owed)
+        Some((channel, owed))
+    }
+
+    fn owe(&mut self, channel: u32, cost: u64) {
+        let Some(receiving) = self.channels.get_mut(&channel) else { return };
+        receiving.owed += cost;
+        if !receiving.due && receiving.owed >= (self.window / 4).max(1) {
+            receiving.due = true;
+            self.due.push_back(channel);
+        }
+    }
+
+    fn free(&mut self, room: Room, bytes: u64) {
+        if room == Room::Budget {
+            self.budget += bytes;
+        }
     }
 
     fn admit_waiting(&mut self) {
         while let Some((channel, class)) = self.waiting.front().copied() {
-            let Some(receiving) = self.channels.get_mut(&channel) else {
-                self.waiting.pop_front();
-                continue;
-            };
-            let Some(Some(partial)) = receiving.partial.get_mut(class as usize) else {
-                self.waiting.pop_front();
-                continue;
-            };
-            if partial.total as u64 > self.budget {
-                return;
+            let receiving = self.channels.get_mut(&channel);
+            let slot = receiving.and_then(|receiving| receiving.partial.get_mut(class as usize));
+            if let Some(Some(partial)) = slot {
+                let Some(left) = self.budget.checked_sub(partial.total as u64) else { return };
+                self.budget = left;
+                partial.room = Room::Budget;
+                let withheld = std::mem::take(&mut partial.withheld);
+                self.owe(channel, withheld);
             }
-            self.budget -= partial.total as u64;
-            partial.reserved = true;
-            receiving.owed += std::mem::take(&mut partial.withheld);
             self.waiting.pop_front();
         }
     }

@@ -15,7 +15,9 @@
 //! - Messages of one channel and class arrive whole, once and in order, or the link ends and says why.
 //! - A large message does not hold up others: fragments of at most 16 KiB take turns between channels; control goes
 //!   before interactive, and interactive gets four turns to bulk's one.
-//! - Whatever the peer sends, memory for it stays within [`LinkConfig::worst_case_inbound_bytes`], and nothing panics.
+//! - Whatever the peer sends, memory for it stays within [`LinkConfig::worst_case_inbound_bytes`], also when the host
+//!   is slow to take events, and nothing panics. [`Link::held_bytes`] says how much it is.
+//! - A peer that sends and does not read makes no queue longer: answers are merged, or it is a fault.
 //!
 //! # Non-guarantees
 //!
@@ -37,10 +39,12 @@ mod keep_alive;
 mod link;
 mod outbound;
 mod reason;
+mod setup;
 
 pub use config::LinkConfig;
 pub use event::LinkEvent;
-pub use link::{Link, LinkStats, Setup};
+pub use link::Link;
+pub use setup::{LinkStats, Setup};
 
 pub(crate) use peerage_wire::limits::FRAGMENT_COST;
 

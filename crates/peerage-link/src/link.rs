@@ -1,66 +1,29 @@
 //! The link itself: phases, and who hears what.
 
+mod receive;
+
+pub(crate) use receive::BYTES_AHEAD;
+
 use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
-use peerage_identity::{Identity, Opener};
-use peerage_machine::{Class, Direction, Incarnation, Instant, Refusal, Side, Why};
-use peerage_wire::frame::{FrameRef, Frames};
+use peerage_identity::Opener;
+use peerage_machine::{Class, Direction, Instant, Refusal, RefusalReason, Side, Why};
+use peerage_wire::PeerId;
 use peerage_wire::hello::{Hello, Instance, Limits};
 use peerage_wire::proto::link::v1 as proto;
 use peerage_wire::proto::link::v1::control::Kind;
-use peerage_wire::{Address, PeerId};
 
-use crate::channels::Channels;
-use crate::handshake::{Greeted, Greeting, Progress};
-use crate::inbound::Inbound;
+use crate::channels::{Channels, name_of};
+use crate::handshake::Greeting;
+use crate::inbound::{Inbound, Receipt};
 use crate::keep_alive::{Due, KeepAlive};
 use crate::outbound::Outbound;
 use crate::reason;
+use crate::setup::{LinkStats, Setup};
 use crate::{LinkConfig, LinkEvent};
-
-/// What a link is made from.
-#[derive(Debug)]
-pub struct Setup {
-    /// Who dialled.
-    pub direction: Direction,
-    /// Who we are.
-    pub identity: Arc<Identity>,
-    /// This start of the endpoint.
-    pub incarnation: Incarnation,
-    /// Name and version of the program, for people.
-    pub software: String,
-    /// Where this endpoint listens.
-    pub addresses: Vec<Address>,
-    /// What runs here; an instance's place in the list is its channel's number.
-    pub instances: Vec<Instance>,
-    /// Who must be at the other end, when that is known.
-    pub expected: Option<PeerId>,
-    /// 32 secret random bytes, used once.
-    pub entropy: [u8; 32],
-    /// Times and bounds.
-    pub config: Arc<LinkConfig>,
-}
-
-/// Running totals of one link.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-#[non_exhaustive]
-pub struct LinkStats {
-    /// Whole messages sent.
-    pub messages_sent: u64,
-    /// Whole messages received.
-    pub messages_received: u64,
-    /// Records sent.
-    pub records_sent: u64,
-    /// Records received.
-    pub records_received: u64,
-    /// Fragments that came for a channel after it was closed here; they are dropped.
-    pub late_fragments: u64,
-    /// Complaints of protocols about the peer.
-    pub faults: u32,
-}
 
 enum Phase {
     Greeting(Box<Greeting>),
@@ -91,7 +54,10 @@ pub struct Link {
     held_by_peer: bool,
     unheld_at: Option<Instant>,
     draining: Option<Why>,
-    events: VecDeque<(LinkEvent, u64)>,
+    /// When a link that nobody holds gives up on a peer that does not take what waits.
+    drain_ends: Option<Instant>,
+    ended: bool,
+    events: VecDeque<(LinkEvent, Option<Receipt>)>,
     stats: LinkStats,
 }
 
@@ -131,7 +97,7 @@ impl Link {
             opener: None,
             outbound: Outbound::new(config.control_queue),
             inbound: Inbound::new(hello.limits.window, config.max_message, config.reassembly),
-            channels: Channels::new(instances),
+            channels: Channels::new(instances, config.max_channels),
             keep_alive: KeepAlive::new(&config, now),
             peer_limits: Limits { max_message: 0, window: 0, max_channels: 0 },
             peer: None,
@@ -139,71 +105,21 @@ impl Link {
             held_by_peer: direction == Direction::Inbound,
             unheld_at: None,
             draining: None,
+            drain_ends: None,
+            ended: false,
             events: VecDeque::new(),
             stats: LinkStats::default(),
             config,
         };
+        if let Err(error) = hello.check() {
+            link.end(Why::Limit { by: Side::Us, what: error.to_string() });
+            return link;
+        }
         match Greeting::new(direction, identity, entropy, &hello, now, link.outbound.clear()) {
             Ok(greeting) => link.phase = Phase::Greeting(Box::new(greeting)),
             Err(why) => link.end(why),
         }
         link
-    }
-
-    /// Takes what it can from the front of `input`, decrypting in place, and says how many bytes that was. Call it
-    /// again with the rest, and more behind it, until it takes none; take the events in between.
-    pub fn receive(&mut self, now: Instant, input: &mut [u8]) -> usize {
-        let mut used = 0;
-        loop {
-            let rest = input.get_mut(used..).unwrap_or_default();
-            let step = match &mut self.phase {
-                // The host first decides.
-                Phase::Deciding => return used,
-                Phase::Closed => return input.len(),
-                Phase::Greeting(greeting) => match greeting.receive(now, rest, self.outbound.clear()) {
-                    Ok(Progress::Wait) => return used,
-                    Ok(Progress::Used(bytes)) => bytes,
-                    Ok(Progress::Done(bytes, greeted)) => {
-                        self.greeted(now, *greeted);
-                        bytes
-                    }
-                    Err(why) => {
-                        self.end(why);
-                        return input.len();
-                    }
-                },
-                Phase::Admitted | Phase::Up => match self.receive_record(now, rest) {
-                    Some(bytes) => bytes,
-                    None => return used,
-                },
-            };
-            used += step;
-        }
-    }
-
-    fn greeted(&mut self, now: Instant, greeted: Greeted) {
-        let Greeted { hello, sealer, opener, rtt } = greeted;
-        self.outbound.seal_with(sealer);
-        self.opener = Some(opener);
-        self.keep_alive.heard(now);
-        self.keep_alive.sample(rtt);
-        self.phase = Phase::Deciding;
-        let hello = match hello {
-            Ok(hello) => hello,
-            Err(what) => return self.refuse(Why::Fault { by: Side::Them, what }),
-        };
-        self.peer = Some(hello.identity);
-        if hello.identity == self.us {
-            return self.refuse(Why::SelfDial);
-        }
-        if let Some(expected) = self.expected
-            && expected != hello.identity
-        {
-            return self.refuse(Why::WrongPeer { expected, found: hello.identity });
-        }
-        self.peer_limits = hello.limits;
-        self.channels.greet(hello.instances.clone());
-        self.events.push_back((LinkEvent::Greeted(Box::new(hello)), 0));
     }
 
     /// The host agrees to the link. When both sides run instances and none of them meet, the link is refused all the
@@ -217,7 +133,7 @@ impl Link {
         {
             return self.refuse(Why::Refused(refusal));
         }
-        let refused = self.channels.refusals();
+        let refused = self.channels.accept();
         self.outbound.control(Kind::Accept(proto::Accept { refused }));
         self.phase = Phase::Admitted;
     }
@@ -233,177 +149,19 @@ impl Link {
         self.end(why);
     }
 
-    fn receive_record(&mut self, now: Instant, input: &mut [u8]) -> Option<usize> {
-        let (length, rest) = input.split_first_chunk_mut::<2>()?;
-        let length = usize::from(u16::from_be_bytes(*length));
-        let record = rest.get_mut(..length)?;
-        let mut opener = self.opener.take()?;
-        let opened = opener.open(record);
-        self.opener = Some(opener);
-        match opened {
-            Ok(plaintext) => {
-                self.keep_alive.heard(now);
-                self.stats.records_received += 1;
-                self.receive_frames(now, plaintext);
-            }
-            Err(error) => self.close(Why::Fault { by: Side::Them, what: format!("record: {error}") }),
-        }
-        Some(2 + length)
-    }
-
-    fn receive_frames(&mut self, now: Instant, plaintext: &[u8]) {
-        for frame in Frames::new(plaintext) {
-            let result = match (frame, &self.phase) {
-                (_, Phase::Closed) => return,
-                (Ok(FrameRef::Data { header, payload }), Phase::Up) => {
-                    self.receive_data(header.channel, header.class, header.total, payload)
-                }
-                (Ok(FrameRef::Data { .. }), _) => Err("a message before both sides accepted".to_owned()),
-                (Ok(FrameRef::Control(kind)), _) => self.receive_control(now, kind),
-                (Ok(FrameRef::UnknownControl), _) => Ok(()),
-                (Err(error), _) => Err(format!("frame: {error}")),
-            };
-            if let Err(what) = result {
-                return self.close(Why::Fault { by: Side::Them, what });
-            }
-        }
-    }
-
-    fn receive_data(&mut self, remote: u32, class: u32, total: u64, payload: &[u8]) -> Result<(), String> {
-        let Some(channel) =
-            self.channels.route(remote).map_err(|()| format!("channel {remote} was never opened"))?
-        else {
-            self.stats.late_fragments += 1;
-            return Ok(());
-        };
-        match self.inbound.fragment(channel, class, total, payload)? {
-            Some(whole) => {
-                self.events.push_back((LinkEvent::Message { channel, message: whole.message }, whole.cost));
-            }
-            None => self.return_credit(channel),
-        }
-        Ok(())
-    }
-
-    fn receive_control(&mut self, now: Instant, kind: Kind) -> Result<(), String> {
-        match (kind, &self.phase) {
-            (Kind::Accept(accept), Phase::Admitted) => self.up(now, &accept.refused),
-            (Kind::Refuse(refuse), Phase::Admitted) => self.end(self.why_refused(&refuse)),
-            (Kind::Goodbye(goodbye), _) => {
-                let why = reason::from_wire(goodbye.code, &goodbye.detail, self.us);
-                self.end(why);
-            }
-            (Kind::Ping(ping), _) => self.outbound.control(Kind::Pong(proto::Pong { nonce: ping.nonce })),
-            (Kind::Pong(pong), _) => {
-                if let Some(rtt) = self.keep_alive.pong(now, pong.nonce) {
-                    self.events.push_back((LinkEvent::Rtt(rtt), 0));
-                }
-            }
-            (_, Phase::Admitted) => return Err("a frame before Accept or Refuse".to_owned()),
-            (Kind::Accept(_) | Kind::Refuse(_), _) => return Err("a second Accept or Refuse".to_owned()),
-            (Kind::Credit(credit), _) => {
-                // Credit for a channel that this side has just closed is in order; a sum beyond 2^64 is not.
-                if !self.outbound.credit(credit.channel, credit.bytes) && self.channels.is_up(credit.channel)
-                {
-                    return Err(format!("credit of {} bytes overflows", credit.bytes));
-                }
-            }
-            (Kind::Open(open), _) => self.receive_open(open)?,
-            (Kind::Opened(opened), _) => match self.channels.opened(opened.channel, opened.mine) {
-                Ok(true) => self.channel_up(opened.channel),
-                Ok(false) => {}
-                Err(()) => {
-                    return Err(format!(
-                        "opened channel {} as {}, which differs",
-                        opened.channel, opened.mine
-                    ));
-                }
-            },
-            (Kind::Closed(closed), _) => self.receive_closed(&closed),
-            (Kind::Interest(interest), _) => {
-                self.held_by_peer = interest.held;
-                self.check_held(now);
-            }
-        }
-        Ok(())
-    }
-
-    fn why_refused(&self, refuse: &proto::Refuse) -> Why {
-        if refuse.code() == proto::goodbye::Code::NoCommonInstance {
-            let told = refuse.refused.iter().find_map(|told| self.channels.refusal_told(told.channel, told));
-            if let Some(refusal) = self.channels.first_why_not().or(told) {
-                return Why::Refused(refusal);
-            }
-        }
-        reason::from_wire(refuse.code, &refuse.detail, self.us)
-    }
-
-    fn up(&mut self, now: Instant, refused_by_peer: &[proto::Refusal]) {
-        self.phase = Phase::Up;
-        self.events.push_back((LinkEvent::Up { rtt: self.keep_alive.rtt() }, 0));
-        let (up, refused) = self.channels.settle(refused_by_peer);
-        for channel in up {
-            self.channel_up(channel);
-        }
-        for (channel, refusal) in refused {
-            self.events.push_back((LinkEvent::ChannelRefused { channel, refusal }, 0));
-        }
-        self.offer_rest();
-        if self.held != (self.direction == Direction::Outbound) {
-            self.outbound.control(Kind::Interest(proto::Interest { held: self.held }));
-        }
-        self.check_held(now);
-    }
-
-    fn channel_up(&mut self, channel: u32) {
-        self.outbound.open(channel, self.peer_limits.window);
-        self.inbound.open(channel);
-        self.events.push_back((LinkEvent::ChannelUp { channel }, 0));
-    }
-
-    fn receive_open(&mut self, open: proto::Open) -> Result<(), String> {
-        let remote = open.channel;
-        let expected = self.channels.next_remote();
-        if remote < expected {
-            return Err(format!("opened channel {remote}, the next is {expected} or more"));
-        }
-        let instance = open.instance.ok_or("an Open without its instance")?;
-        let instance = Instance::try_from(instance).map_err(|error| format!("open: {error}"))?;
-        match self.channels.open_remote(remote, instance, self.config.max_channels) {
-            Ok(Some(channel)) => {
-                self.outbound.control(Kind::Opened(proto::Opened { channel: remote, mine: channel }));
-                self.channel_up(channel);
-            }
-            Ok(None) => {}
-            Err((reason, detail)) => {
-                self.outbound.control(Kind::Closed(proto::Closed {
-                    channel: remote,
-                    reason: reason.into(),
-                    detail,
-                }));
-            }
-        }
-        Ok(())
-    }
-
-    fn receive_closed(&mut self, closed: &proto::Closed) {
-        let channel = closed.channel;
-        if self.channels.closed_by_peer(channel) {
-            self.outbound.close(channel);
-            self.inbound.close(channel);
-            let why = Why::ChannelClosed { by: Side::Them, detail: closed.detail.clone() };
-            self.events.push_back((LinkEvent::ChannelDown { channel, why }, 0));
-            return;
-        }
-        let told = proto::Refusal { channel, reason: closed.reason, detail: closed.detail.clone() };
-        if let Some(refusal) = self.channels.refusal_told(channel, &told) {
-            self.events.push_back((LinkEvent::ChannelRefused { channel, refusal }, 0));
-        }
-    }
-
     /// Opens one more instance; its number comes back, and [`LinkEvent::ChannelUp`] or
     /// [`LinkEvent::ChannelRefused`] follows.
     pub fn open(&mut self, instance: Instance) -> u32 {
+        let impossible = match instance.check() {
+            Err(error) => Some(error.to_string()),
+            Ok(()) => self.channels.has(&instance).then(|| "one channel for each instance".to_owned()),
+        };
+        if let Some(what) = impossible {
+            let (number, reason) = (self.channels.next_number(), RefusalReason::Limit(what));
+            let refusal = Refusal { by: Side::Us, instance: name_of(&instance), reason };
+            self.event(LinkEvent::ChannelRefused { channel: number, refusal });
+            return number;
+        }
         let number = self.channels.add_local(instance, false);
         if matches!(self.phase, Phase::Up) {
             self.offer_rest();
@@ -428,6 +186,7 @@ impl Link {
             let closed = proto::Closed { channel: remote, reason, detail: detail.to_owned() };
             self.outbound.control(Kind::Closed(closed));
         }
+        self.give_credit();
     }
 
     /// Queues a message.
@@ -435,7 +194,7 @@ impl Link {
     /// # Errors
     /// [`Why::NotUp`], [`Why::TooLarge`] by the peer's announced limit, [`Why::Full`] for control messages.
     pub fn send(&mut self, channel: u32, class: Class, message: Bytes) -> Result<(), Why> {
-        if self.draining.is_some() {
+        if self.draining.is_some() || !matches!(self.phase, Phase::Up) {
             return Err(Why::NotUp);
         }
         let (size, limit) = (message.len() as u64, self.peer_limits.max_message);
@@ -460,7 +219,11 @@ impl Link {
     fn check_held(&mut self, now: Instant) {
         if self.held || self.held_by_peer {
             self.unheld_at = None;
-        } else if self.unheld_at.is_none() {
+            if self.drain_ends.take().is_some() {
+                // It was ending for want of a holder.
+                self.draining = None;
+            }
+        } else if self.unheld_at.is_none() && self.draining.is_none() {
             self.unheld_at = Some(now + self.config.unheld_grace);
         }
     }
@@ -493,35 +256,43 @@ impl Link {
         if !matches!(self.phase, Phase::Up) || self.outbound.queued() == (0, 0) {
             return self.close(why);
         }
+        // A link that nobody held may have begun before; it has this much time no more.
+        self.drain_ends = None;
         self.draining = Some(why);
     }
 
     fn end(&mut self, why: Why) {
-        if matches!(self.phase, Phase::Closed)
-            && self.events.iter().any(|(event, _)| matches!(event, LinkEvent::Closed(_)))
-        {
+        if self.ended {
             return;
         }
+        self.ended = true;
         self.phase = Phase::Closed;
+        self.opener = None;
+        (self.draining, self.drain_ends, self.unheld_at) = (None, None, None);
         self.outbound.cut();
-        self.events.push_back((LinkEvent::Closed(why), 0));
+        self.inbound.close_all();
+        self.event(LinkEvent::Closed(why));
+    }
+
+    fn event(&mut self, event: LinkEvent) {
+        self.events.push_back((event, None));
     }
 
     /// The next thing that the host must know. Taking a message gives its credit back to the peer.
     pub fn poll_event(&mut self) -> Option<LinkEvent> {
-        let (event, cost) = self.events.pop_front()?;
-        if let LinkEvent::Message { channel, .. } = &event {
-            self.inbound.taken(*channel, cost);
-            self.return_credit(*channel);
+        let (event, receipt) = self.events.pop_front()?;
+        if let (LinkEvent::Message { channel, message }, Some(receipt)) = (&event, receipt) {
+            self.inbound.taken(*channel, receipt, message.len());
+            self.give_credit();
         }
         Some(event)
     }
 
-    fn return_credit(&mut self, channel: u32) {
-        if let Some(bytes) = self.inbound.credit_due(channel)
-            && let Some(remote) = self.channels.remote_of(channel)
-        {
-            self.outbound.control(Kind::Credit(proto::Credit { channel: remote, bytes }));
+    fn give_credit(&mut self) {
+        while let Some((channel, bytes)) = self.inbound.next_credit() {
+            if let Some(remote) = self.channels.remote_of(channel) {
+                self.outbound.control(Kind::Credit(proto::Credit { channel: remote, bytes }));
+            }
         }
     }
 
@@ -533,7 +304,7 @@ impl Link {
         let events = &mut self.events;
         if !matches!(self.phase, Phase::Closed) {
             self.outbound.take_room(|channel, class, bytes| {
-                events.push_back((LinkEvent::Room { channel, class, bytes }, 0));
+                events.push_back((LinkEvent::Room { channel, class, bytes }, None));
             });
         }
         if self.outbound.queued() == (0, 0)
@@ -548,7 +319,7 @@ impl Link {
 
     /// Whether [`Link::transmit`] has something to give.
     pub fn has_work(&self) -> bool {
-        self.outbound.has_work()
+        self.outbound.has_work() || (self.draining.is_some() && self.outbound.queued() == (0, 0))
     }
 
     /// The time has come, or not: pings, deadlines, silence.
@@ -562,8 +333,16 @@ impl Link {
                 }
             }
             Phase::Up => {
+                if self.drain_ends.is_some_and(|at| now >= at) {
+                    return self.close(Why::Unheld);
+                }
                 if self.unheld_at.is_some_and(|at| now >= at) {
-                    return self.drain_unheld();
+                    self.unheld_at = None;
+                    self.drain(Why::Unheld);
+                    if self.ended {
+                        return;
+                    }
+                    self.drain_ends = Some(now + self.config.silent_after);
                 }
                 match self.keep_alive.on_timer(now) {
                     Due::Nothing => {}
@@ -574,19 +353,14 @@ impl Link {
         }
     }
 
-    fn drain_unheld(&mut self) {
-        self.unheld_at = None;
-        self.drain(Why::Unheld);
-    }
-
     /// When [`Link::on_timer`] is due.
     pub fn deadline(&self) -> Option<Instant> {
         match self.phase {
             Phase::Closed => None,
             Phase::Greeting(_) | Phase::Deciding | Phase::Admitted => Some(self.handshake_ends),
             Phase::Up => {
-                let ping = self.keep_alive.deadline();
-                Some(self.unheld_at.map_or(ping, |unheld| unheld.min(ping)))
+                let others = [self.unheld_at, self.drain_ends].into_iter().flatten();
+                Some(others.fold(self.keep_alive.deadline(), Instant::min))
             }
         }
     }
@@ -609,6 +383,12 @@ impl Link {
     /// Messages and bytes that wait to be sent.
     pub fn queued(&self) -> (u64, u64) {
         self.outbound.queued()
+    }
+
+    /// Bytes of messages that have arrived and wait: in parts, or to be taken. At most
+    /// [`LinkConfig::worst_case_inbound_bytes`].
+    pub fn held_bytes(&self) -> u64 {
+        self.inbound.held_bytes()
     }
 
     /// Whether the link is over; there may still be a goodbye to flush.

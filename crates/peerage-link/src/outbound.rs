@@ -6,13 +6,12 @@ use bytes::{Bytes, BytesMut};
 use peerage_identity::Sealer;
 use peerage_machine::{Class, Why};
 use peerage_wire::frame::{self, DataHeader};
-use peerage_wire::limits::{MAX_FRAGMENT, MAX_RECORD};
+use peerage_wire::limits::{MAX_FRAGMENT, MAX_PLAINTEXT};
 use peerage_wire::proto::link::v1::control::Kind;
 
+use crate::inbound::largest_small;
 use crate::{FRAGMENT_COST, MAX_CONTROL_MESSAGE};
 
-/// The plaintext that a record holds: the tag is 16 bytes.
-const RECORD_ROOM: usize = MAX_RECORD - 16;
 /// Less than this of a longer message is not worth a fragment of its own.
 const LEAST_FRAGMENT: usize = 1024;
 /// Bytes that one channel sends before the next has its turn.
@@ -21,6 +20,8 @@ const QUANTUM: usize = MAX_FRAGMENT;
 const INTERACTIVE_TURNS: u32 = 4;
 /// Pongs owed at once; a peer that pings faster than it reads gets the newest answers only.
 const MAX_PONGS: usize = 8;
+/// `Opened` and `Closed` that wait at once. A peer that causes more does not read them.
+const MAX_ANSWERS: usize = 1024;
 
 pub(crate) const CLASSES: [Class; 3] = [Class::Interactive, Class::Control, Class::Bulk];
 
@@ -42,10 +43,16 @@ struct Queue {
     lined_up: bool,
     /// Bytes gone since the host was last told.
     gone: u64,
+    /// Whether its first message is large and waits for the other class's to end.
+    waits_for_large: bool,
 }
 
 struct Lane {
     credit: u64,
+    /// The longest message that may begin while another class has a large one under way.
+    largest_small: usize,
+    /// The class that has a large message under way, or the right to begin one.
+    large: Option<usize>,
     queues: [Queue; 3],
 }
 
@@ -56,6 +63,8 @@ pub(crate) struct Outbound {
     clear: BytesMut,
     controls: VecDeque<Kind>,
     pongs: usize,
+    /// `Opened` and `Closed` among the controls.
+    answers: usize,
     lanes: BTreeMap<u32, Lane>,
     lines: [VecDeque<u32>; 3],
     interactive_turns: u32,
@@ -78,6 +87,7 @@ impl Outbound {
             clear: BytesMut::new(),
             controls: VecDeque::new(),
             pongs: 0,
+            answers: 0,
             lanes: BTreeMap::new(),
             lines: Default::default(),
             interactive_turns: 0,
@@ -95,21 +105,59 @@ impl Outbound {
         self.sealer = Some(sealer);
     }
 
+    /// Queues a control. What says the same as one that still waits is merged with it, so that a peer which does not
+    /// read makes this queue no longer.
     pub(crate) fn control(&mut self, kind: Kind) {
-        if matches!(kind, Kind::Pong(_)) {
-            if self.pongs == MAX_PONGS
-                && let Some(oldest) = self.controls.iter().position(|kind| matches!(kind, Kind::Pong(_)))
-            {
-                self.controls.remove(oldest);
-            } else {
-                self.pongs += 1;
+        match &kind {
+            Kind::Pong(_) if self.pongs == MAX_PONGS => {
+                if let Some(oldest) = self.controls.iter().position(|kind| matches!(kind, Kind::Pong(_))) {
+                    self.controls.remove(oldest);
+                }
             }
+            Kind::Pong(_) => self.pongs += 1,
+            // The first ping is the one whose answer is timed.
+            Kind::Ping(_) if self.controls.iter().any(|kind| matches!(kind, Kind::Ping(_))) => return,
+            Kind::Credit(more) => {
+                let waiting = self.controls.iter_mut().find_map(|kind| match kind {
+                    Kind::Credit(credit) if credit.channel == more.channel => Some(credit),
+                    _ => None,
+                });
+                if let Some(credit) = waiting {
+                    credit.bytes = credit.bytes.saturating_add(more.bytes);
+                    return;
+                }
+            }
+            Kind::Interest(_) => self.controls.retain(|kind| !matches!(kind, Kind::Interest(_))),
+            Kind::Opened(_) | Kind::Closed(_) => self.answers += 1,
+            _ => {}
         }
         self.controls.push_back(kind);
     }
 
-    pub(crate) fn open(&mut self, channel: u32, credit: u64) {
-        self.lanes.insert(channel, Lane { credit, queues: Default::default() });
+    /// Queues what a frame of the peer's is answered with.
+    ///
+    /// # Errors
+    /// The peer goes on asking and does not read the answers.
+    pub(crate) fn answer(&mut self, kind: Kind) -> Result<(), String> {
+        if self.answers >= MAX_ANSWERS {
+            return Err(format!("asked for channels and left {MAX_ANSWERS} answers unread"));
+        }
+        self.control(kind);
+        Ok(())
+    }
+
+    /// The peer is gone: nothing is left to say.
+    pub(crate) fn hush(&mut self) {
+        self.controls.clear();
+        self.pongs = 0;
+        self.answers = 0;
+    }
+
+    /// Opens a channel with the peer's window for credit.
+    pub(crate) fn open(&mut self, channel: u32, window: u64) {
+        let largest_small = usize::try_from(largest_small(window)).unwrap_or(usize::MAX);
+        let lane = Lane { credit: window, largest_small, large: None, queues: Default::default() };
+        self.lanes.insert(channel, lane);
     }
 
     /// Forgets a channel and what waits on it; says how many messages and bytes that were.
@@ -205,13 +253,17 @@ impl Outbound {
         while out.len() < budget && result.is_ok() {
             let start = out.len();
             out.extend_from_slice(&[0, 0]);
-            self.fill(out, start + 2 + RECORD_ROOM);
+            self.fill(out, start + 2 + MAX_PLAINTEXT);
             if out.len() == start + 2 {
                 out.truncate(start);
                 break;
             }
             self.records += 1;
             result = sealer.seal(out, start);
+            if result.is_err() {
+                // What is not sealed must not leave.
+                out.truncate(start);
+            }
         }
         self.sealer = Some(sealer);
         result
@@ -234,8 +286,10 @@ impl Outbound {
                 return;
             }
             frame::put_control(out, kind);
-            if matches!(kind, Kind::Pong(_)) {
-                self.pongs = self.pongs.saturating_sub(1);
+            match kind {
+                Kind::Pong(_) => self.pongs = self.pongs.saturating_sub(1),
+                Kind::Opened(_) | Kind::Closed(_) => self.answers = self.answers.saturating_sub(1),
+                _ => {}
             }
             self.controls.pop_front();
         }
@@ -282,10 +336,19 @@ impl Outbound {
         };
         let Some(queue) = lane.queues.get_mut(index) else { return Served::Next };
         let begun = out.len();
+        let mut ended_large = false;
         while let Some(message) = queue.messages.front() {
             if out.len() - begun >= QUANTUM {
                 // Its turn is over; the next channel of the class comes before its rest.
                 line.rotate_left(1);
+                return Served::Next;
+            }
+            let large = class != Class::Control && message.len() > lane.largest_small;
+            if large && *lane.large.get_or_insert(index) != index {
+                // The receiver may have room for one only, and both draw on one credit: two could wait for each other.
+                queue.waits_for_large = true;
+                queue.lined_up = false;
+                line.pop_front();
                 return Served::Next;
             }
             let rest = message.len() - queue.offset;
@@ -330,10 +393,40 @@ impl Outbound {
                 queue.offset = 0;
                 queue.messages.pop_front();
                 self.messages += 1;
+                if large {
+                    ended_large = true;
+                    break;
+                }
             }
+        }
+        if ended_large {
+            return self.pass_on_large(channel, class);
         }
         queue.lined_up = false;
         line.pop_front();
+        Served::Next
+    }
+
+    /// A large message is through: the other class has its turn for one, if it waits.
+    fn pass_on_large(&mut self, channel: u32, class: Class) -> Served {
+        let Some(lane) = self.lanes.get_mut(&channel) else { return Served::Next };
+        lane.large = None;
+        for (index, (queue, line)) in lane.queues.iter_mut().zip(&mut self.lines).enumerate() {
+            if index == class_index(class) {
+                // It may have more; the next channel comes before.
+                line.rotate_left(1);
+                if queue.messages.is_empty() {
+                    queue.lined_up = false;
+                    line.retain(|waiting| *waiting != channel);
+                }
+            } else if std::mem::take(&mut queue.waits_for_large) {
+                lane.large = Some(index);
+                if !queue.lined_up {
+                    queue.lined_up = true;
+                    line.push_back(channel);
+                }
+            }
+        }
         Served::Next
     }
 }

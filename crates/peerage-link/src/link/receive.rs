@@ -1,0 +1,268 @@
+//! What the link makes of the bytes that arrive.
+
+use peerage_machine::{Direction, Instant, Side, Why};
+use peerage_wire::frame::{FrameRef, Frames};
+use peerage_wire::hello::Instance;
+use peerage_wire::proto::link::v1 as proto;
+use peerage_wire::proto::link::v1::control::Kind;
+
+use super::{Link, Phase};
+use crate::LinkEvent;
+use crate::channels::Opened;
+use crate::handshake::{Greeted, Progress};
+use crate::inbound::Whole;
+use crate::reason;
+
+/// Events that wait when [`Link::receive`] stops taking records. One record holds thousands.
+const EVENTS_AHEAD: usize = 1024;
+/// Bytes of messages that wait when [`Link::receive`] stops taking records, those with room of their own aside.
+pub(crate) const BYTES_AHEAD: u64 = 256 << 10;
+
+impl Link {
+    /// Takes what it can from the front of `input`, decrypting in place, and says how many bytes that was. Call it
+    /// again with the rest, and more behind it, until it takes none; take the events in between, because it stops
+    /// early while many of them wait.
+    pub fn receive(&mut self, now: Instant, input: &mut [u8]) -> usize {
+        let mut used = 0;
+        loop {
+            let rest = input.get_mut(used..).unwrap_or_default();
+            let step = match &mut self.phase {
+                // The host first decides.
+                Phase::Deciding => return used,
+                Phase::Closed => return input.len(),
+                Phase::Greeting(greeting) => match greeting.receive(now, rest, self.outbound.clear()) {
+                    Ok(Progress::Wait) => return used,
+                    Ok(Progress::Used(bytes)) => bytes,
+                    Ok(Progress::Done(bytes, greeted)) => {
+                        self.greeted(now, *greeted);
+                        bytes
+                    }
+                    Err(why) => {
+                        self.end(why);
+                        return input.len();
+                    }
+                },
+                Phase::Admitted | Phase::Up
+                    if self.events.len() >= EVENTS_AHEAD || self.inbound.untaken() >= BYTES_AHEAD =>
+                {
+                    return used;
+                }
+                Phase::Admitted | Phase::Up => match self.receive_record(now, rest) {
+                    Some(bytes) => bytes,
+                    None => return used,
+                },
+            };
+            used += step;
+        }
+    }
+
+    fn greeted(&mut self, now: Instant, greeted: Greeted) {
+        let Greeted { hello, sealer, opener, rtt } = greeted;
+        self.outbound.seal_with(sealer);
+        self.opener = Some(opener);
+        self.keep_alive.heard(now);
+        self.keep_alive.sample(rtt);
+        self.phase = Phase::Deciding;
+        let hello = match hello {
+            Ok(hello) => hello,
+            Err(what) => return self.refuse(Why::Fault { by: Side::Them, what }),
+        };
+        self.peer = Some(hello.identity);
+        if hello.identity == self.us {
+            return self.refuse(Why::SelfDial);
+        }
+        if let Some(expected) = self.expected
+            && expected != hello.identity
+        {
+            return self.refuse(Why::WrongPeer { expected, found: hello.identity });
+        }
+        self.peer_limits = hello.limits;
+        self.channels.greet(hello.instances.clone());
+        self.event(LinkEvent::Greeted(Box::new(hello)));
+    }
+
+    fn receive_record(&mut self, now: Instant, input: &mut [u8]) -> Option<usize> {
+        let (length, rest) = input.split_first_chunk_mut::<2>()?;
+        let length = usize::from(u16::from_be_bytes(*length));
+        let record = rest.get_mut(..length)?;
+        let mut opener = self.opener.take()?;
+        let opened = opener.open(record);
+        self.opener = Some(opener);
+        match opened {
+            Ok(plaintext) => {
+                self.keep_alive.heard(now);
+                self.stats.records_received += 1;
+                self.receive_frames(now, plaintext);
+            }
+            Err(error) => self.close(Why::Fault { by: Side::Them, what: format!("record: {error}") }),
+        }
+        Some(2 + length)
+    }
+
+    fn receive_frames(&mut self, now: Instant, plaintext: &[u8]) {
+        for frame in Frames::new(plaintext) {
+            let result = match (frame, &self.phase) {
+                (_, Phase::Closed) => return,
+                (Ok(FrameRef::Data { header, payload }), Phase::Up) => {
+                    self.receive_data(header.channel, header.class, header.total, payload)
+                }
+                (Ok(FrameRef::Data { .. }), _) => Err("a message before both sides accepted".to_owned()),
+                (Ok(FrameRef::Control(kind)), _) => self.receive_control(now, kind),
+                (Ok(FrameRef::UnknownControl), _) => Ok(()),
+                (Err(error), _) => Err(format!("frame: {error}")),
+            };
+            if let Err(what) = result {
+                return self.close(Why::Fault { by: Side::Them, what });
+            }
+        }
+    }
+
+    fn receive_data(&mut self, remote: u32, class: u32, total: u64, payload: &[u8]) -> Result<(), String> {
+        let Some(channel) =
+            self.channels.route(remote).map_err(|()| format!("channel {remote} was never opened"))?
+        else {
+            self.stats.late_fragments += 1;
+            return Ok(());
+        };
+        if let Some(Whole { message, receipt }) = self.inbound.fragment(channel, class, total, payload)? {
+            self.events.push_back((LinkEvent::Message { channel, message }, Some(receipt)));
+        }
+        self.give_credit();
+        Ok(())
+    }
+
+    fn receive_control(&mut self, now: Instant, kind: Kind) -> Result<(), String> {
+        match (kind, &self.phase) {
+            (Kind::Accept(accept), Phase::Admitted) => self.up(now, &accept.refused),
+            (Kind::Refuse(refuse), Phase::Admitted) => self.ended_by_peer(self.why_refused(&refuse)),
+            (Kind::Goodbye(goodbye), _) => {
+                self.ended_by_peer(reason::from_wire(goodbye.code, &goodbye.detail, self.us));
+            }
+            (Kind::Ping(ping), _) => self.outbound.control(Kind::Pong(proto::Pong { nonce: ping.nonce })),
+            (Kind::Pong(pong), _) => {
+                if let Some(rtt) = self.keep_alive.pong(now, pong.nonce) {
+                    self.event(LinkEvent::Rtt(rtt));
+                }
+            }
+            (_, Phase::Admitted) => return Err("a frame before Accept or Refuse".to_owned()),
+            (Kind::Accept(_) | Kind::Refuse(_), _) => return Err("a second Accept or Refuse".to_owned()),
+            (Kind::Credit(credit), _) => {
+                // Credit for a channel that this side has just closed is in order; a sum beyond 2^64 is not.
+                if !self.outbound.credit(credit.channel, credit.bytes) && self.channels.is_up(credit.channel)
+                {
+                    return Err(format!("credit of {} bytes overflows", credit.bytes));
+                }
+            }
+            (Kind::Open(open), _) => self.receive_open(open)?,
+            (Kind::Opened(opened), _) => self.receive_opened(opened)?,
+            (Kind::Closed(closed), _) => self.receive_closed(&closed),
+            (Kind::Interest(interest), _) => {
+                self.held_by_peer = interest.held;
+                self.check_held(now);
+            }
+        }
+        Ok(())
+    }
+
+    fn why_refused(&self, refuse: &proto::Refuse) -> Why {
+        if refuse.code() == proto::goodbye::Code::NoCommonInstance {
+            let told = refuse.refused.iter().find_map(|told| self.channels.refusal_told(told.channel, told));
+            if let Some(refusal) = self.channels.first_why_not().or(told) {
+                return Why::Refused(refusal);
+            }
+        }
+        reason::from_wire(refuse.code, &refuse.detail, self.us)
+    }
+
+    fn up(&mut self, now: Instant, refused_by_peer: &[proto::Refusal]) {
+        self.phase = Phase::Up;
+        self.event(LinkEvent::Up { rtt: self.keep_alive.rtt() });
+        let settled = self.channels.settle(refused_by_peer);
+        for channel in settled.up {
+            self.channel_up(channel);
+        }
+        for (channel, refusal) in settled.refused {
+            self.event(LinkEvent::ChannelRefused { channel, refusal });
+        }
+        for remote in settled.gone {
+            self.outbound.control(Kind::Closed(closed_since(remote)));
+        }
+        self.offer_rest();
+        if self.held != (self.direction == Direction::Outbound) {
+            self.outbound.control(Kind::Interest(proto::Interest { held: self.held }));
+        }
+        self.check_held(now);
+    }
+
+    fn channel_up(&mut self, channel: u32) {
+        self.outbound.open(channel, self.peer_limits.window);
+        self.inbound.open(channel);
+        self.event(LinkEvent::ChannelUp { channel });
+    }
+
+    fn receive_open(&mut self, open: proto::Open) -> Result<(), String> {
+        let remote = open.channel;
+        let expected = self.channels.next_remote();
+        if u64::from(remote) < expected {
+            return Err(format!("opened channel {remote}, the next is {expected} or more"));
+        }
+        let instance = open.instance.ok_or("an Open without its instance")?;
+        let instance = Instance::try_from(instance).map_err(|error| format!("open: {error}"))?;
+        match self.channels.open_remote(remote, instance) {
+            Ok(channel) => {
+                self.outbound.answer(Kind::Opened(proto::Opened { channel: remote, mine: channel }))?;
+                self.channel_up(channel);
+                Ok(())
+            }
+            Err((reason, detail)) => {
+                let closed = proto::Closed { channel: remote, reason: reason.into(), detail };
+                self.outbound.answer(Kind::Closed(closed))
+            }
+        }
+    }
+
+    fn receive_opened(&mut self, opened: proto::Opened) -> Result<(), String> {
+        let proto::Opened { channel, mine } = opened;
+        match self.channels.opened(channel, mine) {
+            Ok(Opened::Up) => self.channel_up(channel),
+            Ok(Opened::Already) => {}
+            // The peer takes the channel for open, and must not go on doing so.
+            Ok(Opened::Gone) => self.outbound.answer(Kind::Closed(closed_since(mine)))?,
+            Ok(Opened::Full) => {
+                self.outbound.answer(Kind::Closed(self.channels.closed_for_limit(mine)))?;
+                if let Some(refusal) = self.channels.full(channel) {
+                    self.event(LinkEvent::ChannelRefused { channel, refusal });
+                }
+            }
+            Err(()) => return Err(format!("opened channel {channel} as {mine}, which does not meet it")),
+        }
+        Ok(())
+    }
+
+    fn receive_closed(&mut self, closed: &proto::Closed) {
+        let channel = closed.channel;
+        if self.channels.closed_by_peer(channel) {
+            self.outbound.close(channel);
+            self.inbound.close(channel);
+            let why = Why::ChannelClosed { by: Side::Them, detail: closed.detail.clone() };
+            self.event(LinkEvent::ChannelDown { channel, why });
+            self.give_credit();
+            return;
+        }
+        let told = proto::Refusal { channel, reason: closed.reason, detail: closed.detail.clone() };
+        if let Some(refusal) = self.channels.refusal_told(channel, &told) {
+            self.event(LinkEvent::ChannelRefused { channel, refusal });
+        }
+    }
+
+    fn ended_by_peer(&mut self, why: Why) {
+        self.end(why);
+        self.outbound.hush();
+    }
+}
+
+/// For a channel of the peer's whose counterpart was closed here before the peer knew that they meet.
+fn closed_since(remote: u32) -> proto::Closed {
+    let reason = proto::refusal::Reason::Unspecified.into();
+    proto::Closed { channel: remote, reason, detail: String::new() }
+}

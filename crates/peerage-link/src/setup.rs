@@ -1,0 +1,51 @@
+//! What a link is made from, and what it counts.
+
+use std::sync::Arc;
+
+use peerage_identity::Identity;
+use peerage_machine::{Direction, Incarnation};
+use peerage_wire::hello::Instance;
+use peerage_wire::{Address, PeerId};
+
+use crate::LinkConfig;
+
+/// What a link is made from.
+#[derive(Debug)]
+pub struct Setup {
+    /// Who dialled.
+    pub direction: Direction,
+    /// Who we are.
+    pub identity: Arc<Identity>,
+    /// This start of the endpoint.
+    pub incarnation: Incarnation,
+    /// Name and version of the program, for people.
+    pub software: String,
+    /// Where this endpoint listens.
+    pub addresses: Vec<Address>,
+    /// What runs here; an instance's place in the list is its channel's number.
+    pub instances: Vec<Instance>,
+    /// Who must be at the other end, when that is known.
+    pub expected: Option<PeerId>,
+    /// 32 secret random bytes, used once.
+    pub entropy: [u8; 32],
+    /// Times and bounds.
+    pub config: Arc<LinkConfig>,
+}
+
+/// Running totals of one link.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct LinkStats {
+    /// Whole messages sent.
+    pub messages_sent: u64,
+    /// Whole messages received.
+    pub messages_received: u64,
+    /// Records sent.
+    pub records_sent: u64,
+    /// Records received.
+    pub records_received: u64,
+    /// Fragments that came for a channel after it was closed here; they are dropped.
+    pub late_fragments: u64,
+    /// Complaints of protocols about the peer.
+    pub faults: u32,
+}

@@ -1,0 +1,122 @@
+//! Who comes before whom.
+
+use peerage_machine::Class;
+
+use crate::common::{Pair, body, dialer, listener};
+
+const NAMES: [&str; 2] = ["x", "y"];
+
+fn pair() -> Pair {
+    Pair::up(dialer(&NAMES), listener(&NAMES))
+}
+
+/// One turn of a connection that takes 64 KiB at a time.
+fn turn(pair: &mut Pair) {
+    pair.a.flush(64 << 10);
+    pair.b.flush(64 << 10);
+    pair.cross(usize::MAX, usize::MAX);
+    pair.a.settle(pair.now);
+    pair.b.settle(pair.now);
+}
+
+fn interactive_behind_bulk(bulk_on: u32) {
+    let mut pair = pair();
+    pair.a.link.send(bulk_on, Class::Bulk, body(1, 4 << 20)).unwrap();
+    for _ in 0..4 {
+        turn(&mut pair);
+    }
+    pair.a.link.send(0, Class::Interactive, body(2, 1_000)).unwrap();
+    turn(&mut pair);
+    turn(&mut pair);
+    assert_eq!(pair.b.heard.messages(), [(0, body(2, 1_000))]);
+    let left = pair.a.link.queued().1;
+    assert!(left > 3 << 20, "{left} bytes of the bulk message are left");
+    pair.run();
+    assert_eq!(pair.b.heard.messages().len(), 2);
+}
+
+#[test]
+fn an_interactive_message_overtakes_a_bulk_one_of_another_channel() {
+    interactive_behind_bulk(1);
+}
+
+#[test]
+fn an_interactive_message_overtakes_a_bulk_one_of_its_own_channel() {
+    interactive_behind_bulk(0);
+}
+
+#[test]
+fn bulk_gets_a_fifth_beside_a_flood_of_interactive_messages() {
+    for bulk_on in [0, 1] {
+        let mut pair = pair();
+        pair.a.link.send(bulk_on, Class::Bulk, body(0, 1 << 20)).unwrap();
+        let mut flood = 0_u64;
+        while pair.a.link.queued().0 > 0 && !pair.b.heard.messages().iter().any(|(_, it)| it.len() == 1 << 20)
+        {
+            while pair.a.link.queued().0 < 300 {
+                pair.a.link.send(0, Class::Interactive, body(1, 1_000)).unwrap();
+                flood += 1;
+            }
+            turn(&mut pair);
+            assert!(flood < 20_000, "bulk starves");
+        }
+        let kib = pair.a.heard.room(0, Class::Interactive) >> 10;
+        assert!((3 << 10..5 << 10).contains(&kib), "{kib} KiB of interactive to 1 MiB of bulk");
+    }
+}
+
+#[test]
+fn control_overtakes_both() {
+    let mut pair = pair();
+    pair.a.link.send(0, Class::Bulk, body(1, 1 << 20)).unwrap();
+    pair.a.link.send(0, Class::Interactive, body(2, 1 << 20)).unwrap();
+    turn(&mut pair);
+    pair.a.link.send(0, Class::Control, body(3, 60_000)).unwrap();
+    turn(&mut pair);
+    assert_eq!(pair.b.heard.messages(), [(0, body(3, 60_000))]);
+}
+
+#[test]
+fn control_passes_a_channel_that_is_out_of_credit() {
+    let mut pair = pair();
+    pair.a.link.send(0, Class::Interactive, body(1, 1 << 20)).unwrap();
+    // The other side says nothing, so that no credit comes.
+    for _ in 0..20 {
+        pair.a.flush(64 << 10);
+    }
+    let stuck = pair.a.link.queued();
+    assert!(stuck.1 > 700 << 10, "{stuck:?}");
+    assert!(!pair.a.link.has_work());
+    pair.a.link.send(0, Class::Control, body(2, 100)).unwrap();
+    assert!(pair.a.link.has_work());
+    pair.a.flush(64 << 10);
+    pair.cross(usize::MAX, 0);
+    pair.b.settle(pair.now);
+    assert_eq!(pair.b.heard.messages(), [(0, body(2, 100))]);
+}
+
+#[test]
+fn channels_of_one_class_take_turns() {
+    let mut pair = pair();
+    for number in 0..50 {
+        pair.a.link.send(0, Class::Bulk, body(number, 100_000)).unwrap();
+        pair.a.link.send(1, Class::Bulk, body(number, 100_000)).unwrap();
+    }
+    for _ in 0..50 {
+        turn(&mut pair);
+    }
+    let (first, second) = (pair.a.heard.room(0, Class::Bulk), pair.a.heard.room(1, Class::Bulk));
+    assert!(first > 1 << 20 && first.abs_diff(second) <= 128 << 10, "{first} and {second}");
+}
+
+#[test]
+fn small_messages_leave_together_in_one_record() {
+    let mut pair = pair();
+    let before = pair.a.link.stats().records_sent;
+    for number in 0..100 {
+        pair.a.link.send(number % 2, Class::Interactive, body(number, 64)).unwrap();
+    }
+    pair.run();
+    assert_eq!(pair.b.heard.messages().len(), 100);
+    assert_eq!(pair.a.link.stats().records_sent, before + 1);
+}

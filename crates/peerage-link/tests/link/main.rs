@@ -1,0 +1,13 @@
+//! Links, joined back to back or to a hand-driven stranger, in virtual time.
+#![expect(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    reason = "a test stops at the first thing that is not as it should be"
+)]
+
+mod common;
+mod fairness;
+mod handshake;
+mod messages;
