@@ -66,6 +66,8 @@ struct Driver {
     link: Link,
     stream: Box<dyn Stream>,
     channels: BTreeMap<u32, Channel>,
+    /// Instances that this link has yet to offer.
+    deferred: Vec<Arc<dyn Instance>>,
     /// The dial that made this connection.
     dial: Option<Waiter>,
     waiters: Vec<Waiter>,
@@ -123,6 +125,7 @@ pub(crate) async fn run(
         link,
         stream,
         channels: channels.collect(),
+        deferred: Vec::new(),
         dial,
         waiters: Vec::new(),
         commands: Vec::new(),
@@ -226,9 +229,9 @@ impl Driver {
                     }
                 }
             }
-            Command::Open(instance, wire) => {
-                let number = self.link.open(wire);
-                self.channels.insert(number, Channel { instance, state: State::Offered });
+            Command::Open(instance) => {
+                self.deferred.push(instance);
+                self.open_deferred();
             }
             Command::CloseInstance { key, detail } => self.close_instance(key, &detail),
             Command::Await(waiter) => {
@@ -372,6 +375,7 @@ impl Driver {
         self.waiters.extend(self.dial.take());
         let now = self.shared.clock.mono();
         self.link.set_held(now, self.handle.is_held());
+        self.open_deferred();
         self.answer_waiters();
     }
 

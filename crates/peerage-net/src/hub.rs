@@ -275,7 +275,7 @@ impl Shared {
         let key = InstanceKey(hub.next_instance);
         let instance = make(key);
         for handle in hub.connections.values() {
-            handle.ask(Command::Open(Arc::clone(&instance) as Arc<dyn Instance>, spec.into()));
+            handle.ask(Command::Open(Arc::clone(&instance) as Arc<dyn Instance>));
         }
         hub.instances.insert(key, Arc::clone(&instance) as Arc<dyn Instance>);
         Ok(instance)

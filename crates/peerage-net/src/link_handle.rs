@@ -7,7 +7,6 @@ use std::task::Waker;
 
 use bytes::Bytes;
 use peerage_machine::{Class, DialId, Direction, Incarnation, LinkId, UnixMillis, Why};
-use peerage_wire::hello::Instance as WireInstance;
 use peerage_wire::{Address, PeerId};
 use tokio::sync::oneshot;
 
@@ -99,7 +98,7 @@ pub(crate) enum Command {
         class: Class,
         message: Bytes,
     },
-    Open(Arc<dyn Instance>, WireInstance),
+    Open(Arc<dyn Instance>),
     CloseInstance {
         key: InstanceKey,
         detail: String,

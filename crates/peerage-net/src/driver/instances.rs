@@ -5,17 +5,42 @@ use std::sync::Arc;
 use peerage_machine::{LinkInfo, Why};
 
 use super::{Channel, Driver, State};
+use crate::hosted::Instance;
 use crate::link_handle::{InstanceKey, Waiter};
 use crate::scratch::lock;
 
 impl Driver {
+    /// Offers the peer what was hosted since the hello, as soon as that has a clear meaning: when both sides have
+    /// accepted, and after the end of an earlier instance of the same name.
+    pub(super) fn open_deferred(&mut self) {
+        if !self.was_up {
+            return;
+        }
+        for instance in std::mem::take(&mut self.deferred) {
+            let is_namesake = |channel: &Channel| {
+                matches!(channel.state, State::Closing(_))
+                    && channel.instance.spec().name == instance.spec().name
+            };
+            if self.channels.values().any(is_namesake) {
+                self.deferred.push(instance);
+            } else {
+                self.open(instance);
+            }
+        }
+    }
+
+    fn open(&mut self, instance: Arc<dyn Instance>) {
+        let number = self.link.open(instance.spec().into());
+        self.channels.insert(number, Channel { instance, state: State::Offered });
+    }
+
     pub(super) fn channel_up(&mut self, number: u32) {
         let Some(channel) = self.channels.get_mut(&number) else { return };
         let Some(known) = self.handle.known.get() else { return };
         if let State::Closing(detail) = &channel.state {
             self.link.close_channel(number, detail);
             self.channels.remove(&number);
-            return;
+            return self.open_deferred();
         }
         // A link that has given way, or is about to, is nobody's: the other one is.
         if !self.was_up || self.handle.is_detached() {
@@ -50,6 +75,7 @@ impl Driver {
             State::Closing(_) => {
                 self.link.close_channel(number, "");
                 self.channels.remove(&number);
+                self.open_deferred();
             }
             State::Up => {
                 channel.state = State::Down(why.clone());
@@ -68,6 +94,7 @@ impl Driver {
     pub(super) fn close_instance(&mut self, key: InstanceKey, detail: &str) {
         self.handle.release(key);
         lock(&self.handle.open).remove(&key);
+        self.deferred.retain(|instance| instance.key() != key);
         let mut ended = Vec::new();
         for (number, channel) in &mut self.channels {
             if channel.instance.key() != key {
@@ -114,11 +141,12 @@ impl Driver {
             (Some(State::Down(why)), _) => why.clone(),
             (Some(State::Closing(_)), _) => Why::NotUp,
             (None, Some(instance)) => {
+                if self.deferred.iter().any(|deferred| deferred.key() == key) {
+                    return self.waiters.push(waiter);
+                }
                 // It closed its channel on this link, and wants one again.
                 if self.shared.runs(key) {
-                    let instance = Arc::clone(instance);
-                    let number = self.link.open(instance.spec().into());
-                    self.channels.insert(number, Channel { instance, state: State::Offered });
+                    self.open(Arc::clone(instance));
                     return self.waiters.push(waiter);
                 }
                 Why::NotUp

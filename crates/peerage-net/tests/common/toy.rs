@@ -59,6 +59,8 @@ pub struct Toy {
     pub quiet: bool,
     pub got: u64,
     pub got_bytes: u64,
+    /// Messages that were not what [`numbered`] says of their place.
+    pub wrong: u64,
     pub links: Vec<LinkId>,
     pub alarm: Option<Instant>,
     /// Messages that wait for credit: how many, how long.
@@ -119,6 +121,9 @@ impl Machine for Toy {
                 Event::Down(link, why)
             }
             Input::Message { link, message } => {
+                if self.quiet {
+                    self.wrong += u64::from(message.0 != numbered(self.got, message.0.len()));
+                }
                 self.got += 1;
                 self.got_bytes += message.0.len() as u64;
                 if self.echo {
