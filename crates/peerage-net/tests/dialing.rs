@@ -1,6 +1,10 @@
 //! Dials: what each of them ends in.
 
-#![expect(clippy::panic, clippy::unwrap_used, reason = "a test stops at the first thing that is not as it should be")]
+#![expect(
+    clippy::panic,
+    clippy::unwrap_used,
+    reason = "a test stops at the first thing that is not as it should be"
+)]
 
 mod common;
 
@@ -255,9 +259,9 @@ async fn dial_each_other(over: &Over, config: Config, round: u64) {
         let snapshot = node.snapshot();
         assert_eq!((snapshot.links[0].link, snapshot.links[0].is_up), (links[0], true));
         survivors.push((links[0], snapshot.links[0].direction));
-        let answers = heard.iter().filter(|heard| {
-            matches!(heard, Heard::Event(Event::Dialed(..) | Event::DialFailed(..)))
-        });
+        let answers = heard
+            .iter()
+            .filter(|heard| matches!(heard, Heard::Event(Event::Dialed(..) | Event::DialFailed(..))));
         assert_eq!(answers.count(), 1, "round {round}: each dial ends once");
     }
     assert_ne!(survivors[0].1, survivors[1].1, "both ends keep the same connection");

@@ -1,6 +1,10 @@
 //! How an endpoint begins and ends.
 
-#![expect(clippy::unwrap_used, clippy::panic, reason = "a test stops at the first thing that is not as it should be")]
+#![expect(
+    clippy::unwrap_used,
+    clippy::panic,
+    reason = "a test stops at the first thing that is not as it should be"
+)]
 
 mod common;
 
@@ -8,7 +12,9 @@ use std::io::ErrorKind;
 use std::time::Duration;
 
 use bytes::Bytes;
-use common::{Event, Heard, Node, Over, Toy, ToySink, config, error_of, linked, no_connections, peer, spec, toy};
+use common::{
+    Event, Heard, Node, Over, Toy, ToySink, config, error_of, linked, no_connections, peer, spec, toy,
+};
 use peerage_identity::Identity;
 use peerage_machine::{Class, Side, Target, Why};
 use peerage_net::{BindError, Closed, Config, Endpoint, HostError, Shards};
@@ -24,7 +30,9 @@ async fn a_port_in_use_is_named_with_the_kind_of_error() {
         let first = over.endpoint(1, Config::default()).await;
         let address = first.addresses().first().unwrap().clone();
         let second = over.builder(2).listen(over.address()).listen(address.clone()).bind().await;
-        let BindError::Listen { address: named, kind, detail } = error_of(second) else { panic!("another error") };
+        let BindError::Listen { address: named, kind, detail } = error_of(second) else {
+            panic!("another error")
+        };
         assert_eq!((named, kind), (address, ErrorKind::AddrInUse));
         assert!(!detail.is_empty());
     }
@@ -297,11 +305,17 @@ async fn a_machine_that_closed_its_channel_can_have_it_again() {
     toy::want(&a.toy, peerage_machine::Effect::CloseChannel { link, why: why.clone() });
     toy::dial(&a.toy, 1, Target::Peer { peer: b.id(), addresses: Vec::new() });
     assert_eq!(a.down(link).await, why);
-    assert!(matches!(b.down(at_b).await, Why::ChannelClosed { by: Side::Them, detail } if detail.contains("enough")));
-    assert_eq!(a.event("the dial's end", |event| match event {
-        Event::Dialed(_, link) => Some(*link),
-        _ => None,
-    }).await, link);
+    assert!(
+        matches!(b.down(at_b).await, Why::ChannelClosed { by: Side::Them, detail } if detail.contains("enough"))
+    );
+    assert_eq!(
+        a.event("the dial's end", |event| match event {
+            Event::Dialed(_, link) => Some(*link),
+            _ => None,
+        })
+        .await,
+        link
+    );
     b.up().await;
 }
 

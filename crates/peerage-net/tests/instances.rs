@@ -1,6 +1,10 @@
 //! Several protocols on one link, and those that do not match.
 
-#![expect(clippy::panic, clippy::unwrap_used, reason = "a test stops at the first thing that is not as it should be")]
+#![expect(
+    clippy::panic,
+    clippy::unwrap_used,
+    reason = "a test stops at the first thing that is not as it should be"
+)]
 
 mod common;
 
@@ -64,7 +68,8 @@ async fn nothing_in_common_is_a_refusal_at_both_ends_and_harms_no_other_link() {
             let mut a = over.node(1, Config::default()).await;
             let endpoint = over.endpoint(2, Config::default()).await;
             let mut b = Node::with_spec(endpoint, theirs.clone(), Toy::default());
-            let mut friend = Node::with_spec(over.endpoint(3, Config::default()).await, theirs.clone(), Toy::default());
+            let mut friend =
+                Node::with_spec(over.endpoint(3, Config::default()).await, theirs.clone(), Toy::default());
             let (_, at_b) = linked(&mut friend, &mut b).await;
 
             toy::dial(&a.toy, 1, Target::Address(b.address()));

@@ -233,7 +233,11 @@ pub async fn connections(endpoint: &Endpoint, count: usize) {
 pub async fn ended(endpoint: &Endpoint, reason: &str, count: u64) {
     eventually(&format!("{count} × {reason}"), || {
         let ended = endpoint.snapshot().totals.ended;
-        if ended.get(reason).copied().unwrap_or_default() == count { Ok(()) } else { Err(format!("{ended:?}")) }
+        if ended.get(reason).copied().unwrap_or_default() == count {
+            Ok(())
+        } else {
+            Err(format!("{ended:?}"))
+        }
     })
     .await;
 }
@@ -242,7 +246,11 @@ pub async fn ended(endpoint: &Endpoint, reason: &str, count: u64) {
 pub async fn dropped(endpoint: &Endpoint, reason: &str, count: u64) {
     eventually(&format!("{count} × {reason}"), || {
         let dropped = endpoint.snapshot().totals.dropped;
-        if dropped.get(reason).copied().unwrap_or_default() == count { Ok(()) } else { Err(format!("{dropped:?}")) }
+        if dropped.get(reason).copied().unwrap_or_default() == count {
+            Ok(())
+        } else {
+            Err(format!("{dropped:?}"))
+        }
     })
     .await;
 }

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use bytes::{BufMut, Bytes, BytesMut};
 use peerage_machine::{
-    CallId, Class, DialId, Effect, Input, Instant, InstanceName, JobId, LinkId, LinkInfo, Machine, Malformed,
+    CallId, Class, DialId, Effect, Input, InstanceName, Instant, JobId, LinkId, LinkInfo, Machine, Malformed,
     Message, Now, OutboxOf, SendId, StoreError, Target, Why,
 };
 use peerage_net::{Hosted, InstanceSpec, Sink};
