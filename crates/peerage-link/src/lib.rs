@@ -29,6 +29,10 @@
 //! Messages up to the peer's announced `max_message`, at most [`LinkConfig::max_message`] inbound; control messages up
 //! to [`MAX_CONTROL_MESSAGE`]; as many channels as either side allows. The sending queue is bounded by the host, which
 //! hears of every byte that left it ([`LinkEvent::Room`]).
+//!
+//! A channel has one message under way that is longer than a quarter of the peer's window (64 KiB by default), of
+//! whichever class: an interactive message that long waits for the bulk message of its own channel that is being sent.
+//! Shorter ones overtake it, and so does whatever goes on another channel.
 
 mod channels;
 mod config;

@@ -265,17 +265,20 @@ impl Link {
         if self.ended {
             return;
         }
+        self.event(LinkEvent::Closed(why));
         self.ended = true;
         self.phase = Phase::Closed;
         self.opener = None;
         (self.draining, self.drain_ends, self.unheld_at) = (None, None, None);
         self.outbound.cut();
         self.inbound.close_all();
-        self.event(LinkEvent::Closed(why));
     }
 
+    /// Tells the host; nothing follows [`LinkEvent::Closed`].
     fn event(&mut self, event: LinkEvent) {
-        self.events.push_back((event, None));
+        if !self.ended {
+            self.events.push_back((event, None));
+        }
     }
 
     /// The next thing that the host must know. Taking a message gives its credit back to the peer.

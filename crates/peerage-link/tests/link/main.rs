@@ -8,6 +8,13 @@
 )]
 
 mod common;
+mod endings;
 mod fairness;
 mod handshake;
+mod hostile;
+mod hostile_bytes;
+mod late_open;
+mod memory;
 mod messages;
+mod refusals;
+mod time;

@@ -96,7 +96,7 @@ impl Heard {
     /// The reason of the end; there is never more than one, and nothing after it.
     pub(crate) fn closed(&self) -> Option<&Why> {
         let place = self.0.iter().position(|event| matches!(event, LinkEvent::Closed(_)))?;
-        assert_eq!(place + 1, self.0.len(), "something follows Closed: {:?}", self.0);
+        assert_eq!(place + 1, self.0.len(), "what follows the end: {:?}", &self.0[place..]);
         match &self.0[place] {
             LinkEvent::Closed(why) => Some(why),
             _ => None,

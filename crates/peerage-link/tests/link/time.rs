@@ -1,0 +1,257 @@
+//! Deadlines, pings, silence, and links that nobody holds.
+
+use std::time::Duration;
+
+use bytes::Bytes;
+use peerage_link::LinkEvent;
+use peerage_machine::{Class, Instant, Why};
+use peerage_wire::preface::Preface;
+use peerage_wire::proto::link::v1 as proto;
+use peerage_wire::proto::link::v1::control::Kind;
+
+use crate::common::{End, Heard, Pair, Stranger, dialer, hello_of, identity, instance, listener};
+
+const SECOND: Duration = Duration::from_secs(1);
+
+fn pair() -> Pair {
+    let mut pair = Pair::up(dialer(&["x"]), listener(&["x"]));
+    pair.a.heard = Heard::default();
+    pair.b.heard = Heard::default();
+    pair
+}
+
+fn timed_out() -> Why {
+    Why::TimedOut { what: "the handshake", after: 5 * SECOND }
+}
+
+#[test]
+fn a_stall_in_any_step_of_the_handshake_times_out_on_both_sides() {
+    for steps in 0..4 {
+        let mut pair = Pair::new(dialer(&["x"]), listener(&["x"]));
+        for _ in 0..steps {
+            pair.exchange(Duration::ZERO);
+        }
+        let up = (pair.a.heard.is_up(), pair.b.heard.is_up());
+        let began = pair.now;
+        while pair.tick(began + 6 * SECOND) {}
+        for (end, up) in [(&pair.a, up.0), (&pair.b, up.1)] {
+            if up {
+                assert_eq!(end.heard.closed(), None);
+            } else {
+                assert_eq!(end.closed(), &timed_out(), "after {steps} steps");
+                assert_eq!(end.link.deadline(), None);
+            }
+        }
+        assert!(steps > 2 || up == (false, false));
+    }
+}
+
+#[test]
+fn a_host_that_never_decides_times_out_and_the_peer_is_told() {
+    let mut pair = Pair::new(dialer(&["x"]), listener(&["x"]));
+    pair.b.answer = None;
+    pair.run();
+    pair.now = pair.now + 5 * SECOND;
+    pair.b.on_timer(pair.now);
+    pair.run();
+    assert_eq!(pair.b.closed(), &timed_out());
+    assert_eq!(
+        pair.a.closed().to_string(),
+        "the connection was lost: the peer said goodbye: the handshake took longer than 5s"
+    );
+}
+
+#[test]
+fn a_drip_of_bytes_does_not_put_the_end_of_the_handshake_off() {
+    let mut end = End::new(listener(&["x"]), Instant::START);
+    let preface = Preface::CURRENT.encode();
+    let mut drip = preface.iter().chain(&[0x40, 0]).copied().chain(std::iter::repeat(0));
+    let mut now = Instant::START;
+    while end.heard.closed().is_none() {
+        now = now + SECOND / 10;
+        end.arrive(now, &[drip.next().unwrap()]);
+        end.on_timer(now);
+        assert!(now < Instant::START + 6 * SECOND);
+    }
+    assert_eq!(end.closed(), &timed_out());
+}
+
+#[test]
+fn a_peer_from_which_nothing_comes_is_silent() {
+    let mut pair = pair();
+    let began = pair.now;
+    while pair.a.heard.closed().is_none() {
+        assert!(pair.tick(began + 20 * SECOND));
+        // Nothing crosses.
+    }
+    assert_eq!(pair.a.closed(), &Why::Silent { after: 15 * SECOND });
+    assert_eq!(pair.now.since(began), 15 * SECOND);
+    pair.a.flush(usize::MAX);
+    pair.cross(usize::MAX, 0);
+    pair.b.poll();
+    assert!(matches!(pair.b.closed(), Why::Silent { .. } | Why::Lost(_)));
+}
+
+#[test]
+fn pings_keep_a_quiet_link_and_tell_the_round_trip_time() {
+    let mut pair = pair();
+    let until = pair.now + 60 * SECOND;
+    while pair.tick(until) {
+        for _ in 0..2 {
+            pair.exchange(Duration::from_millis(7));
+        }
+    }
+    for end in [&pair.a, &pair.b] {
+        assert_eq!(end.heard.closed(), None);
+        assert!((10..=12).contains(&end.heard.rtts()), "{}", end.heard.rtts());
+        // The handshake took no time; each measure counts an eighth.
+        let rtt = end.link.rtt().unwrap();
+        assert!(rtt > Duration::from_millis(9) && rtt <= Duration::from_millis(14), "{rtt:?}");
+        let told = end.heard.0.iter().rev().find_map(|event| match event {
+            LinkEvent::Rtt(rtt) => Some(*rtt),
+            _ => None,
+        });
+        assert_eq!(told, Some(rtt));
+    }
+}
+
+#[test]
+fn a_late_answer_shows_how_late_it_is() {
+    let mut stranger = Stranger::up(listener(&["x"]), vec![instance("x")]);
+    let mut pings = Vec::new();
+    while pings.len() < 2 {
+        stranger.now = stranger.end.link.deadline().unwrap();
+        stranger.end.on_timer(stranger.now);
+        pings.extend(stranger.controls().into_iter().filter_map(|kind| match kind {
+            Kind::Ping(ping) => Some(ping.nonce),
+            _ => None,
+        }));
+    }
+    for nonce in pings {
+        stranger.control(Kind::Pong(proto::Pong { nonce }));
+    }
+    // The answer to the first, after the second was sent, 5 s later; half of its sample is still 0.6 s.
+    assert_eq!(stranger.end.heard.rtts(), 1);
+    assert_eq!(stranger.end.link.rtt(), Some(5 * SECOND / 8));
+}
+
+#[test]
+fn the_timer_does_nothing_early_and_moves_on_when_due() {
+    let mut pair = pair();
+    let until = pair.now + 30 * SECOND;
+    let mut turns = 0;
+    while pair.now < until {
+        // `End::on_timer` sees to the contract, whether early or due.
+        pair.now = pair.now + Duration::from_millis(100);
+        for end in [&mut pair.a, &mut pair.b] {
+            end.on_timer(pair.now);
+        }
+        pair.run();
+        turns += 1;
+    }
+    assert_eq!(turns, 300);
+    assert_eq!(pair.a.heard.rtts(), 6);
+}
+
+#[test]
+fn a_timer_that_comes_late_catches_up_in_one_call() {
+    let mut pair = pair();
+    pair.now = pair.now + 14 * SECOND;
+    pair.a.on_timer(pair.now);
+    assert_eq!(pair.a.link.deadline(), Some(pair.now + SECOND));
+    pair.run();
+    assert_eq!(pair.a.heard.rtts(), 1);
+}
+
+#[test]
+fn a_link_that_nobody_holds_closes_on_both_sides_after_the_grace() {
+    let mut pair = pair();
+    pair.elapse(3600 * SECOND);
+    assert_eq!((pair.a.heard.closed(), pair.b.heard.closed()), (None, None));
+    let began = pair.now;
+    pair.a.link.set_held(pair.now, false);
+    pair.elapse(Duration::from_millis(1_900));
+    assert_eq!((pair.a.heard.closed(), pair.b.heard.closed()), (None, None));
+    pair.elapse(SECOND);
+    assert_eq!((pair.a.closed(), pair.b.closed()), (&Why::Unheld, &Why::Unheld));
+    assert!(pair.now.since(began) < 3 * SECOND);
+}
+
+#[test]
+fn either_side_can_hold_a_link() {
+    let mut pair = pair();
+    pair.b.link.set_held(pair.now, true);
+    pair.a.link.set_held(pair.now, false);
+    pair.elapse(60 * SECOND);
+    assert_eq!((pair.a.heard.closed(), pair.b.heard.closed()), (None, None));
+    pair.b.link.set_held(pair.now, false);
+    pair.elapse(SECOND);
+    pair.a.link.set_held(pair.now, true);
+    pair.elapse(60 * SECOND);
+    assert_eq!((pair.a.heard.closed(), pair.b.heard.closed()), (None, None));
+    pair.a.link.set_held(pair.now, false);
+    pair.elapse(60 * SECOND);
+    assert_eq!((pair.a.closed(), pair.b.closed()), (&Why::Unheld, &Why::Unheld));
+}
+
+#[test]
+fn what_hosts_said_before_the_link_was_up_counts() {
+    let mut pair = Pair::new(dialer(&["x"]), listener(&["x"]));
+    pair.a.link.set_held(pair.now, false);
+    pair.run();
+    pair.elapse(10 * SECOND);
+    assert_eq!((pair.a.closed(), pair.b.closed()), (&Why::Unheld, &Why::Unheld));
+
+    let mut pair = Pair::new(dialer(&["x"]), listener(&["x"]));
+    pair.a.link.set_held(pair.now, false);
+    pair.b.link.set_held(pair.now, true);
+    pair.run();
+    pair.elapse(10 * SECOND);
+    assert_eq!((pair.a.heard.closed(), pair.b.heard.closed()), (None, None));
+}
+
+/// A link that nobody holds, with a message that the peer gives no credit for.
+fn unheld_and_stuck() -> Stranger {
+    let mut hello = hello_of(&identity(9), vec![instance("x")]);
+    hello.limits.window = 0;
+    let mut stranger = Stranger::greet(dialer(&["x"]), &hello);
+    stranger.control(Kind::Accept(proto::Accept::default()));
+    stranger.end.link.send(0, Class::Bulk, Bytes::from_static(b"stuck")).unwrap();
+    stranger.end.link.set_held(stranger.now, false);
+    stranger
+}
+
+/// Time goes by while the stranger answers pings.
+fn answer_pings(stranger: &mut Stranger, span: Duration) {
+    let until = stranger.now + span;
+    while let Some(due) = stranger.end.link.deadline().filter(|due| *due <= until) {
+        stranger.now = due;
+        stranger.end.on_timer(due);
+        for kind in stranger.controls() {
+            if let Kind::Ping(ping) = kind {
+                stranger.control(Kind::Pong(proto::Pong { nonce: ping.nonce }));
+            }
+        }
+    }
+    stranger.now = until;
+}
+
+#[test]
+fn a_peer_that_takes_nothing_cannot_keep_a_link_that_nobody_holds() {
+    let mut stranger = unheld_and_stuck();
+    answer_pings(&mut stranger, 10 * SECOND);
+    assert_eq!(stranger.end.heard.closed(), None);
+    answer_pings(&mut stranger, 10 * SECOND);
+    assert_eq!(stranger.end.closed(), &Why::Unheld);
+}
+
+#[test]
+fn a_link_that_is_held_again_before_its_queue_is_empty_stays() {
+    let mut stranger = unheld_and_stuck();
+    answer_pings(&mut stranger, 10 * SECOND);
+    assert_eq!(stranger.end.link.send(0, Class::Bulk, Bytes::from_static(b"no")), Err(Why::NotUp));
+    stranger.end.link.set_held(stranger.now, true);
+    assert_eq!(stranger.end.link.send(0, Class::Bulk, Bytes::from_static(b"yes")), Ok(()));
+    answer_pings(&mut stranger, 60 * SECOND);
+    assert_eq!(stranger.end.heard.closed(), None);
+}
