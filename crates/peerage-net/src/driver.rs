@@ -387,15 +387,17 @@ impl Driver {
         self.shared.counters.ended(self.was_up, why.label());
         tracing::debug!(%why, was_up = self.was_up, "link ended");
         self.over = Some(why.clone());
+        // Before anybody hears of the end: who looks then sees all of it.
+        self.report();
+        let unsent = self.taken.saturating_sub(self.reported.messages_sent);
+        if unsent > 0 {
+            self.shared.counters.dropped("link_ended", unsent);
+        }
         self.handle.up.store(false, Ordering::Release);
         self.handle.detach(&why);
         for channel in self.channels.values() {
             // Those that another link's task has told already have forgotten this one.
             channel.instance.down(self.handle.id, why.clone());
-        }
-        let unsent = self.taken.saturating_sub(self.link.stats().messages_sent);
-        if unsent > 0 {
-            self.shared.counters.dropped("link_ended", unsent);
         }
         let late = self.handle.shut_mail();
         let peer = self.link.peer();

@@ -1,6 +1,7 @@
 //! Dials: what each of them ends in.
 
 #![expect(
+    clippy::indexing_slicing,
     clippy::panic,
     clippy::unwrap_used,
     reason = "a test stops at the first thing that is not as it should be"

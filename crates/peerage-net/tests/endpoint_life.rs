@@ -1,11 +1,5 @@
 //! How an endpoint begins and ends.
 
-#![expect(
-    clippy::unwrap_used,
-    clippy::panic,
-    reason = "a test stops at the first thing that is not as it should be"
-)]
-
 mod common;
 
 use std::io::ErrorKind;

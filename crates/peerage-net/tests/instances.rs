@@ -1,11 +1,5 @@
 //! Several protocols on one link, and those that do not match.
 
-#![expect(
-    clippy::panic,
-    clippy::unwrap_used,
-    reason = "a test stops at the first thing that is not as it should be"
-)]
-
 mod common;
 
 use bytes::Bytes;

@@ -1,10 +1,6 @@
 //! A peer that comes back under its key takes its own place.
 
-#![expect(
-    clippy::panic,
-    clippy::unwrap_used,
-    reason = "a test stops at the first thing that is not as it should be"
-)]
+#![expect(clippy::panic, reason = "a test stops at the first thing that is not as it should be")]
 
 mod common;
 

@@ -76,7 +76,7 @@ impl Stranger {
         let mut out = BytesMut::new();
         put_message(&mut out, &third).unwrap();
         self.write(&out).await;
-        self.keys = Some(noise.finish().unwrap());
+        self.take_keys(noise);
     }
 
     /// All of the handshake, and `Accept` in both directions: the link is up.
@@ -88,6 +88,20 @@ impl Stranger {
         match stranger.read_control().await {
             Some(Kind::Accept(_)) => stranger,
             other => panic!("instead of Accept: {other:?}"),
+        }
+    }
+
+    /// The handshake is through.
+    pub fn take_keys(&mut self, noise: Handshake) {
+        self.keys = Some(noise.finish().unwrap());
+    }
+
+    pub async fn control_in_single_bytes(&mut self, kind: Kind) {
+        let mut record = BytesMut::from(&[0, 0][..]);
+        put_control(&mut record, &kind);
+        self.keys.as_mut().unwrap().0.seal(&mut record, 0).unwrap();
+        for byte in record {
+            self.write(&[byte]).await;
         }
     }
 
