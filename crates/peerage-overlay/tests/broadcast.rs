@@ -76,16 +76,24 @@ fn the_wire_carries_little_more_than_the_lines() {
         world.sim.run_for(MS * 5);
     }
     world.sim.run_for(SECOND);
-    let before = world.sim.stats().sent.total().bytes;
-    for _ in 0..1000 {
-        world.say_bytes(from, line.clone()).unwrap();
-        world.sim.run_for(MS);
+    let mut ratio = 0.0;
+    for round in 0..4 {
+        let (before, stats) = (world.sim.stats().sent.total().bytes, world.sim.stats());
+        let requested = world.total(|it| it.stats.requested);
+        for _ in 0..1000 {
+            world.say_bytes(from, line.clone()).unwrap();
+            world.sim.run_for(MS);
+        }
+        world.sim.run_for(SECOND);
+        let now = world.sim.stats();
+        ratio = (now.sent.total().bytes - before) as f64 / (1000.0 * 1024.0 * 11.0);
+        println!(
+            "round {round}: {ratio:.3} bytes per payload byte and receiver, {} control messages, {} requests",
+            now.sent.control.messages - stats.sent.control.messages,
+            world.total(|it| it.stats.requested) - requested
+        );
     }
-    world.sim.run_for(SECOND);
-    let sent = world.sim.stats().sent.total().bytes - before;
-    let ratio = sent as f64 / (1000.0 * 1024.0 * 11.0);
-    println!("{ratio:.3} bytes per payload byte and receiver, {:?}", world.sim.stats().sent);
-    assert!(ratio < 1.3, "{ratio}");
+    assert!(ratio < 1.25, "{ratio}");
 }
 
 #[test]
@@ -202,9 +210,13 @@ fn a_partition_that_heals_in_time_loses_nothing() {
 
 #[test]
 fn a_burst_of_a_hundred_thousand_arrives_whole() {
-    let mut world = World::formed(Config { bandwidth: Some(20_000_000), ..Config::seeded(4) }, 12);
+    // Unoptimised, twelve would take a minute.
+    let peers = if cfg!(debug_assertions) { 5 } else { 12 };
+    let mut world = World::formed(Config { bandwidth: Some(20_000_000), ..Config::seeded(4) }, peers);
     let from = world.nodes[2];
-    let (mut ids, mut full) = (Vec::new(), 0);
+    let mut ids = stream(&mut world, from, 20, 10);
+    world.sim.run_for(SECOND);
+    let mut full = 0;
     while ids.len() < 100_000 {
         match world.say(from, "a small message of about forty bytes ...") {
             Ok(id) => ids.push(id),
@@ -218,7 +230,7 @@ fn a_burst_of_a_hundred_thousand_arrives_whole() {
     }
     world.sim.run_for(SECOND * 20);
     world.collect();
-    println!("{full} times full, {:?} in all, {:?}", world.sim.stats().sent, world.snapshot(world.nodes[5]).stats);
+    println!("{full} times full, {:?} in all, {:?}", world.sim.stats().sent, world.snapshot(world.nodes[4]).stats);
     assert!(full > 0, "the burst was no burst");
     for node in world.running().into_iter().filter(|node| *node != from) {
         world.assert_heard(node, &ids);

@@ -1,10 +1,17 @@
 //! Who finds whom, in virtual time. Each failure names its seed.
-#![expect(clippy::unwrap_used, clippy::indexing_slicing, reason = "a test stops at the first thing that is not as it should be")]
+#![expect(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing, reason = "a test stops at the first thing that is not as it should be")]
 
 mod common;
 
+use std::collections::BTreeSet;
+
+use bytes::Bytes;
 use common::{MS, SECOND, World};
-use peerage_sim::Config;
+use peerage_machine::Why;
+use peerage_overlay::{JoinError, Loss, MeshAnswer, MeshConfig, MeshEvent, MessageId};
+use peerage_sim::{Config, NodeId, address};
+use peerage_wire::Address;
+use proptest::prelude::*;
 
 #[test]
 fn fifty_peers_that_join_at_once_end_up_connected_for_every_seed() {
@@ -22,7 +29,7 @@ fn fifty_peers_that_join_at_once_end_up_connected_for_every_seed() {
         assert!(formed, "seed {seed}: somebody is alone after 3 s");
         world.sim.run_for(SECOND * 3);
         assert_eq!(world.component(), 50, "seed {seed}");
-        assert_eq!(world.asymmetries(), 0, "seed {seed}");
+        assert!(world.is_mutual(), "seed {seed}");
         for node in world.running() {
             let neighbours = world.neighbours(node).len();
             assert!((3..=7).contains(&neighbours), "seed {seed}: {node} has {neighbours} neighbours");
@@ -31,9 +38,197 @@ fn fifty_peers_that_join_at_once_end_up_connected_for_every_seed() {
 }
 
 #[test]
-fn hundreds() {
-    let mut world = World::formed(Config::seeded(1), 200);
-    assert!(world.is_connected());
-    let _ = MS;
+fn a_peer_that_loses_everybody_comes_back_by_its_contact() {
+    for seed in 0..10 {
+        let mut world = World::formed(Config::seeded(seed), 8);
+        let (contact, lone) = (world.nodes[0], world.nodes[5]);
+        let rest: Vec<NodeId> = world.nodes.iter().copied().filter(|node| *node != lone).collect();
+        // Longer than lost neighbours are tried again.
+        world.sim.partition(&[vec![lone], rest]);
+        world.sim.run_for(SECOND * 400);
+        world.collect();
+        assert_eq!(world.events[&lone].iter().filter(|(_, event)| *event == MeshEvent::Isolated).count(), 1);
+        world.sim.heal();
+        world.sim.run_for(SECOND * 50);
+        assert!(world.is_connected(), "seed {seed}");
+        world.collect();
+        let connected = world.events[&lone].iter().filter(|(_, event)| *event == MeshEvent::Connected).count();
+        assert_eq!(connected, 2, "seed {seed}: once at first and once again");
+        assert!(!world.neighbours(contact).is_empty());
+    }
+}
+
+#[test]
+fn halves_that_were_apart_for_long_become_one_again() {
+    for seed in 0..5 {
+        let mut world = World::formed(Config::seeded(seed), 20);
+        let (left, right) = (world.nodes[..10].to_vec(), world.nodes[10..].to_vec());
+        world.sim.partition(&[left, right]);
+        world.sim.run_for(SECOND * 900);
+        assert_eq!(world.component(), 10, "seed {seed}");
+        world.sim.heal();
+        world.sim.run_for(SECOND * 120);
+        assert!(world.is_connected(), "seed {seed}: {} of 20", world.component());
+    }
+}
+
+#[test]
+fn a_crash_of_half_the_peers_leaves_the_others_connected() {
+    for seed in 0..3 {
+        let mut world = World::formed(Config::seeded(seed), 200);
+        for victim in 0..100 {
+            world.sim.crash(world.nodes[victim * 2]);
+        }
+        world.sim.run_for(SECOND * 15);
+        assert_eq!(world.component(), 100, "seed {seed}");
+        assert!(world.is_mutual(), "seed {seed}");
+    }
+}
+
+#[test]
+fn who_leaves_is_let_go_at_once_and_not_dialled_again() {
+    let mut world = World::formed(Config::seeded(2), 12);
+    let gone = world.nodes[4];
+    let peer = world.sim.peer(gone);
+    let neighbours = world.neighbours(gone);
     world.collect();
+    world.sim.command(gone, |mesh, now, out| mesh.leave(now, out));
+    world.sim.run_for(SECOND);
+    world.collect();
+    assert!(!neighbours.is_empty());
+    for neighbour in neighbours {
+        let left = (Loss::Left, peer);
+        let told = |event: &MeshEvent| matches!(event, MeshEvent::NeighbourLost { peer, why } if (why, peer) == (&left.0, &left.1));
+        assert!(world.events[&neighbour].iter().any(|(_, event)| told(event)));
+    }
+    world.sim.run_for(SECOND * 60);
+    let linked = world.running().iter().filter(|node| world.neighbours(**node).contains(&gone)).count();
+    assert_eq!(linked, 0);
+}
+
+#[test]
+fn meshes_of_different_names_or_limits_refuse_each_other_and_say_why() {
+    let mut world = World::new(Config::seeded(1));
+    let contact = world.add();
+    let other_name = world.add_with(MeshConfig::named("olds"));
+    let mut smaller = MeshConfig::named("news");
+    smaller.max_message = 1 << 20;
+    let other_limit = world.add_with(smaller);
+    for node in [other_name, other_limit] {
+        world.join(node, contact);
+        world.sim.run_for(SECOND);
+        let answers = world.sim.take_answers(node);
+        let MeshAnswer::Joined(Err(JoinError::Unreachable { failures })) = &answers[0].2 else { panic!("{answers:?}") };
+        assert!(matches!(failures[..], [(_, Why::Refused(_))]), "{failures:?}");
+        assert!(world.neighbours(node).is_empty());
+    }
+    let reasons: Vec<String> = world.sim.take_refusals(contact).iter().map(|(_, _, it)| it.reason.to_string()).collect();
+    assert!(reasons.len() >= 2 && reasons[0].contains("no instance"), "{reasons:?}");
+    assert!(reasons.iter().any(|reason| reason.contains("parameters")), "{reasons:?}");
+}
+
+#[test]
+fn a_join_that_cannot_work_says_why() {
+    let mut world = World::new(Config::seeded(1));
+    let node = world.add();
+    let join = |world: &mut World, contacts: Vec<Address>| {
+        let call = world.sim.command(node, |mesh, now, out| mesh.join(now, contacts, out))?;
+        world.sim.run_for(SECOND * 20);
+        let answers = world.sim.take_answers(node);
+        let answer = answers.into_iter().find(|(_, id, _)| *id == call).unwrap().2;
+        let MeshAnswer::Joined(result) = answer else { panic!("{answer:?}") };
+        result
+    };
+    assert_eq!(join(&mut world, vec![]), Err(JoinError::NoContacts));
+    let nobody: Address = "tcp://10.9.9.9:9".parse().unwrap();
+    let error = join(&mut world, vec![nobody.clone(), address(0)]).unwrap_err();
+    let JoinError::Unreachable { failures } = &error else { panic!("{error}") };
+    assert_eq!(failures.len(), 2);
+    assert!(failures.iter().any(|(at, why)| *at == address(0) && *why == Why::SelfDial), "{error}");
+    assert!(failures.iter().any(|(at, why)| *at == nobody && matches!(why, Why::Unreachable { .. })), "{error}");
+    assert_eq!(join(&mut world, vec![nobody; 65]), Err(JoinError::TooMany { named: 65, limit: 64 }));
+}
+
+#[derive(Clone, Debug)]
+enum Op {
+    Say(usize),
+    Crash(usize),
+    Restart(usize),
+    Sever(usize, usize),
+    Leave(usize),
+    Split(usize),
+    Heal,
+    Wait(u64),
+}
+
+fn op() -> impl Strategy<Value = Op> {
+    prop_oneof![
+        4 => (0_usize..10).prop_map(Op::Say),
+        1 => (1_usize..10).prop_map(Op::Crash),
+        1 => (1_usize..10).prop_map(Op::Restart),
+        2 => (0_usize..10, 0_usize..10).prop_map(|(a, b)| Op::Sever(a, b)),
+        1 => (1_usize..10).prop_map(Op::Leave),
+        1 => (1_usize..9).prop_map(Op::Split),
+        2 => Just(Op::Heal),
+        4 => (0_u64..4000).prop_map(Op::Wait),
+    ]
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 40, ..ProptestConfig::default() })]
+
+    /// Whatever happens: when it stops happening, all that still run are one mesh, views are mutual, nobody heard anything
+    /// twice, and a last word reaches everyone.
+    #[test]
+    fn after_any_history_the_mesh_is_whole(seed in 0_u64..1000, ops in prop::collection::vec(op(), 1..25)) {
+        let mut world = World::formed(Config::seeded(seed), 10);
+        let mut left = BTreeSet::new();
+        for op in ops {
+            match op {
+                Op::Say(node) => { world.sim.try_command(world.nodes[node], |mesh, now, out| {
+                    let _ = mesh.broadcast(now, vec![Bytes::from_static(b"x")], out);
+                }); }
+                Op::Crash(node) => world.sim.crash(world.nodes[node]),
+                Op::Restart(node) => {
+                    // What it heard before counts for its former self.
+                    world.collect();
+                    world.heard.remove(&world.nodes[node]);
+                    world.sim.restart(world.nodes[node]);
+                    left.remove(&node);
+                    world.join(world.nodes[node], world.nodes[0]);
+                }
+                Op::Sever(a, b) if a != b => { world.sim.sever(world.nodes[a], world.nodes[b]); }
+                Op::Sever(..) => {}
+                Op::Leave(node) => {
+                    if world.sim.try_command(world.nodes[node], |mesh, now, out| mesh.leave(now, out)).is_some() {
+                        left.insert(node);
+                    }
+                }
+                Op::Split(at) => {
+                    let (one, two) = world.nodes.split_at(at);
+                    world.sim.partition(&[one.to_vec(), two.to_vec()]);
+                }
+                Op::Heal => world.sim.heal(),
+                Op::Wait(millis) => world.sim.run_for(MS * millis as u32),
+            }
+        }
+        world.sim.heal();
+        world.sim.run_for(SECOND * 90);
+        for node in &left {
+            world.sim.crash(world.nodes[*node]);
+        }
+        let running = world.running();
+        prop_assert_eq!(world.component(), running.len());
+        prop_assert!(world.is_mutual());
+        if running.len() > 1 {
+            let id = world.say(world.nodes[0], "the last word").unwrap();
+            world.sim.run_for(SECOND * 15);
+            world.collect();
+            for node in running.into_iter().skip(1) {
+                let heard: Vec<MessageId> = world.heard[&node].iter().map(|(_, message)| message.id).collect();
+                prop_assert!(heard.contains(&id), "{} did not hear the last word", node);
+                prop_assert_eq!(heard.iter().collect::<BTreeSet<_>>().len(), heard.len(), "{} heard something twice", node);
+            }
+        }
+    }
 }

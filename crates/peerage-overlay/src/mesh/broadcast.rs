@@ -4,7 +4,7 @@
 //! second link; who hears of a message and does not get it grafts the announcer's. A new origin starts with the tree of
 //! the origin with the smallest key, so that all peers start from the same one.
 //!
-//! Here: publishing, receiving, relaying, and the trees. `repair.rs` has announcements, requests and summaries.
+//! Here: publishing, receiving, relaying. `tree.rs` has the trees, `repair.rs` announcements, requests and summaries.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
@@ -26,14 +26,13 @@ use super::missing::Missing;
 use super::packet::{MAX_HOPS, MAX_PARTS, Packet, Words};
 use super::ranges::{Range, Seen};
 use super::snapshot::MeshStats;
+use super::tree::Tree;
 use super::window::{Held, Window};
 
 /// The domain of an origin's signature.
 pub(crate) const DOMAIN: &str = "peerage mesh message v1";
 /// What a payload takes beside its body: the signature, the heads of five fields, the hops.
 const PAYLOAD_OVERHEAD: u64 = 96;
-/// Duplicates of one origin within this time cost one prune.
-const PRUNE_AGAIN: Duration = Duration::from_millis(500);
 /// How often a stream's tree is optimised.
 pub(crate) const OPTIMISE_EVERY: Duration = Duration::from_secs(1);
 
@@ -41,7 +40,7 @@ pub(crate) const OPTIMISE_EVERY: Duration = Duration::from_secs(1);
 #[derive(Debug, Default)]
 pub(crate) struct Stream {
     pub(crate) seen: Seen,
-    /// Who pushed the last new message.
+    /// Who feeds us: the neighbour that pushes its messages to us.
     pub(crate) from: Option<LinkId>,
     pub(crate) hops: u32,
     pub(crate) optimised: Option<Instant>,
@@ -58,12 +57,10 @@ pub(crate) struct Owed {
 /// Why a message is announced rather than pushed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum News {
-    /// The neighbour gets pushes from elsewhere.
+    /// The neighbour gets pushes from elsewhere, or most likely has it.
     Lazy,
-    /// There was no room to push it.
+    /// There was no room to push it: the neighbour had better ask.
     PutOff,
-    /// It was asked for here, so it is missing nearby; or everybody else has it.
-    Pulled,
 }
 
 /// What is told to one neighbour.
@@ -75,8 +72,6 @@ pub(crate) struct Neighbour {
     pub(crate) owed: VecDeque<Owed>,
     /// When it last sent something that it was asked for.
     pub(crate) answered: Instant,
-    /// The last prune that it was told.
-    pruned: Option<(PeerId, Instant)>,
 }
 
 #[derive(Debug)]
@@ -108,7 +103,7 @@ pub(crate) enum Timer {
 pub(crate) struct Broadcast {
     pub(crate) config: Arc<MeshConfig>,
     identity: Arc<Identity>,
-    me: PeerId,
+    pub(crate) me: PeerId,
     epoch: u64,
     started: UnixMillis,
     next_seq: u64,
@@ -116,7 +111,7 @@ pub(crate) struct Broadcast {
     pub(crate) timers: Timers<Timer>,
     pub(crate) neighbours: BTreeMap<LinkId, Neighbour>,
     pub(crate) streams: Lru<StreamKey, Stream>,
-    trees: Lru<PeerId, BTreeSet<LinkId>>,
+    pub(crate) trees: Lru<PeerId, Tree>,
     pub(crate) window: Window,
     pub(crate) missing: Missing,
     verifying: BTreeMap<JobId, Verifying>,
@@ -233,13 +228,14 @@ impl Broadcast {
         }
         let id = message.id;
         if self.streams.peek(&id.stream()).is_some_and(|stream| stream.seen.contains(id.seq)) {
-            return self.duplicate(link, &id, pulled, cx);
+            return self.duplicate(link, &id, hops, pulled, cx);
         }
         if let Some(first) = self.verifying_ids.get(&id).and_then(|job| self.verifying.get(job))
             && first.message == message
         {
-            if !pulled && !first.pulled {
-                self.prune(id.origin, link, cx);
+            let (first, first_pulled) = (first.link, first.pulled);
+            if !pulled && !first_pulled {
+                self.fed_twice(id.stream(), Some(first), link, cx);
             }
             return self.count_duplicate(pulled, cx);
         }
@@ -269,17 +265,15 @@ impl Broadcast {
         u128::from(sent.0.abs_diff(now.0)) > self.config.stale_after.as_millis()
     }
 
-    fn duplicate(&mut self, link: LinkId, id: &MessageId, pulled: bool, cx: &mut Cx<'_>) {
-        if !pulled && self.window.get(id).is_none_or(|held| held.pushed) {
-            if self.streams.peek(&id.stream()).is_none_or(|stream| stream.from != Some(link)) {
-                self.prune(id.origin, link, cx);
-            }
-        } else if !pulled && self.neighbours.contains_key(&link) {
+    fn duplicate(&mut self, link: LinkId, id: &MessageId, hops: u32, pulled: bool, cx: &mut Cx<'_>) {
+        let first = self.window.get(id).map(|held| (held.pushed, held.from));
+        match first {
+            _ if pulled => {}
             // We asked for it before it came by itself: the push is as it should be.
-            if let Some(stream) = self.streams.peek_mut(&id.stream()) {
-                stream.from = Some(link);
-            }
-            self.tree(id.origin).insert(link);
+            Some((false, _)) if self.neighbours.contains_key(&link) => self.fed_by(id.stream(), link, hops, cx),
+            Some((false, _)) => {}
+            Some((true, from)) => self.fed_twice(id.stream(), from, link, cx),
+            None => self.fed_twice(id.stream(), None, link, cx),
         }
         self.count_duplicate(pulled, cx);
     }
@@ -287,19 +281,6 @@ impl Broadcast {
     fn count_duplicate(&mut self, pulled: bool, cx: &mut Cx<'_>) {
         self.stats.duplicates += 1;
         cx.out.count(if pulled { "mesh_duplicate_pulls_total" } else { "mesh_duplicate_pushes_total" }, 1);
-    }
-
-    fn prune(&mut self, origin: PeerId, link: LinkId, cx: &mut Cx<'_>) {
-        self.tree(origin).remove(&link);
-        if let Some(neighbour) = self.neighbours.get_mut(&link) {
-            // What was under way when the neighbour was told is no reason to tell it again.
-            let told = neighbour.pruned.is_some_and(|(last, at)| last == origin && at + PRUNE_AGAIN > cx.now.mono);
-            if told {
-                return;
-            }
-            neighbour.pruned = Some((origin, cx.now.mono));
-        }
-        cx.control(link, Words::Prune { origin });
     }
 
     /// A check of a signature ended, if it was one of ours.
@@ -328,19 +309,14 @@ impl Broadcast {
         let (id, now) = (message.id, cx.now.mono);
         let (stream, forgotten) = self.streams.touch(&id.stream(), Stream::default);
         stream.seen.insert(id.seq, now);
-        let from_neighbour = from.filter(|link| self.neighbours.contains_key(link));
-        if !pulled {
-            stream.from = from_neighbour;
-            stream.hops = hops;
-        }
         if forgotten.is_some() {
             cx.out.count("mesh_origins_forgotten_total", 1);
         }
         self.note_arrival(&id, from, pulled, now);
-        if !pulled && let Some(link) = from_neighbour {
-            self.tree(id.origin).insert(link);
+        if !pulled && let Some(link) = from.filter(|link| self.neighbours.contains_key(link)) {
+            self.fed_by(id.stream(), link, hops, cx);
         }
-        self.window.insert(now, Held { message: Arc::clone(&message), hops, pushed: !pulled });
+        self.window.insert(now, Held { message: Arc::clone(&message), hops, pushed: !pulled, from });
         self.relay(&message, hops, from, pulled, cx);
         if id.origin != self.me && (self.config.catch_up || message.sent >= self.started) {
             self.stats.delivered += 1;
@@ -385,12 +361,8 @@ impl Broadcast {
             if is_eager && neighbour.owed.is_empty() && it.has_room(size) && size <= it.max_message {
                 push.push(*link);
             } else {
-                let news = match (pulled, is_eager) {
-                    (true, _) => News::Pulled,
-                    (false, true) => News::PutOff,
-                    (false, false) => News::Lazy,
-                };
                 noted = true;
+                let news = if is_eager { News::PutOff } else { News::Lazy };
                 dropped += u64::from(!neighbour.note(id, next_hops, news));
             }
         }
@@ -446,41 +418,11 @@ impl Broadcast {
         }
     }
 
-    // The trees.
-
-    /// The tree of an origin, or a new one: a copy of the one of the smallest origin, or all neighbours.
-    pub(crate) fn tree(&mut self, origin: PeerId) -> &mut BTreeSet<LinkId> {
-        let fresh = if self.trees.peek(&origin).is_some() {
-            BTreeSet::new()
-        } else {
-            let model = self.trees.iter().next().map(|(_, tree)| tree.clone());
-            model.unwrap_or_else(|| self.neighbours.keys().copied().collect())
-        };
-        self.trees.touch(&origin, || fresh).0
-    }
-
-    /// Whom to push an origin's messages to. A tree that lost its last link starts anew with all neighbours.
-    pub(crate) fn eager(&mut self, origin: PeerId) -> BTreeSet<LinkId> {
-        if self.tree(origin).is_empty() {
-            *self.tree(origin) = self.neighbours.keys().copied().collect();
-        }
-        self.tree(origin).clone()
-    }
-
-    pub(crate) fn has_trees(&self) -> bool {
-        self.trees.len() > 0
-    }
-
-    pub(crate) fn on_prune(&mut self, link: LinkId, origin: PeerId) {
-        self.tree(origin).remove(&link);
-    }
+    // The neighbours.
 
     pub(crate) fn neighbour_up(&mut self, link: LinkId, cx: &mut Cx<'_>) {
         self.neighbours.insert(link, Neighbour { answered: cx.now.mono, ..Neighbour::default() });
         // Trees that work are left alone: the newcomer hears announcements, and grafts what it needs.
-        for tree in self.trees.values_mut().filter(|tree| tree.is_empty()) {
-            tree.insert(link);
-        }
         self.send_summary(link, cx);
         self.offer_room(cx);
     }
@@ -490,7 +432,7 @@ impl Broadcast {
             return;
         }
         for tree in self.trees.values_mut() {
-            tree.remove(&link);
+            tree.forget(link);
         }
         let mut orphans = Vec::new();
         for (key, _) in self.streams.iter().filter(|(_, stream)| stream.from == Some(link)) {
@@ -506,15 +448,11 @@ impl Broadcast {
         self.offer_room(cx);
     }
 
-    pub(crate) fn eager_origins(&self, link: LinkId) -> usize {
-        self.trees.iter().filter(|(_, tree)| tree.contains(&link)).count()
-    }
-
     pub(crate) fn footprint(&self) -> u64 {
         let ranges: usize = self.streams.iter().map(|(_, stream)| stream.seen.len()).sum();
         let neighbours: usize =
             self.neighbours.values().map(|it| it.owed.len() * 72 + it.announce_ranges * 16 + it.announce.len() * 128).sum();
-        let trees: usize = self.trees.iter().map(|(_, tree)| 192 + tree.len() * 16).sum();
+        let trees: usize = self.trees.iter().map(|(_, tree)| tree.footprint()).sum();
         let small = self.streams.len() * 256 + ranges * 24 + neighbours + trees + self.missing.len() * 384;
         self.window.bytes() + self.verifying_bytes + (self.verifying.len() * 256 + small) as u64
     }

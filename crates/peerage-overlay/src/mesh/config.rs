@@ -44,6 +44,9 @@ pub struct MeshConfig {
     /// How likely a shuffle also exchanges one neighbour for a random peer. 0.05: cliques of full views that nobody
     /// leaves were 2 % of all peers without any exchange (our own measurement).
     pub rotation: f64,
+    /// A peer that has as many neighbours as it accepts, and had no new one for so long, takes the next that asks and lets
+    /// another one go. 5 min: otherwise two halves of a mesh, both full, would never grow together.
+    pub move_after: Duration,
     /// How long the answer to a request for neighbourhood may take. 5 s.
     pub answer_within: Duration,
     /// Wait before joining again when alone: from the first to the second, doubling, give or take a half. 0.5 s, 30 s.
@@ -67,8 +70,9 @@ pub struct MeshConfig {
     pub catch_up: bool,
     /// How long announcements are gathered before they leave. 20 ms: at 1,000 messages/s, 20 share one.
     pub announce_after: Duration,
-    /// The wait for an announced message before it is asked for, before anything was measured, and its bounds. 200 ms,
-    /// 50 ms, 2 s. Plumtree section 3.8: about the diameter of the tree.
+    /// The wait for an announced message before it is asked for, before anything was measured, and its bounds. 300 ms,
+    /// 150 ms, 2 s. Plumtree section 3.8: about the diameter of the tree. A pusher that is lost is not waited for, so
+    /// this only matters when a message is; with a bound of 50 ms, trees of slow links took seconds to settle.
     pub graft_after: Duration,
     /// The least of the above.
     pub graft_after_min: Duration,
@@ -139,6 +143,7 @@ impl MeshConfig {
             shuffle_active: 3,
             shuffle_passive: 4,
             rotation: 0.05,
+            move_after: Duration::from_secs(300),
             answer_within: Duration::from_secs(5),
             rejoin_after: (Duration::from_millis(500), Duration::from_secs(30)),
             join_within: Duration::from_secs(15),
@@ -149,8 +154,8 @@ impl MeshConfig {
             stale_after: Duration::from_secs(3600),
             catch_up: true,
             announce_after: Duration::from_millis(20),
-            graft_after: Duration::from_millis(200),
-            graft_after_min: Duration::from_millis(50),
+            graft_after: Duration::from_millis(300),
+            graft_after_min: Duration::from_millis(150),
             graft_after_max: Duration::from_secs(2),
             optimisation_threshold: 3,
             trees: 64,
@@ -243,7 +248,7 @@ impl MeshConfig {
         let streams = count(self.origins, 256 + (self.ranges_per_origin + 1) * 24);
         let announce = (MAX_ANNOUNCE_RANGES + 1) * 16 + MAX_ANNOUNCE_STREAMS * 128;
         let neighbours = count(self.active_limit(), (self.owed_ranges + 1) * 72 + announce);
-        let trees = count(self.trees, 192 + self.active_limit() * 16);
+        let trees = count(self.trees, 192 + self.active_limit() * 40);
         let missing = count(self.missing_ranges + 2, 384);
         let whispers = self.whispers.1.max(message) + message + count(self.whispers.0, 512);
         let relays = count(self.relays, 512) + count(self.routes, 192);

@@ -104,6 +104,8 @@ pub(crate) struct Membership {
     walks: Lru<u64, LinkId>,
     own_walk: Option<u64>,
     lost: Vec<Lost>,
+    /// When a neighbour was added last.
+    moved: Instant,
     /// Refused since there is no neighbour.
     refused_alone: u32,
     rejoins: u32,
@@ -126,6 +128,7 @@ impl Membership {
             walks: Lru::new(MAX_WALKS),
             own_walk: None,
             lost: Vec::new(),
+            moved: Instant::START,
             refused_alone: 0,
             rejoins: 0,
             hungry: 0,
@@ -345,7 +348,10 @@ impl Membership {
 
     pub(crate) fn on_neighbour(&mut self, link: LinkId, peer: PeerId, urgent: bool, cx: &mut Cx<'_>) {
         let others = self.others(&peer, cx);
-        let accepted = self.active.contains_key(&peer) || self.active.len() < self.config.active_limit() || urgent;
+        // A mesh in which everybody is full must still take in newcomers, and grow together after it was split.
+        let unmoved = cx.now.mono.since(self.moved) >= self.config.move_after;
+        let room = self.active.len() < self.config.active_limit();
+        let accepted = self.active.contains_key(&peer) || room || urgent || unmoved;
         if accepted {
             if !self.active.contains_key(&peer) && self.active.len() >= self.config.active_limit() {
                 self.drop_random(&peer, cx);
@@ -361,7 +367,10 @@ impl Membership {
     pub(crate) fn on_reply(&mut self, link: LinkId, peer: PeerId, accepted: bool, others: Vec<Contact>, cx: &mut Cx<'_>) {
         let reason = self.asked.remove(&link);
         self.timers.cancel(&Timer::Asked(link));
-        let unknown = others.iter().find(|other| !self.is_known(&other.peer)).cloned();
+        let stranger = others.iter().find(|other| !self.is_known(&other.peer)).or_else(|| {
+            others.iter().find(|other| other.peer != self.me.peer && !self.active.contains_key(&other.peer))
+        });
+        let stranger = stranger.cloned();
         if reason.is_some() {
             self.learn(others, cx);
         }
@@ -381,7 +390,7 @@ impl Membership {
             }
             self.passive.failed(&peer, cx.now.mono, false, &mut self.rng);
             if reason == Some(Reason::Merge { again: true })
-                && let Some(other) = unknown
+                && let Some(other) = stranger
             {
                 self.ask(other, Reason::Merge { again: false }, cx);
             }
@@ -468,6 +477,7 @@ impl Membership {
         if self.active.insert(peer, link).is_some() {
             return;
         }
+        self.moved = cx.now.mono;
         self.passive.remove(&peer);
         self.lost.retain(|lost| lost.contact.peer != peer);
         cx.links.need(link, Need::Neighbour, cx.out);

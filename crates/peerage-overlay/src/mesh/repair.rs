@@ -75,7 +75,7 @@ impl Broadcast {
             neighbour.announce_ranges = 0;
             let runs = std::mem::take(&mut neighbour.announce).into_iter().map(|((stream, news), (mut ranges, hops))| {
                 normalise(&mut ranges);
-                Run { stream, ranges, hops, now: news != News::Lazy }
+                Run { stream, ranges, hops, now: news == News::PutOff }
             });
             for runs in packets(runs) {
                 cx.links.control_if_room(*link, Words::Announce { runs }, cx.out);
@@ -133,10 +133,7 @@ impl Broadcast {
     /// Whether nobody pushes the stream to us: its last pusher is gone, or this peer has no part in any tree yet. A new
     /// origin's first message may still be on its way along the tree.
     fn is_orphan(&self, stream: StreamKey) -> bool {
-        match self.streams.peek(&stream) {
-            Some(stream) => stream.from.is_none_or(|link| !self.neighbours.contains_key(&link)),
-            None => !self.has_trees(),
-        }
+        if self.streams.peek(&stream).is_some() { self.parent(stream).is_none() } else { !self.has_trees() }
     }
 
     /// A neighbour has these. Whether all of them are here.
@@ -178,10 +175,8 @@ impl Broadcast {
         }
         stream.optimised = Some(now);
         stream.from = Some(link);
-        let tree = self.tree(key.origin);
-        tree.remove(&parent);
-        tree.insert(link);
-        cx.control(parent, Words::Prune { origin: key.origin });
+        self.tree(key.origin).pruned.remove(&link);
+        self.prune(key.origin, parent, cx);
         let run = Run { stream: key, ranges: Vec::new(), hops: 0, now: true };
         cx.control(link, Words::Want { runs: vec![run] });
     }
@@ -203,7 +198,7 @@ impl Broadcast {
         let links = &*cx.links;
         // An answer takes a round trip, and what is before it in the queue.
         let patience = |link: LinkId| {
-            links.get(link).map_or(least, |link| (link.rtt * 4 + least * 2).min(most.max(least)))
+            links.get(link).map_or(least, |link| (link.rtt * 4 + least).min(most.max(least)))
         };
         let answered = |link: LinkId| neighbours.get(&link).map_or(Instant::START, |it| it.answered);
         let (asks, given_up) = self.missing.due(now, patience, answered);
@@ -216,7 +211,7 @@ impl Broadcast {
                 continue;
             }
             if ask.graft {
-                self.tree(ask.stream.origin).insert(ask.link);
+                self.tree(ask.stream.origin).pruned.remove(&ask.link);
             }
             let runs = by_link.entry(ask.link).or_default();
             match runs.last_mut() {
@@ -253,7 +248,7 @@ impl Broadcast {
         let limit = self.config.owed_ranges;
         for run in runs {
             if run.now {
-                self.tree(run.stream.origin).insert(link);
+                self.tree(run.stream.origin).push.insert(link);
             }
             let Some(neighbour) = self.neighbours.get_mut(&link) else { return };
             for range in run.ranges {

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 
-use peerage_machine::Instant;
+use peerage_machine::{Instant, LinkId};
 
 use super::config::MeshConfig;
 use super::message::{MessageId, Signed, StreamKey};
@@ -20,6 +20,8 @@ pub(crate) struct Held {
     pub(crate) hops: u32,
     /// Whether it came by itself, not because it was asked for.
     pub(crate) pushed: bool,
+    /// Who sent it; `None` when it is our own.
+    pub(crate) from: Option<LinkId>,
 }
 
 #[derive(Debug)]

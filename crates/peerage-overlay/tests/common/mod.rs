@@ -132,8 +132,16 @@ impl World {
         self.component() == self.running().len()
     }
 
+    /// Whether views are mutual, now or as soon as what is under way has arrived.
+    pub(crate) fn is_mutual(&mut self) -> bool {
+        (0..40).any(|_| {
+            self.sim.run_for(MS * 25);
+            self.asymmetries() == 0
+        })
+    }
+
     /// Pairs of which one has the other for a neighbour and not the other way.
-    pub(crate) fn asymmetries(&self) -> usize {
+    fn asymmetries(&self) -> usize {
         let one_sided = |node: &NodeId| {
             let theirs = |other: &NodeId| self.neighbours(*other).contains(node);
             self.neighbours(*node).iter().filter(|other| !theirs(other)).count()

@@ -1,0 +1,153 @@
+//! The trees along which an origin's messages are pushed: who pushes to whom, and who asked not to be pushed to.
+//!
+//! A tree is directed. Each peer decides who pushes to it: it keeps the neighbour that feeds it, its parent, and prunes
+//! every other neighbour that pushes too; whom it pushes to itself, the receivers decide in the same way. Plumtree
+//! (section 3.8) removes both directions at once. With messages in flight that can cut a peer off from all who feed
+//! it: what a pruned neighbour had under way comes first, the parent's copy is then the duplicate, and is pruned as
+//! well. Here a link that was pruned never counts as the first, and of two that both feed us one always stays.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
+
+use peerage_machine::{Instant, LinkId};
+use peerage_wire::PeerId;
+
+use super::broadcast::Broadcast;
+use super::links::Cx;
+use super::message::StreamKey;
+use super::packet::{Run, Words};
+
+/// A neighbour that pushes on after a prune is told again after so long: what was under way is no reason.
+const PRUNE_AGAIN: Duration = Duration::from_millis(500);
+
+/// One origin's tree, as this peer sees it.
+#[derive(Debug, Default)]
+pub(crate) struct Tree {
+    /// Neighbours that we push to.
+    pub(crate) push: BTreeSet<LinkId>,
+    /// Neighbours that were asked not to push to us, and when.
+    pub(crate) pruned: BTreeMap<LinkId, Instant>,
+}
+
+impl Tree {
+    pub(crate) fn forget(&mut self, link: LinkId) {
+        self.push.remove(&link);
+        self.pruned.remove(&link);
+    }
+
+    pub(crate) fn footprint(&self) -> usize {
+        192 + self.push.len() * 16 + self.pruned.len() * 24
+    }
+}
+
+impl Broadcast {
+    /// The tree of an origin, or a new one: the links of the tree of the smallest origin, in both directions, or all
+    /// neighbours. All peers so start a new origin from the same tree.
+    pub(crate) fn tree(&mut self, origin: PeerId) -> &mut Tree {
+        let mut fresh = Tree::default();
+        if self.trees.peek(&origin).is_none() {
+            if let Some((model, tree)) = self.trees.iter().next() {
+                fresh.push.clone_from(&tree.push);
+                let parents = self.streams.iter().filter(|(key, _)| key.origin == *model);
+                let parents = parents.filter_map(|(_, stream)| stream.from);
+                fresh.push.extend(parents.filter(|link| self.neighbours.contains_key(link)));
+            }
+            if fresh.push.is_empty() {
+                fresh.push = self.neighbours.keys().copied().collect();
+            }
+        }
+        self.trees.touch(&origin, || fresh).0
+    }
+
+    /// Whom to push an origin's messages to. Our own go to somebody, whatever was said.
+    pub(crate) fn eager(&mut self, origin: PeerId) -> BTreeSet<LinkId> {
+        let push = self.tree(origin).push.clone();
+        if push.is_empty() && origin == self.me {
+            return self.neighbours.keys().copied().collect();
+        }
+        push
+    }
+
+    /// Who feeds us the stream: a neighbour, not pruned.
+    pub(crate) fn parent(&self, stream: StreamKey) -> Option<LinkId> {
+        let parent = self.streams.peek(&stream)?.from?;
+        (self.neighbours.contains_key(&parent) && !self.is_pruned(stream.origin, parent)).then_some(parent)
+    }
+
+    fn is_pruned(&self, origin: PeerId, link: LinkId) -> bool {
+        self.trees.peek(&origin).is_some_and(|tree| tree.pruned.contains_key(&link))
+    }
+
+    /// A message came first by this neighbour, pushed. It becomes the parent when there is none, or when it is no
+    /// farther from the origin than the parent, which it has just beaten.
+    pub(crate) fn fed_by(&mut self, stream: StreamKey, link: LinkId, hops: u32, cx: &mut Cx<'_>) {
+        let pruned = self.is_pruned(stream.origin, link);
+        let parent = self.parent(stream);
+        let Some(known) = self.streams.peek_mut(&stream) else { return };
+        let stays = match parent {
+            None => false,
+            Some(parent) if parent == link => {
+                known.hops = hops;
+                return;
+            }
+            Some(_) => pruned || hops > known.hops,
+        };
+        if stays {
+            return;
+        }
+        known.from = Some(link);
+        known.hops = hops;
+        if pruned {
+            // It was the last that fed us after all.
+            self.tree(stream.origin).pruned.remove(&link);
+            let run = Run { stream, ranges: Vec::new(), hops: 0, now: true };
+            cx.control(link, Words::Want { runs: vec![run] });
+        }
+    }
+
+    /// A message was pushed by two neighbours: one of them is asked not to. `first` is `None` when it is not known, or is
+    /// ourselves.
+    pub(crate) fn fed_twice(&mut self, stream: StreamKey, first: Option<LinkId>, second: LinkId, cx: &mut Cx<'_>) {
+        let (origin, now) = (stream.origin, cx.now.mono);
+        if let Some(told) = self.trees.peek(&origin).and_then(|tree| tree.pruned.get(&second)) {
+            if *told + PRUNE_AGAIN <= now {
+                self.prune(origin, second, cx);
+            }
+            return;
+        }
+        if origin == self.me || !self.neighbours.contains_key(&second) {
+            return self.prune(origin, second, cx);
+        }
+        let feeds = |link: &LinkId| self.neighbours.contains_key(link) && !self.is_pruned(origin, *link);
+        // Without another that is known to feed us, this one must stay.
+        let Some(first) = first.filter(feeds) else { return };
+        let parent = self.parent(stream);
+        let (keep, lose) = if parent == Some(second) { (second, first) } else { (first, second) };
+        if parent.is_none()
+            && let Some(known) = self.streams.peek_mut(&stream)
+        {
+            known.from = Some(keep);
+        }
+        self.prune(origin, lose, cx);
+    }
+
+    pub(crate) fn prune(&mut self, origin: PeerId, link: LinkId, cx: &mut Cx<'_>) {
+        if self.neighbours.contains_key(&link) {
+            let now = cx.now.mono;
+            self.tree(origin).pruned.insert(link, now);
+        }
+        cx.control(link, Words::Prune { origin });
+    }
+
+    pub(crate) fn on_prune(&mut self, link: LinkId, origin: PeerId) {
+        self.tree(origin).push.remove(&link);
+    }
+
+    pub(crate) fn has_trees(&self) -> bool {
+        self.trees.len() > 0
+    }
+
+    pub(crate) fn eager_origins(&self, link: LinkId) -> usize {
+        self.trees.iter().filter(|(_, tree)| tree.push.contains(&link)).count()
+    }
+}
