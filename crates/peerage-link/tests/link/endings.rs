@@ -54,9 +54,12 @@ fn a_drain_whose_channel_closes_ends_as_well() {
         assert!(!pair.a.link.has_work(), "out of credit");
         if by_peer {
             pair.b.link.close_channel(0, "");
+            pair.b.flush(usize::MAX);
+            pair.cross(0, usize::MAX);
         } else {
             pair.a.link.close_channel(0, "");
         }
+        assert!(pair.a.link.has_work(), "there is a goodbye to say");
         pair.run();
         assert_eq!((pair.a.closed(), pair.b.closed()), (&shutdown(Side::Us, ""), &shutdown(Side::Them, "")));
     }
@@ -184,6 +187,8 @@ fn goodbyes_of_strangers_are_goodbyes() {
         (8, "nobody", "the connection was lost: the peer meant somebody else: nobody"),
     ] {
         let mut stranger = Stranger::up(listener(&["x"]), vec![instance("x")]);
+        // The answer to the ping is owed and nobody is left to hear it.
+        stranger.control(Kind::Ping(proto::Ping { nonce: 1 }));
         stranger.control(Kind::Goodbye(proto::Goodbye { code, detail: detail.to_owned() }));
         assert_eq!(stranger.end.closed().to_string(), heard);
         assert_eq!(stranger.controls(), [], "an answer to a goodbye");

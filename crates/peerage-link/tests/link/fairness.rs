@@ -110,6 +110,27 @@ fn channels_of_one_class_take_turns() {
 }
 
 #[test]
+fn a_channel_with_much_to_say_gives_way_within_one_record() {
+    let mut pair = pair();
+    pair.a.link.send(0, Class::Bulk, body(1, 200_000)).unwrap();
+    pair.a.link.send(1, Class::Bulk, body(2, 1_000)).unwrap();
+    turn(&mut pair);
+    assert_eq!(pair.b.heard.messages(), [(1, body(2, 1_000))]);
+}
+
+#[test]
+fn large_messages_of_the_two_classes_of_a_channel_take_turns() {
+    let mut pair = pair();
+    for number in 0..4 {
+        pair.a.link.send(0, Class::Interactive, body(number, 300_001)).unwrap();
+        pair.a.link.send(0, Class::Bulk, body(number, 300_002)).unwrap();
+    }
+    pair.run();
+    let lengths: Vec<usize> = pair.b.heard.messages().iter().map(|(_, message)| message.len()).collect();
+    assert_eq!(lengths, [300_001, 300_002].repeat(4));
+}
+
+#[test]
 fn small_messages_leave_together_in_one_record() {
     let mut pair = pair();
     let before = pair.a.link.stats().records_sent;

@@ -80,6 +80,18 @@ fn data_on_a_channel_that_was_refused_is_dropped_and_counted() {
 }
 
 #[test]
+fn data_on_a_channel_that_its_sender_closed_is_dropped() {
+    let mut stranger = up();
+    stranger.control(closed(0));
+    stranger.data(0, 0, 0, b"?");
+    stranger.control(open(2, "x"));
+    stranger.data(0, 0, 0, b"?");
+    stranger.data(2, 0, 0, b"!");
+    assert_eq!(stranger.end.heard.messages(), [(0, Bytes::from_static(b"!"))]);
+    assert_eq!(stranger.end.link.stats().late_fragments, 2);
+}
+
+#[test]
 fn data_beyond_the_credit_is_a_fault() {
     let mut stranger = up();
     // 15 fragments fit into 256 KiB with what each costs beside its payload; the host takes none.
@@ -200,6 +212,10 @@ fn opened_that_pairs_what_does_not_meet_is_a_fault() {
     accused(what, |it| it.control(opened(2, 1)));
     accused(what, |it| it.control(opened(0, 1)));
     accused(what, |it| it.control(opened(1, 0)));
+    // Equal, and theirs is up with another of ours.
+    let mut stranger = Stranger::up(listener(&["x", "x"]), vec![instance("x")]);
+    stranger.control(opened(1, 0));
+    stranger.assert_accused(what);
     let mut stranger = up();
     stranger.control(opened(0, 0));
     assert_eq!(stranger.end.heard.closed(), None);

@@ -102,6 +102,31 @@ fn large_messages_that_nobody_takes_keep_their_room() {
 }
 
 #[test]
+fn a_message_that_is_not_large_takes_no_room_from_one_that_is() {
+    let setup = with(listener(&NAMES), |config| {
+        config.max_message = 1 << 20;
+        config.reassembly = 1 << 20;
+        config.window = 64 << 10;
+    });
+    let mut stranger = Stranger::up(setup, NAMES.map(instance).to_vec());
+    // Up to a quarter of the window fits into the credit; one byte more is large and takes the room.
+    for (length, room) in [(16_384, true), (16_385, false)] {
+        stranger.data(0, 2, length, &[1; 9_000]);
+        stranger.data(1, 2, 1 << 20, &[2; 16_384]);
+        let credit = stranger.controls().into_iter().any(|kind| {
+            matches!(kind, peerage_wire::proto::link::v1::control::Kind::Credit(credit) if credit.channel == 1)
+        });
+        assert_eq!(credit, room, "beside a message of {length}");
+        if room {
+            stranger.data(0, 2, 0, &[1; 7_384]);
+            (0..63).for_each(|_| stranger.data(1, 2, 0, &[2; 16_384]));
+            assert_eq!(stranger.end.heard.messages().len(), 2);
+            stranger.controls();
+        }
+    }
+}
+
+#[test]
 fn an_idle_link_holds_nothing() {
     let stranger = Stranger::up(listener(&NAMES), NAMES.map(instance).to_vec());
     assert_eq!(stranger.end.link.held_bytes(), 0);
