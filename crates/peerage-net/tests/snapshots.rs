@@ -156,6 +156,11 @@ async fn what_an_instance_left_behind_is_counted_when_it_comes() {
     for _ in 0..100 {
         toy::send(&a.toy, link, vec![0; 10_000]);
     }
+    eventually("some to be on their way", || match a.snapshot().totals.messages_sent {
+        sent if sent > 5 => Ok(()),
+        sent => Err(format!("{sent}")),
+    })
+    .await;
     b.toy.close();
     valve.open();
     a.down(link).await;
