@@ -27,6 +27,7 @@ pub(crate) const STAGES: &[Stage] = &[
     Stage { name: "codegen", about: "the committed protobuf code is what proto/ says", run: codegen },
     Stage { name: "clippy", about: "no warnings in any target", run: clippy },
     Stage { name: "docs", about: "rustdoc has no warnings", run: docs },
+    Stage { name: "examples", about: "the example that ends by itself runs", run: examples },
     Stage { name: "demo", about: "a short demo: 12 processes, 2 killed, every line everywhere", run: demo },
     Stage { name: "test", about: "the README's test command", run: test },
 ];
@@ -58,6 +59,10 @@ fn codegen() -> Result<()> {
 fn docs() -> Result<()> {
     let mut command = cargo::cargo(["doc", "--workspace", "--no-deps"]);
     cargo::must(command.env("RUSTDOCFLAGS", "-D warnings"))
+}
+
+fn examples() -> Result<()> {
+    cargo::must(&mut cargo::cargo(["run", "--quiet", "--package", "peerage-examples", "--example", "hello"]))
 }
 
 fn demo() -> Result<()> {

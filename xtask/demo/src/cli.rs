@@ -45,6 +45,9 @@ pub(crate) struct Options {
     /// Append the figures to this file, a JSON object per line.
     #[arg(long, value_name = "FILE")]
     pub(crate) json: Option<PathBuf>,
+    /// Show what the peers have counted: drops, closed links, duplicates.
+    #[arg(long)]
+    pub(crate) counters: bool,
     /// No progress, only the result: for scripts.
     #[arg(long)]
     pub(crate) check: bool,

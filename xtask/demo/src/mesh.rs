@@ -54,6 +54,9 @@ pub(crate) async fn run(options: &Options) -> Result<Ending> {
     };
     outcome.checks.push(Check::new("every process closed in good order and was reaped", ended_badly));
     print!("{outcome}");
+    if options.counters {
+        print!("counted by all peers together\n{}", outcome.counters());
+    }
     if let Some(path) = &options.json {
         crate::figures::append(path, "demo_mesh", &outcome.figures())?;
     }
@@ -205,7 +208,7 @@ async fn stats(network: &mut Network) -> Result<Vec<u64>> {
     network
         .until(what, ANSWER, |network| network.lacking("does not say", |peer| peer.stats.is_some()))
         .await?;
-    Ok(network.peers().map(|(_, peer)| peer.stats.unwrap_or_default().bytes_sent).collect())
+    Ok(network.peers().map(|(_, peer)| peer.bytes_sent()).collect())
 }
 
 /// Follows the text until it is everywhere, or nothing new comes for too long; what is missing then is for the checks to

@@ -64,6 +64,13 @@ pub(crate) struct Peer {
     contact: Option<String>,
 }
 
+impl Peer {
+    /// Bytes that it wrote to sockets, as far as it said so.
+    pub(crate) fn bytes_sent(&self) -> u64 {
+        self.stats.as_ref().map_or(0, |stats| stats.bytes_sent)
+    }
+}
+
 /// The peers, by number.
 pub(crate) struct Network {
     peers: Vec<Peer>,

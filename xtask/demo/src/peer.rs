@@ -1,5 +1,6 @@
 //! A peer process: an endpoint, a mesh, and a parent at the other end of a pipe.
 
+use std::collections::BTreeMap;
 use std::io::{BufRead, Write};
 use std::process::ExitCode;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -96,8 +97,7 @@ async fn live(mut commands: mpsc::UnboundedReceiver<Result<Command>>) -> Result<
                 }
                 Some(Command::Stats) => {
                     inbox.tell();
-                    let snapshot = peer.snapshot();
-                    say(&Report::Stats(Stats { bytes_sent: snapshot.totals.bytes_sent, links: snapshot.links.len() as u64 }));
+                    say(&Report::Stats(stats(&peer)));
                 }
                 Some(Command::Close) | None => break,
             },
@@ -110,6 +110,17 @@ async fn live(mut commands: mpsc::UnboundedReceiver<Result<Command>>) -> Result<
     mesh.close();
     say(&Report::Closed(peer.close().await.to_string()));
     Ok(())
+}
+
+fn stats(peer: &Peer) -> Stats {
+    let totals = peer.snapshot().totals;
+    let mut counters = BTreeMap::new();
+    for (kind, counts) in
+        [("", &totals.counted), ("dropped: ", &totals.dropped), ("links ended: ", &totals.ended)]
+    {
+        counters.extend(counts.iter().map(|(name, count)| (format!("{kind}{name}"), *count)));
+    }
+    Stats { bytes_sent: totals.bytes_sent, counters }
 }
 
 /// Lines that arrived and were not told yet.

@@ -1,5 +1,6 @@
 //! What the parent and the peer processes say to each other: one JSON object per line.
 
+use std::collections::BTreeMap;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use anyhow::{Context, Result, bail};
@@ -53,12 +54,12 @@ pub(crate) enum Report {
 }
 
 /// What a peer's endpoint has counted.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Stats {
     /// Bytes written to sockets, all told.
     pub(crate) bytes_sent: u64,
-    /// Links up.
-    pub(crate) links: u64,
+    /// Everything it counts by name: what was dropped and why, why links ended, what the protocols count.
+    pub(crate) counters: BTreeMap<String, u64>,
 }
 
 /// One line as it arrived.
@@ -151,7 +152,9 @@ impl Report {
                 json!({ "received": records.iter().map(Record::to_json).collect::<Vec<_>>() })
             }
             Self::Sent(lines) => json!({ "sent": lines }),
-            Self::Stats(Stats { bytes_sent, links }) => json!({ "bytes_sent": bytes_sent, "links": links }),
+            Self::Stats(Stats { bytes_sent, counters }) => {
+                json!({ "bytes_sent": bytes_sent, "counters": counters })
+            }
             Self::Closed(how) => json!({ "closed": how }),
             Self::Failed(why) => json!({ "failed": why }),
         }
@@ -185,7 +188,9 @@ impl Report {
             return Some(Self::Sent(usize::try_from(lines).ok()?));
         }
         if let Some(bytes_sent) = number("bytes_sent") {
-            return Some(Self::Stats(Stats { bytes_sent, links: number("links")? }));
+            let counters = value.get("counters")?.as_object()?.iter();
+            let counters = counters.map(|(name, count)| Some((name.clone(), count.as_u64()?)));
+            return Some(Self::Stats(Stats { bytes_sent, counters: counters.collect::<Option<_>>()? }));
         }
         text("closed").map(Self::Closed).or_else(|| text("failed").map(Self::Failed))
     }
@@ -216,7 +221,7 @@ mod tests {
             Report::Neighbours(vec!["a".into(), "b".into()]),
             Report::Received(vec![Record::new(7, b"line \"x\"\n", 1, 2)]),
             Report::Sent(9),
-            Report::Stats(Stats { bytes_sent: 1, links: 2 }),
+            Report::Stats(Stats { bytes_sent: 1, counters: [("mesh_duplicates".to_owned(), 3)].into() }),
             Report::Closed("well".into()),
             Report::Failed("port in use".into()),
         ] {

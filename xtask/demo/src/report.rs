@@ -1,5 +1,6 @@
 //! What a run amounts to: checks, a table for people, figures for programs.
 
+use std::collections::BTreeMap;
 use std::fmt;
 use std::time::Duration;
 
@@ -70,6 +71,7 @@ pub(crate) struct Outcome {
     line_bytes: f64,
     overtaken: usize,
     deliveries: usize,
+    counters: BTreeMap<String, u64>,
 }
 
 impl Outcome {
@@ -87,7 +89,7 @@ impl Outcome {
         let payload: usize =
             everybody.iter().flat_map(|peer| &peer.records).map(|record| record.length).sum();
         let before = measured.baseline.iter().copied().chain(std::iter::repeat(0));
-        let after = network.peers().map(|(_, peer)| peer.stats.unwrap_or_default().bytes_sent);
+        let after = network.peers().map(|(_, peer)| peer.bytes_sent());
         let on_wire: u64 = after.zip(before).map(|(after, before)| after.saturating_sub(before)).sum();
         let steady = receivers.iter().filter(|(_, peer, _)| peer.fate == Fate::Stays);
         let steady: Vec<_> = steady.map(|(_, peer, _)| peer.records.as_slice()).collect();
@@ -103,6 +105,7 @@ impl Outcome {
             line_bytes: payload as f64 / (deliveries as f64).max(1.0),
             overtaken: receivers.iter().map(|(_, _, comparison)| comparison.overtaken).sum(),
             deliveries,
+            counters: sums(network),
             measured,
         }
     }
@@ -115,6 +118,13 @@ impl Outcome {
     /// The claims that do not hold.
     pub(crate) fn failed(&self) -> impl Iterator<Item = &Check> {
         self.checks.iter().filter(|check| !check.faults.is_empty())
+    }
+
+    /// Everything that was counted by name, as a table.
+    pub(crate) fn counters(&self) -> String {
+        table(
+            &self.counters.iter().map(|(name, count)| (name.clone(), count.to_string())).collect::<Vec<_>>(),
+        )
     }
 
     fn lines_per_second(&self) -> f64 {
@@ -242,6 +252,17 @@ fn forgive(network: &Network, expected: &Expected, receivers: &mut [(usize, &Pee
         least = least.min(lines.len() - first);
     }
     least
+}
+
+/// The peers' counters, added up; of those that were killed, the last word.
+fn sums(network: &Network) -> BTreeMap<String, u64> {
+    let mut sums = BTreeMap::new();
+    for (name, count) in
+        network.peers().filter_map(|(_, peer)| peer.stats.as_ref()).flat_map(|stats| &stats.counters)
+    {
+        *sums.entry(name.clone()).or_default() += count;
+    }
+    sums
 }
 
 /// What the lines themselves say; `owed` of them to peers that joined.
