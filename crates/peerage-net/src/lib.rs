@@ -23,6 +23,8 @@
 //!
 //! - At most one link for each pair of running endpoints; a restarted peer replaces its old link at once.
 //! - Every dial ends in one answer, every link in one reason, on both sides where there are two.
+//! - A dial finds the link that there is, or is on its way, in either direction. When that one ends before the dial has its
+//!   answer, the dial's own addresses are tried.
 //! - Nothing waits for a slow peer: each queue has a bound, and each bound a documented outcome
 //!   ([`Config`] names them all).
 //! - [`Endpoint::close`] cannot fail, takes at most its grace and a little, and says what was cut.

@@ -44,9 +44,12 @@ pub struct Totals {
     pub dials: u64,
     /// Connections accepted from listeners.
     pub accepted: u64,
-    /// What was not carried out, by reason.
+    /// What was not carried out, by reason. Messages: `full`, `too_large` and `not_up` when they were sent without an
+    /// id, `link_ended` and `late_fragments` when they were queued or on their way as a link or an instance ended.
+    /// Strangers: `links`, `handshakes`, `address` (the limits of [`crate::Config`]), `accept` (an error of the system).
+    /// Besides: `fault`, a machine's complaint of a peer; `machine_loop` and `unknown_effect`, errors of a machine.
     pub dropped: BTreeMap<&'static str, u64>,
-    /// Connections that ended, by reason.
+    /// Connections that ended, by [`peerage_machine::Why::label`], those that never became links included.
     pub ended: BTreeMap<&'static str, u64>,
     /// What machines counted, by their names.
     pub counted: BTreeMap<&'static str, u64>,
