@@ -1,5 +1,10 @@
 //! Who hears what, in virtual time.
-#![expect(clippy::unwrap_used, clippy::indexing_slicing, reason = "a test stops at the first thing that is not as it should be")]
+#![expect(
+    clippy::unwrap_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    reason = "a test stops at the first thing that is not as it should be"
+)]
 
 mod common;
 
@@ -26,7 +31,8 @@ fn two_hundred_peers_hear_each_message_once() {
     world.sim.run_for(SECOND * 5);
     world.collect();
     for node in world.running() {
-        let others: Vec<MessageId> = ids.iter().copied().filter(|id| world.sim.node(&id.origin) != Some(node)).collect();
+        let others: Vec<MessageId> =
+            ids.iter().copied().filter(|id| world.sim.node(&id.origin) != Some(node)).collect();
         world.assert_heard(node, &others);
     }
 }
@@ -202,7 +208,8 @@ fn a_partition_that_heals_in_time_loses_nothing() {
         println!("seed {seed}: {} lines", ids.len());
         assert!(world.is_connected(), "seed {seed}");
         for node in world.running() {
-            let others: Vec<MessageId> = ids.iter().copied().filter(|id| world.sim.node(&id.origin) != Some(node)).collect();
+            let others: Vec<MessageId> =
+                ids.iter().copied().filter(|id| world.sim.node(&id.origin) != Some(node)).collect();
             world.assert_heard(node, &others);
         }
     }
@@ -230,7 +237,11 @@ fn a_burst_of_a_hundred_thousand_arrives_whole() {
     }
     world.sim.run_for(SECOND * 20);
     world.collect();
-    println!("{full} times full, {:?} in all, {:?}", world.sim.stats().sent, world.snapshot(world.nodes[4]).stats);
+    println!(
+        "{full} times full, {:?} in all, {:?}",
+        world.sim.stats().sent,
+        world.snapshot(world.nodes[4]).stats
+    );
     assert!(full > 0, "the burst was no burst");
     for node in world.running().into_iter().filter(|node| *node != from) {
         world.assert_heard(node, &ids);
@@ -250,7 +261,7 @@ fn room_is_announced_after_full() {
 
 #[test]
 fn what_was_said_before_is_caught_up_unless_one_does_not_want_it() {
-    let mut world = World::formed(Config { wall_skew: MS * 0, ..Config::seeded(4) }, 5);
+    let mut world = World::formed(Config { wall_skew: std::time::Duration::ZERO, ..Config::seeded(4) }, 5);
     let first = world.nodes[0];
     let ids = stream(&mut world, first, 50, 10);
     let eager = world.add();

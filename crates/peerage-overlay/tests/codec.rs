@@ -66,7 +66,9 @@ fn refused(kind: Kind) -> String {
 
 fn run(ranges: Vec<u64>) -> Kind {
     let origin = Bytes::from(vec![1; 32]);
-    Kind::Announce(proto::Announce { runs: vec![proto::Run { origin, epoch: 1, ranges, hops: 0, now: false }] })
+    Kind::Announce(proto::Announce {
+        runs: vec![proto::Run { origin, epoch: 1, ranges, hops: 0, now: false }],
+    })
 }
 
 #[test]
@@ -89,7 +91,10 @@ fn what_exceeds_a_bound_is_refused_by_name() {
         (Kind::Disconnect(proto::Disconnect { leaving: false, others: many }), "17 contacts"),
         (Kind::ForwardJoin(proto::ForwardJoin { joiner: None, ttl: 1 }), "no joiner"),
         (Kind::ForwardJoin(proto::ForwardJoin { joiner: Some(contact(vec![])), ttl: 17 }), "ttl is 17"),
-        (Kind::ForwardJoin(proto::ForwardJoin { joiner: Some(contact(vec!["x".to_owned()])), ttl: 1 }), "not an address"),
+        (
+            Kind::ForwardJoin(proto::ForwardJoin { joiner: Some(contact(vec!["x".to_owned()])), ttl: 1 }),
+            "not an address",
+        ),
         (run(vec![0, 1 << 20]), "2^20"),
         (run(vec![u64::MAX, 1]), "2^64"),
         (run(vec![0, 1, 0, 1]), "touch"),
@@ -99,7 +104,10 @@ fn what_exceeds_a_bound_is_refused_by_name() {
         (signed(65, 1), "too much of field 6"),
         (signed(1, 0), "begin with 1"),
         (Kind::Prune(proto::Prune { origin: vec![1; 31].into() }), "32 bytes"),
-        (Kind::WhisperResult(proto::WhisperResult { origin: vec![1; 32].into(), ..Default::default() }), "outcome"),
+        (
+            Kind::WhisperResult(proto::WhisperResult { origin: vec![1; 32].into(), ..Default::default() }),
+            "outcome",
+        ),
     ];
     for (kind, reason) in cases {
         let error = refused(kind.clone());

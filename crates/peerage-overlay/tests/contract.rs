@@ -1,5 +1,5 @@
 //! The machine keeps the contract of machines, whoever hosts it and whatever peers say.
-#![expect(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing, reason = "a test stops at the first thing that is not as it should be")]
+#![expect(clippy::unwrap_used, reason = "a test stops at the first thing that is not as it should be")]
 
 mod common;
 
@@ -60,7 +60,8 @@ impl Subject for Mesh {
 
     fn make(&self, now: Now, seed: Seed) -> MeshMachine {
         let addresses = vec!["tcp://127.0.0.1:4000".parse().unwrap()];
-        let start = MeshStart { now, seed, identity: identity(0), incarnation: Incarnation([1; 16]), addresses };
+        let start =
+            MeshStart { now, seed, identity: identity(0), incarnation: Incarnation([1; 16]), addresses };
         MeshMachine::new(self.config.clone(), start)
     }
 
@@ -69,23 +70,36 @@ impl Subject for Mesh {
     }
 
     fn command(&self, rng: &mut Rng) -> Option<Command> {
-        let parts = |rng: &mut Rng| (0..rng.below(4)).map(|n| Bytes::from(vec![1; 900 * n as usize])).collect();
+        let parts =
+            |rng: &mut Rng| (0..rng.below(4)).map(|n| Bytes::from(vec![1; 900 * n as usize])).collect();
         Some(match rng.below(2000) {
             0 => Command::Leave,
-            1..200 => Command::Join((0..rng.below(3)).map(|n| format!("tcp://10.0.0.{n}:1").parse().unwrap()).collect()),
+            1..200 => Command::Join(
+                (0..rng.below(3)).map(|n| format!("tcp://10.0.0.{n}:1").parse().unwrap()).collect(),
+            ),
             200..1100 => Command::Broadcast(parts(rng)),
             1100..1800 => Command::Whisper(identity(rng.below(6) as u32).peer_id(), parts(rng)),
             _ => Command::Cancel(CallId(rng.below(40))),
         })
     }
 
-    fn run(&self, machine: &mut MeshMachine, command: &Command, now: Now, out: &mut OutboxOf<MeshMachine>) -> Asked {
+    fn run(
+        &self,
+        machine: &mut MeshMachine,
+        command: &Command,
+        now: Now,
+        out: &mut OutboxOf<MeshMachine>,
+    ) -> Asked {
         match command.clone() {
             Command::Join(contacts) => asked(machine.join(now, contacts, out), Asked::Call),
             Command::Broadcast(parts) => asked(machine.broadcast(now, parts, out), |_| Asked::Done),
             Command::Whisper(to, parts) => asked(machine.whisper(now, to, parts, out), Asked::Call),
             Command::Cancel(call) => {
-                if machine.cancel(now, call, out) { Asked::Cancelled(call) } else { Asked::Refused("not pending".into()) }
+                if machine.cancel(now, call, out) {
+                    Asked::Cancelled(call)
+                } else {
+                    Asked::Refused("not pending".into())
+                }
             }
             Command::Leave => {
                 machine.leave(now, out);

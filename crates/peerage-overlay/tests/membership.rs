@@ -1,5 +1,4 @@
 //! Who finds whom, in virtual time. Each failure names its seed.
-#![expect(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing, reason = "a test stops at the first thing that is not as it should be")]
 
 mod common;
 
@@ -52,7 +51,8 @@ fn a_peer_that_loses_everybody_comes_back_by_its_contact() {
         world.sim.run_for(SECOND * 50);
         assert!(world.is_connected(), "seed {seed}");
         world.collect();
-        let connected = world.events[&lone].iter().filter(|(_, event)| *event == MeshEvent::Connected).count();
+        let connected =
+            world.events[&lone].iter().filter(|(_, event)| *event == MeshEvent::Connected).count();
         assert_eq!(connected, 2, "seed {seed}: once at first and once again");
         assert!(!world.neighbours(contact).is_empty());
     }
@@ -118,11 +118,14 @@ fn meshes_of_different_names_or_limits_refuse_each_other_and_say_why() {
         world.join(node, contact);
         world.sim.run_for(SECOND);
         let answers = world.sim.take_answers(node);
-        let MeshAnswer::Joined(Err(JoinError::Unreachable { failures })) = &answers[0].2 else { panic!("{answers:?}") };
+        let MeshAnswer::Joined(Err(JoinError::Unreachable { failures })) = &answers[0].2 else {
+            panic!("{answers:?}")
+        };
         assert!(matches!(failures[..], [(_, Why::Refused(_))]), "{failures:?}");
         assert!(world.neighbours(node).is_empty());
     }
-    let reasons: Vec<String> = world.sim.take_refusals(contact).iter().map(|(_, _, it)| it.reason.to_string()).collect();
+    let reasons: Vec<String> =
+        world.sim.take_refusals(contact).iter().map(|(_, _, it)| it.reason.to_string()).collect();
     assert!(reasons.len() >= 2 && reasons[0].contains("no instance"), "{reasons:?}");
     assert!(reasons.iter().any(|reason| reason.contains("parameters")), "{reasons:?}");
 }
@@ -145,7 +148,10 @@ fn a_join_that_cannot_work_says_why() {
     let JoinError::Unreachable { failures } = &error else { panic!("{error}") };
     assert_eq!(failures.len(), 2);
     assert!(failures.iter().any(|(at, why)| *at == address(0) && *why == Why::SelfDial), "{error}");
-    assert!(failures.iter().any(|(at, why)| *at == nobody && matches!(why, Why::Unreachable { .. })), "{error}");
+    assert!(
+        failures.iter().any(|(at, why)| *at == nobody && matches!(why, Why::Unreachable { .. })),
+        "{error}"
+    );
     assert_eq!(join(&mut world, vec![nobody; 65]), Err(JoinError::TooMany { named: 65, limit: 64 }));
 }
 

@@ -1,5 +1,5 @@
 //! Slow neighbours, hostile ones, and the bounds on what they cost.
-#![expect(clippy::unwrap_used, clippy::indexing_slicing, reason = "a test stops at the first thing that is not as it should be")]
+#![expect(clippy::indexing_slicing, reason = "a test stops at the first thing that is not as it should be")]
 
 mod common;
 
@@ -38,7 +38,9 @@ fn a_stuck_neighbour_holds_up_publishing_for_five_seconds_and_then_no_more() {
         flow(&mut mesh, 1, &mut taken);
     };
     let peer = identity(102).peer_id();
-    assert!(matches!(stuck, BroadcastError::Full { neighbour, size, credit } if neighbour == peer && credit < size));
+    assert!(
+        matches!(stuck, BroadcastError::Full { neighbour, size, credit } if neighbour == peer && credit < size)
+    );
     assert!((7..10).contains(&said), "{said} fit into 10,000 bytes");
     mesh.wait(SECOND * 4);
     assert!(matches!(say(&mut mesh, 1000), Err(BroadcastError::Full { .. })));
@@ -99,7 +101,10 @@ fn mistakes_of_the_publisher_are_told_at_once() {
     let none = mesh.command(|mesh, now, out| mesh.broadcast(now, vec![], out));
     assert_eq!(none, Err(BroadcastError::Parts { found: 0, limit: 64 }));
     let error = say(&mut mesh, 64 << 20).unwrap_err();
-    assert!(matches!(error, BroadcastError::TooLarge { size, limit } if size > 64 << 20 && limit < 16 << 20), "{error}");
+    assert!(
+        matches!(error, BroadcastError::TooLarge { size, limit } if size > 64 << 20 && limit < 16 << 20),
+        "{error}"
+    );
     assert!(mesh.payloads(1).is_empty());
     mesh.command(|mesh, now, out| mesh.leave(now, out));
     assert_eq!(say(&mut mesh, 1), Err(BroadcastError::Closed));
@@ -113,7 +118,8 @@ fn forgeries_are_neither_delivered_nor_relayed_and_cost_their_sender() {
     let good = packets::payload(&identity(5), "news", 1, 1, WALL, vec![Bytes::from_static(b"true")]);
     let forged = proto::Payload { signature: vec![1; 64].into(), ..good.clone() };
     let foreign = packets::payload(&identity(5), "olds", 1, 2, WALL, vec![Bytes::from_static(b"other")]);
-    let stale = packets::payload(&identity(5), "news", 1, 3, WALL - 3_600_001, vec![Bytes::from_static(b"old")]);
+    let stale =
+        packets::payload(&identity(5), "news", 1, 3, WALL - 3_600_001, vec![Bytes::from_static(b"old")]);
     mesh.say(1, Kind::Payload(forged));
     // The genuine one is not taken for a duplicate of the forgery while that is being checked.
     mesh.say(2, Kind::Payload(good.clone()));
@@ -147,7 +153,8 @@ fn what_is_missing_for_good_is_told() {
         mesh.verified(true);
     }
     mesh.wait(SECOND * 59);
-    let missed = |mesh: &Alone| mesh.events.iter().filter(|event| matches!(event, MeshEvent::Missed { .. })).count();
+    let missed =
+        |mesh: &Alone| mesh.events.iter().filter(|event| matches!(event, MeshEvent::Missed { .. })).count();
     assert_eq!(missed(&mesh), 0);
     mesh.wait(SECOND * 3);
     assert!(mesh.events.contains(&MeshEvent::Missed { origin: identity(5).peer_id(), missed: 4 }));

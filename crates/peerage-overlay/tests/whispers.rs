@@ -1,5 +1,10 @@
 //! Messages to one peer.
-#![expect(clippy::unwrap_used, clippy::indexing_slicing, reason = "a test stops at the first thing that is not as it should be")]
+#![expect(
+    clippy::unwrap_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    reason = "a test stops at the first thing that is not as it should be"
+)]
 
 mod common;
 
@@ -131,10 +136,16 @@ fn mistakes_of_the_caller_are_told_at_once() {
     let part = Bytes::from_static(b"x");
     assert_eq!(whisper(&mut world, me, vec![part.clone()]), Err(WhisperError::ToSelf));
     assert_eq!(whisper(&mut world, other, vec![]), Err(WhisperError::Parts { found: 0, limit: 64 }));
-    assert_eq!(whisper(&mut world, other, vec![part.clone(); 65]), Err(WhisperError::Parts { found: 65, limit: 64 }));
+    assert_eq!(
+        whisper(&mut world, other, vec![part.clone(); 65]),
+        Err(WhisperError::Parts { found: 65, limit: 64 })
+    );
     let large = Bytes::from(vec![0; (16 << 20) + 1]);
     let error = whisper(&mut world, other, vec![large]).unwrap_err();
-    assert!(matches!(error, WhisperError::TooLarge { size, limit } if size > limit && limit == 16 << 20), "{error}");
+    assert!(
+        matches!(error, WhisperError::TooLarge { size, limit } if size > limit && limit == 16 << 20),
+        "{error}"
+    );
     world.sim.command(world.nodes[0], |mesh, now, out| mesh.leave(now, out));
     assert_eq!(whisper(&mut world, other, vec![part]), Err(WhisperError::Closed));
 }

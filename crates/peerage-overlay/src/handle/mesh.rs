@@ -13,8 +13,8 @@ use super::events::Events;
 use super::queue::{Next, Queue, lock};
 use super::received::{Handled, Received, RecvError};
 use crate::mesh::{
-    BroadcastError, ConfigError, IntoParts, JoinError, MeshAnswer, MeshConfig, MeshMachine, MeshSnapshot, MeshStart,
-    Message, MessageId, WhisperError,
+    BroadcastError, ConfigError, IntoParts, JoinError, MeshAnswer, MeshConfig, MeshMachine, MeshSnapshot,
+    MeshStart, Message, MessageId, WhisperError,
 };
 
 /// Why a mesh was not opened.

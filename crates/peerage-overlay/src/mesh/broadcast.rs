@@ -88,7 +88,10 @@ pub(crate) enum Verdict {
     NotOurs,
     Done,
     /// A new message of this origin by this link.
-    New { origin: PeerId, link: LinkId },
+    New {
+        origin: PeerId,
+        link: LinkId,
+    },
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -125,7 +128,13 @@ pub(crate) struct Broadcast {
 }
 
 impl Broadcast {
-    pub(crate) fn new(config: Arc<MeshConfig>, identity: Arc<Identity>, epoch: u64, now: Now, seed: &Seed) -> Self {
+    pub(crate) fn new(
+        config: Arc<MeshConfig>,
+        identity: Arc<Identity>,
+        epoch: u64,
+        now: Now,
+        seed: &Seed,
+    ) -> Self {
         Self {
             me: identity.peer_id(),
             identity,
@@ -155,7 +164,11 @@ impl Broadcast {
 
     // Publishing.
 
-    pub(crate) fn publish(&mut self, parts: Vec<Bytes>, cx: &mut Cx<'_>) -> Result<MessageId, BroadcastError> {
+    pub(crate) fn publish(
+        &mut self,
+        parts: Vec<Bytes>,
+        cx: &mut Cx<'_>,
+    ) -> Result<MessageId, BroadcastError> {
         if parts.is_empty() || parts.len() > MAX_PARTS {
             return Err(BroadcastError::Parts { found: parts.len(), limit: MAX_PARTS });
         }
@@ -166,8 +179,11 @@ impl Broadcast {
         let config = Arc::clone(&self.config);
         let draft = Draft { network: &config.name, id, sent: cx.now.wall, parts, target: None };
         let body = draft.len() as u64;
-        let taken = self.neighbours.keys().filter_map(|link| cx.links.get(*link)).map(|link| link.max_message).min();
-        let limit = taken.map_or(config.max_message, |taken| config.max_message.min(taken.saturating_sub(PAYLOAD_OVERHEAD)));
+        let taken =
+            self.neighbours.keys().filter_map(|link| cx.links.get(*link)).map(|link| link.max_message).min();
+        let limit = taken.map_or(config.max_message, |taken| {
+            config.max_message.min(taken.saturating_sub(PAYLOAD_OVERHEAD))
+        });
         if body > limit {
             return Err(BroadcastError::TooLarge { size: body, limit });
         }
@@ -215,7 +231,14 @@ impl Broadcast {
 
     // Receiving.
 
-    pub(crate) fn on_payload(&mut self, link: LinkId, message: Arc<Signed>, hops: u32, pulled: bool, cx: &mut Cx<'_>) {
+    pub(crate) fn on_payload(
+        &mut self,
+        link: LinkId,
+        message: Arc<Signed>,
+        hops: u32,
+        pulled: bool,
+        cx: &mut Cx<'_>,
+    ) {
         self.stats.payloads_received += 1;
         if message.network != self.config.name {
             return cx.fault(link, "a message of another mesh");
@@ -270,7 +293,9 @@ impl Broadcast {
         match first {
             _ if pulled => {}
             // We asked for it before it came by itself: the push is as it should be.
-            Some((false, _)) if self.neighbours.contains_key(&link) => self.fed_by(id.stream(), link, hops, cx),
+            Some((false, _)) if self.neighbours.contains_key(&link) => {
+                self.fed_by(id.stream(), link, hops, cx)
+            }
             Some((false, _)) => {}
             Some((true, from)) => self.fed_twice(id.stream(), from, link, cx),
             None => self.fed_twice(id.stream(), None, link, cx),
@@ -294,7 +319,11 @@ impl Broadcast {
         }
         if !valid {
             cx.fault(link, "a message with a wrong signature");
-        } else if self.streams.peek(&message.id.stream()).is_some_and(|stream| stream.seen.contains(message.id.seq)) {
+        } else if self
+            .streams
+            .peek(&message.id.stream())
+            .is_some_and(|stream| stream.seen.contains(message.id.seq))
+        {
             self.count_duplicate(pulled, cx);
         } else {
             let origin = message.id.origin;
@@ -305,7 +334,14 @@ impl Broadcast {
     }
 
     /// A message that is new and genuine, or our own.
-    fn accept(&mut self, message: Arc<Signed>, hops: u32, from: Option<LinkId>, pulled: bool, cx: &mut Cx<'_>) {
+    fn accept(
+        &mut self,
+        message: Arc<Signed>,
+        hops: u32,
+        from: Option<LinkId>,
+        pulled: bool,
+        cx: &mut Cx<'_>,
+    ) {
         let (id, now) = (message.id, cx.now.mono);
         let (stream, forgotten) = self.streams.touch(&id.stream(), Stream::default);
         stream.seen.insert(id.seq, now);
@@ -338,14 +374,23 @@ impl Broadcast {
             let sample = now.since(awaited.heard);
             self.lateness = Some(match self.lateness {
                 None => (sample, sample / 2),
-                Some((mean, deviation)) => (mean * 7 / 8 + sample / 8, deviation * 3 / 4 + mean.abs_diff(sample) / 4),
+                Some((mean, deviation)) => {
+                    (mean * 7 / 8 + sample / 8, deviation * 3 / 4 + mean.abs_diff(sample) / 4)
+                }
             });
         }
     }
 
     /// Sends the message on: pushed along the tree where there is room, announced elsewhere. What was pulled is old news
     /// to most, and only announced.
-    fn relay(&mut self, message: &Arc<Signed>, hops: u32, from: Option<LinkId>, pulled: bool, cx: &mut Cx<'_>) {
+    fn relay(
+        &mut self,
+        message: &Arc<Signed>,
+        hops: u32,
+        from: Option<LinkId>,
+        pulled: bool,
+        cx: &mut Cx<'_>,
+    ) {
         let id = message.id;
         let next_hops = if from.is_some() { hops.saturating_add(1).min(MAX_HOPS) } else { 0 };
         let eager = if pulled { BTreeSet::new() } else { self.eager(id.origin) };
@@ -384,7 +429,8 @@ impl Broadcast {
                 neighbour.owed.pop_front();
                 continue;
             };
-            let hops = if owed.stream.origin == self.me { 0 } else { held.hops.saturating_add(1).min(MAX_HOPS) };
+            let hops =
+                if owed.stream.origin == self.me { 0 } else { held.hops.saturating_add(1).min(MAX_HOPS) };
             let words = Words::Payload { message: Arc::clone(&held.message), hops, pulled: owed.pulled };
             let size = Packet(words.clone()).encoded_len() as u64;
             let Some(it) = cx.links.get(link) else { return };
@@ -450,8 +496,11 @@ impl Broadcast {
 
     pub(crate) fn footprint(&self) -> u64 {
         let ranges: usize = self.streams.iter().map(|(_, stream)| stream.seen.len()).sum();
-        let neighbours: usize =
-            self.neighbours.values().map(|it| it.owed.len() * 72 + it.announce_ranges * 16 + it.announce.len() * 128).sum();
+        let neighbours: usize = self
+            .neighbours
+            .values()
+            .map(|it| it.owed.len() * 72 + it.announce_ranges * 16 + it.announce.len() * 128)
+            .sum();
         let trees: usize = self.trees.iter().map(|(_, tree)| tree.footprint()).sum();
         let small = self.streams.len() * 256 + ranges * 24 + neighbours + trees + self.missing.len() * 384;
         self.window.bytes() + self.verifying_bytes + (self.verifying.len() * 256 + small) as u64

@@ -189,7 +189,11 @@ impl MeshConfig {
     /// The first one that does not.
     pub fn check(&self) -> Result<(), ConfigError> {
         let within = |field, value: u64, least: u64, most: u64| {
-            if (least..=most).contains(&value) { Ok(()) } else { Err(ConfigError { field, value, least, most }) }
+            if (least..=most).contains(&value) {
+                Ok(())
+            } else {
+                Err(ConfigError { field, value, least, most })
+            }
         };
         within("name (its length)", self.name.len() as u64, 1, MAX_NAME as u64)?;
         within("max_message", self.max_message, 1024, 1 << 30)?;

@@ -12,8 +12,8 @@ use prost::encoding::{DecodeContext, decode_key, skip_field};
 
 use super::message::{MessageId, Signed, StreamKey};
 use super::packet::{
-    Contact, MAX_CONTACT_ADDRESSES, MAX_CONTACTS, MAX_HOPS, MAX_PARTS, MAX_RUN_LEN, MAX_RUN_RANGES, MAX_RUNS, MAX_TTL,
-    MAX_WHISPER_HOPS, Outcome, Packet, Run, Words,
+    Contact, MAX_CONTACT_ADDRESSES, MAX_CONTACTS, MAX_HOPS, MAX_PARTS, MAX_RUN_LEN, MAX_RUN_RANGES, MAX_RUNS,
+    MAX_TTL, MAX_WHISPER_HOPS, Outcome, Packet, Run, Words,
 };
 use super::ranges::Range;
 
@@ -54,12 +54,17 @@ fn check_size(bytes: &Bytes) -> Result<(), Malformed> {
 }
 
 /// Walks over the fields of a message until `allow` says no to one.
-fn fields(what: &'static str, bytes: &Bytes, mut allow: impl FnMut(u32, usize) -> bool) -> Result<(), Malformed> {
+fn fields(
+    what: &'static str,
+    bytes: &Bytes,
+    mut allow: impl FnMut(u32, usize) -> bool,
+) -> Result<(), Malformed> {
     let mut rest = bytes.clone();
     while rest.has_remaining() {
         let before = rest.remaining();
         let (tag, wire_type) = decode_key(&mut rest).map_err(|error| Malformed::new(what, error))?;
-        skip_field(wire_type, tag, &mut rest, DecodeContext::default()).map_err(|error| Malformed::new(what, error))?;
+        skip_field(wire_type, tag, &mut rest, DecodeContext::default())
+            .map_err(|error| Malformed::new(what, error))?;
         if !allow(tag, before - rest.remaining()) {
             return Err(Malformed::new(what, format!("there is too much of field {tag}")));
         }
@@ -74,7 +79,9 @@ fn words(kind: Kind) -> Result<Words, Malformed> {
         Kind::NeighbourReply(it) => {
             Words::NeighbourReply { accepted: it.accepted, others: contacts("NeighbourReply", it.others)? }
         }
-        Kind::Disconnect(it) => Words::Disconnect { leaving: it.leaving, others: contacts("Disconnect", it.others)? },
+        Kind::Disconnect(it) => {
+            Words::Disconnect { leaving: it.leaving, others: contacts("Disconnect", it.others)? }
+        }
         Kind::ForwardJoin(it) => {
             let joiner = it.joiner.ok_or_else(|| Malformed::new("ForwardJoin", "there is no joiner"))?;
             Words::ForwardJoin {
@@ -87,7 +94,9 @@ fn words(kind: Kind) -> Result<Words, Malformed> {
             ttl: at_most("Shuffle", "ttl", it.ttl, MAX_TTL)?,
             sample: contacts("Shuffle", it.sample)?,
         },
-        Kind::ShuffleReply(it) => Words::ShuffleReply { nonce: it.nonce, sample: contacts("ShuffleReply", it.sample)? },
+        Kind::ShuffleReply(it) => {
+            Words::ShuffleReply { nonce: it.nonce, sample: contacts("ShuffleReply", it.sample)? }
+        }
         Kind::Payload(it) => Words::Payload {
             hops: at_most("Payload", "hops", it.hops, MAX_HOPS)?,
             pulled: it.pulled,
@@ -103,11 +112,16 @@ fn words(kind: Kind) -> Result<Words, Malformed> {
         },
         Kind::WhisperResult(it) => {
             let outcome = match it.outcome() {
-                proto::whisper_result::Outcome::Delivered => Outcome::Delivered(signature("WhisperResult", &it.signature)?),
+                proto::whisper_result::Outcome::Delivered => {
+                    Outcome::Delivered(signature("WhisperResult", &it.signature)?)
+                }
                 proto::whisper_result::Outcome::NoRoute => Outcome::NoRoute,
                 proto::whisper_result::Outcome::Busy => Outcome::Busy,
                 proto::whisper_result::Outcome::Unspecified => {
-                    return Err(Malformed::new("WhisperResult", format!("outcome {} is unknown", it.outcome)));
+                    return Err(Malformed::new(
+                        "WhisperResult",
+                        format!("outcome {} is unknown", it.outcome),
+                    ));
                 }
             };
             let id = MessageId { origin: peer("WhisperResult", &it.origin)?, epoch: it.epoch, seq: it.seq };
@@ -121,9 +135,10 @@ impl Packet {
         let kind = match &self.0 {
             Words::Join { urgent } => Kind::Join(proto::Join { urgent: *urgent }),
             Words::Neighbour { urgent } => Kind::Neighbour(proto::Neighbour { urgent: *urgent }),
-            Words::NeighbourReply { accepted, others } => {
-                Kind::NeighbourReply(proto::NeighbourReply { accepted: *accepted, others: to_contacts(others) })
-            }
+            Words::NeighbourReply { accepted, others } => Kind::NeighbourReply(proto::NeighbourReply {
+                accepted: *accepted,
+                others: to_contacts(others),
+            }),
             Words::Disconnect { leaving, others } => {
                 Kind::Disconnect(proto::Disconnect { leaving: *leaving, others: to_contacts(others) })
             }
@@ -222,7 +237,12 @@ fn parts_of(body: &Bytes) -> Option<Vec<Bytes>> {
     proto::Body::decode(body.clone()).ok().map(|body| body.parts)
 }
 
-fn signed(what: &'static str, body: Bytes, signature_bytes: &Bytes, whisper: bool) -> Result<Signed, Malformed> {
+fn signed(
+    what: &'static str,
+    body: Bytes,
+    signature_bytes: &Bytes,
+    whisper: bool,
+) -> Result<Signed, Malformed> {
     let signature = signature(what, signature_bytes)?;
     let mut parts = 0;
     fields(what, &body, |tag, _| {
@@ -230,7 +250,8 @@ fn signed(what: &'static str, body: Bytes, signature_bytes: &Bytes, whisper: boo
         parts <= MAX_PARTS
     })?;
     let (network, origin, epoch, seq, sent, parts, target) = if whisper {
-        let it = proto::WhisperBody::decode(body.clone()).map_err(|error| Malformed::new("WhisperBody", error))?;
+        let it =
+            proto::WhisperBody::decode(body.clone()).map_err(|error| Malformed::new("WhisperBody", error))?;
         let target = peer("WhisperBody", &it.target)?;
         (it.network, it.origin, it.epoch, it.seq, it.sent, it.parts, Some(target))
     } else {
@@ -248,7 +269,10 @@ fn signed(what: &'static str, body: Bytes, signature_bytes: &Bytes, whisper: boo
 }
 
 fn signature(what: &'static str, bytes: &Bytes) -> Result<[u8; 64], Malformed> {
-    bytes.as_ref().try_into().map_err(|_| Malformed::new(what, format!("a signature of {} bytes", bytes.len())))
+    bytes
+        .as_ref()
+        .try_into()
+        .map_err(|_| Malformed::new(what, format!("a signature of {} bytes", bytes.len())))
 }
 
 fn at_most(what: &'static str, field: &str, value: u32, limit: u32) -> Result<u32, Malformed> {
@@ -268,7 +292,10 @@ fn to_peer(peer: &PeerId) -> Bytes {
 
 fn contacts(what: &'static str, contacts: Vec<proto::Contact>) -> Result<Vec<Contact>, Malformed> {
     if contacts.len() > MAX_CONTACTS {
-        return Err(Malformed::new(what, format!("{} contacts, at most {MAX_CONTACTS} are allowed", contacts.len())));
+        return Err(Malformed::new(
+            what,
+            format!("{} contacts, at most {MAX_CONTACTS} are allowed", contacts.len()),
+        ));
     }
     contacts.into_iter().map(|one| contact(what, one)).collect()
 }
@@ -278,7 +305,10 @@ fn contact(what: &'static str, contact: proto::Contact) -> Result<Contact, Malfo
         return Err(Malformed::new(what, format!("a contact with {} addresses", contact.addresses.len())));
     }
     let addresses: Result<Vec<Address>, _> = contact.addresses.iter().map(|text| text.parse()).collect();
-    Ok(Contact { peer: peer(what, &contact.peer)?, addresses: addresses.map_err(|error| Malformed::new(what, error))? })
+    Ok(Contact {
+        peer: peer(what, &contact.peer)?,
+        addresses: addresses.map_err(|error| Malformed::new(what, error))?,
+    })
 }
 
 fn to_contacts(contacts: &[Contact]) -> Vec<proto::Contact> {
@@ -299,7 +329,7 @@ fn runs(what: &'static str, runs: Vec<proto::Run>) -> Result<Vec<Run>, Malformed
 
 fn run(what: &'static str, run: proto::Run) -> Result<Run, Malformed> {
     let wrong = |why: &str| Malformed::new(what, why);
-    if run.ranges.len() > 2 * MAX_RUN_RANGES || run.ranges.len() % 2 != 0 {
+    if run.ranges.len() > 2 * MAX_RUN_RANGES || !run.ranges.len().is_multiple_of(2) {
         return Err(wrong("a run's ranges are at most 512 pairs"));
     }
     let mut ranges = Vec::with_capacity(run.ranges.len() / 2);

@@ -5,31 +5,29 @@
 //! target takes the short cut. If no such way is known or it fails, the target is dialled where an address is known.
 //! The result goes back the way that the whisper came.
 
+mod peers;
+
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::time::Duration;
 
 use bytes::Bytes;
 use peerage_identity::Identity;
-use peerage_machine::{CallId, DialId, Effect, Instant, JobId, LinkId, Message as _, Target, Timers, UnixMillis, Why};
+use peerage_machine::{CallId, DialId, Instant, JobId, LinkId, Message as _, Target, Timers, Why};
 use peerage_wire::PeerId;
 
 use super::config::MeshConfig;
 use super::convert::Draft;
 use super::error::WhisperError;
-use super::event::{MeshAnswer, MeshEvent};
+use super::event::MeshAnswer;
 use super::links::{Cx, Need, Sent};
 use super::lru::Lru;
 use super::message::{MessageId, Signed};
-use super::packet::{Contact, MAX_PARTS, MAX_WHISPER_HOPS, Outcome, Packet, Words};
-use super::snapshot::MeshStats;
+use super::packet::{Contact, MAX_PARTS, Outcome, Packet, Words};
 
 const DOMAIN: &str = "peerage mesh whisper v1";
 const DELIVERED_DOMAIN: &str = "peerage mesh whisper delivered v1";
 /// What a whisper takes beside its body.
 const OVERHEAD: u64 = 96;
-/// How long a relay waits for a result that it has to pass back.
-const RELAY_FOR: Duration = Duration::from_secs(30);
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Way {
@@ -156,7 +154,12 @@ impl Direct {
         }
         let (limit, limit_bytes) = config.whispers;
         if self.calls.len() >= limit || (self.bytes + size > limit_bytes && self.bytes > 0) {
-            return Err(WhisperError::Busy { pending: self.calls.len(), bytes: self.bytes, limit, limit_bytes });
+            return Err(WhisperError::Busy {
+                pending: self.calls.len(),
+                bytes: self.bytes,
+                limit,
+                limit_bytes,
+            });
         }
         if let Some(link) = cx.links.to(&target).and_then(|link| cx.links.get(link))
             && !link.has_room(size + OVERHEAD)
@@ -218,7 +221,7 @@ impl Direct {
             let error = if full {
                 WhisperError::Full { peer: target }
             } else {
-                WhisperError::Unreachable { peer: target, why: state.why }
+                WhisperError::Unreachable { peer: target, why: state.why.map(Box::new) }
             };
             return cx.out.answer(call, MeshAnswer::Whispered(Err(error)));
         };
@@ -273,7 +276,13 @@ impl Direct {
     // What the world tells.
 
     /// Whether the dial was one of ours.
-    pub(crate) fn dialed(&mut self, dial: DialId, link: LinkId, directory: &impl Directory, cx: &mut Cx<'_>) -> bool {
+    pub(crate) fn dialed(
+        &mut self,
+        dial: DialId,
+        link: LinkId,
+        directory: &impl Directory,
+        cx: &mut Cx<'_>,
+    ) -> bool {
         let Some(call) = self.dials.remove(&dial) else { return false };
         if let Some(state) = self.calls.get_mut(&call) {
             state.way = Some(Way::Link(link));
@@ -285,7 +294,13 @@ impl Direct {
     }
 
     /// Whether the dial was one of ours.
-    pub(crate) fn dial_failed(&mut self, dial: DialId, why: Why, directory: &impl Directory, cx: &mut Cx<'_>) -> bool {
+    pub(crate) fn dial_failed(
+        &mut self,
+        dial: DialId,
+        why: Why,
+        directory: &impl Directory,
+        cx: &mut Cx<'_>,
+    ) -> bool {
         let Some(call) = self.dials.remove(&dial) else { return false };
         if let Some(state) = self.calls.get_mut(&call) {
             state.way = None;
@@ -299,8 +314,12 @@ impl Direct {
         for call in self.calls_by(link) {
             self.advance(call, directory, cx);
         }
-        let stranded: Vec<(MessageId, LinkId)> =
-            self.relays.iter().filter(|(_, relay)| relay.to == link).map(|(id, relay)| (*id, relay.back)).collect();
+        let stranded: Vec<(MessageId, LinkId)> = self
+            .relays
+            .iter()
+            .filter(|(_, relay)| relay.to == link)
+            .map(|(id, relay)| (*id, relay.back))
+            .collect();
         for (id, back) in stranded {
             self.relays.remove(&id);
             result(id, Outcome::NoRoute, back, cx);
@@ -313,7 +332,13 @@ impl Direct {
     }
 
     /// A whisper was not taken by its link.
-    pub(crate) fn undelivered(&mut self, link: LinkId, id: MessageId, directory: &impl Directory, cx: &mut Cx<'_>) {
+    pub(crate) fn undelivered(
+        &mut self,
+        link: LinkId,
+        id: MessageId,
+        directory: &impl Directory,
+        cx: &mut Cx<'_>,
+    ) {
         if id.origin == self.me {
             if let Some(call) = self.by_seq.get(&id.seq).copied()
                 && self.calls_by(link).contains(&call)
@@ -334,153 +359,12 @@ impl Direct {
                 Timer::Way(call) => self.advance(call, directory, cx),
                 Timer::Call(call) => {
                     if let Some(state) = self.close(call, cx) {
-                        let error = WhisperError::TimedOut { peer: state.target, after: self.config.whisper_within };
+                        let error =
+                            WhisperError::TimedOut { peer: state.target, after: self.config.whisper_within };
                         cx.out.answer(call, MeshAnswer::Whispered(Err(error)));
                     }
                 }
             }
-        }
-    }
-
-    // What peers say.
-
-    pub(crate) fn on_whisper(&mut self, link: LinkId, message: Arc<Signed>, hops: u32, cx: &mut Cx<'_>) {
-        if message.network != self.config.name {
-            return cx.fault(link, "a whisper of another mesh");
-        }
-        if message.body.len() as u64 > self.config.max_message {
-            return cx.fault(link, "a whisper longer than the mesh's limit");
-        }
-        if self.is_stale(message.sent, cx.now.wall) {
-            cx.out.count("mesh_stale_total", 1);
-            return result(message.id, Outcome::NoRoute, link, cx);
-        }
-        let bytes = message.footprint();
-        let (most, most_bytes) = self.config.verifying;
-        let full = self.verifying.len() >= most || self.verifying_bytes + bytes > most_bytes;
-        if full && !self.verifying.is_empty() {
-            return result(message.id, Outcome::Busy, link, cx);
-        }
-        let job = cx.ids.job();
-        self.verifying_bytes += bytes;
-        cx.out.push(Effect::Verify {
-            job,
-            signer: message.id.origin,
-            domain: DOMAIN,
-            message: message.body.clone(),
-            signature: message.signature,
-        });
-        self.verifying.insert(job, Verifying::Whisper { link, message, hops });
-    }
-
-    fn is_stale(&self, sent: UnixMillis, now: UnixMillis) -> bool {
-        u128::from(sent.0.abs_diff(now.0)) > self.config.stale_after.as_millis()
-    }
-
-    pub(crate) fn on_result(
-        &mut self,
-        link: LinkId,
-        id: MessageId,
-        outcome: Outcome,
-        directory: &impl Directory,
-        cx: &mut Cx<'_>,
-    ) {
-        if id.origin != self.me || id.epoch != self.epoch {
-            if self.relays.peek(&id).is_some_and(|relay| relay.to == link)
-                && let Some(relay) = self.relays.remove(&id)
-            {
-                result(id, outcome, relay.back, cx);
-            }
-            return;
-        }
-        let Some(call) = self.by_seq.get(&id.seq).copied() else { return };
-        let Some(state) = self.calls.get(&call) else { return };
-        match outcome {
-            Outcome::Delivered(signature) => {
-                if self.verifying.len() < self.config.verifying.0 {
-                    let job = cx.ids.job();
-                    cx.out.push(Effect::Verify {
-                        job,
-                        signer: state.target,
-                        domain: DELIVERED_DOMAIN,
-                        message: Bytes::copy_from_slice(&state.message.signature),
-                        signature,
-                    });
-                    self.verifying.insert(job, Verifying::Delivered { link, id });
-                }
-            }
-            Outcome::NoRoute | Outcome::Busy => {
-                // Only the way that is being tried can fail.
-                if self.calls_by(link).contains(&call) {
-                    if let Some(state) = self.calls.get_mut(&call) {
-                        state.full |= outcome == Outcome::Busy;
-                    }
-                    self.advance(call, directory, cx);
-                }
-            }
-        }
-    }
-
-    /// Whether the job was one of ours.
-    pub(crate) fn verified(&mut self, job: JobId, valid: bool, stats: &mut MeshStats, cx: &mut Cx<'_>) -> bool {
-        match self.verifying.remove(&job) {
-            None => return false,
-            Some(Verifying::Whisper { link, message, hops }) => {
-                self.verifying_bytes = self.verifying_bytes.saturating_sub(message.footprint());
-                if valid {
-                    self.genuine(link, message, hops, stats, cx);
-                } else {
-                    cx.fault(link, "a whisper with a wrong signature");
-                }
-            }
-            Some(Verifying::Delivered { link, id }) => {
-                if !valid {
-                    // Whoever passed it on cannot know whose lie it is, and is not charged.
-                    cx.out.count("mesh_forged_results_total", 1);
-                } else if let Some(call) = self.by_seq.get(&id.seq).copied() {
-                    if let Some(state) = self.close(call, cx) {
-                        self.learn(state.target, link);
-                    }
-                    cx.out.answer(call, MeshAnswer::Whispered(Ok(())));
-                }
-            }
-        }
-        true
-    }
-
-    fn genuine(&mut self, link: LinkId, message: Arc<Signed>, hops: u32, stats: &mut MeshStats, cx: &mut Cx<'_>) {
-        let id = message.id;
-        self.learn(id.origin, link);
-        if message.target == Some(self.me) {
-            // Its sender may not have had our confirmation, and sends it again.
-            if self.delivered.peek(&id).is_none() {
-                self.delivered.insert(id, ());
-                stats.whispers_delivered += 1;
-                cx.out.emit(MeshEvent::Message(message.deliver(hops)));
-            }
-            let signature = self.identity.sign(DELIVERED_DOMAIN, &message.signature);
-            return result(id, Outcome::Delivered(signature), link, cx);
-        }
-        self.relay(link, message, hops, stats, cx);
-    }
-
-    fn relay(&mut self, link: LinkId, message: Arc<Signed>, hops: u32, stats: &mut MeshStats, cx: &mut Cx<'_>) {
-        let (id, now) = (message.id, cx.now.mono);
-        while self.relays.oldest().is_some_and(|(_, relay)| relay.until <= now) {
-            self.relays.pop_oldest();
-        }
-        let looped = self.relays.peek(&id).is_some_and(|relay| relay.back != link);
-        let Some(target) = message.target else { return };
-        let route = || self.routes.peek(&target).copied().filter(|link| cx.links.get(*link).is_some());
-        let next = cx.links.to(&target).or_else(route).filter(|next| *next != link);
-        let Some(next) = next.filter(|_| !looped && hops < MAX_WHISPER_HOPS && id.origin != self.me) else {
-            return result(id, Outcome::NoRoute, link, cx);
-        };
-        if forward(message, hops + 1, next, cx) {
-            stats.whispers_relayed += 1;
-            self.relays.insert(id, Relay { back: link, to: next, until: now + RELAY_FOR });
-        } else {
-            result(id, Outcome::Busy, link, cx);
         }
     }
 

@@ -117,7 +117,7 @@ pub enum WhisperError {
         /// Who was meant.
         peer: PeerId,
         /// Why dialling failed, if it was tried.
-        why: Option<Why>,
+        why: Option<Box<Why>>,
     },
     /// No word of it came back in time.
     #[error("{peer} did not confirm within {after:?}")]
@@ -169,6 +169,6 @@ pub enum WhisperError {
     Closed,
 }
 
-fn because(why: &Option<Why>) -> String {
+fn because(why: &Option<Box<Why>>) -> String {
     why.as_ref().map(|why| format!(": {why}")).unwrap_or_default()
 }

@@ -3,7 +3,9 @@
 use std::collections::{BTreeMap, VecDeque};
 use std::time::Duration;
 
-use peerage_machine::{CallId, Class, DialId, Direction, Effect, Instant, JobId, LinkId, LinkInfo, Now, SendId};
+use peerage_machine::{
+    CallId, Class, DialId, Direction, Effect, Instant, JobId, LinkId, LinkInfo, Now, SendId,
+};
 use peerage_wire::{Address, PeerId};
 
 use super::event::Out;

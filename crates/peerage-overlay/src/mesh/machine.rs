@@ -5,7 +5,8 @@ use std::sync::Arc;
 use bytes::Bytes;
 use peerage_identity::Identity;
 use peerage_machine::{
-    CallId, Class, Effect, Incarnation, Input, Instant, LinkId, LinkInfo, Machine, Now, Seed, SendId, Side, Why,
+    CallId, Class, Effect, Incarnation, Input, Instant, LinkId, LinkInfo, Machine, Now, Seed, SendId, Side,
+    Why,
 };
 use peerage_wire::{Address, PeerId};
 
@@ -88,7 +89,12 @@ impl MeshMachine {
     /// # Errors
     /// Nothing was sent: the message is too large, nobody is there, or a neighbour's queue is full; after
     /// [`BroadcastError::Full`] a [`MeshEvent::Room`] follows when it is worth trying again.
-    pub fn broadcast(&mut self, now: Now, parts: Vec<Bytes>, out: &mut Out) -> Result<MessageId, BroadcastError> {
+    pub fn broadcast(
+        &mut self,
+        now: Now,
+        parts: Vec<Bytes>,
+        out: &mut Out,
+    ) -> Result<MessageId, BroadcastError> {
         if self.closed {
             return Err(BroadcastError::Closed);
         }
@@ -99,7 +105,13 @@ impl MeshMachine {
     ///
     /// # Errors
     /// Nothing was sent: the message is too large, too many whispers are pending, or the link to the target is full.
-    pub fn whisper(&mut self, now: Now, to: PeerId, parts: Vec<Bytes>, out: &mut Out) -> Result<CallId, WhisperError> {
+    pub fn whisper(
+        &mut self,
+        now: Now,
+        to: PeerId,
+        parts: Vec<Bytes>,
+        out: &mut Out,
+    ) -> Result<CallId, WhisperError> {
         if self.closed {
             return Err(WhisperError::Closed);
         }
@@ -251,12 +263,16 @@ impl Parts<'_> {
         match words {
             Words::Join { urgent } => self.membership.on_join(link, peer, urgent, cx),
             Words::Neighbour { urgent } => self.membership.on_neighbour(link, peer, urgent, cx),
-            Words::NeighbourReply { accepted, others } => self.membership.on_reply(link, peer, accepted, others, cx),
+            Words::NeighbourReply { accepted, others } => {
+                self.membership.on_reply(link, peer, accepted, others, cx)
+            }
             Words::Disconnect { leaving, others } => {
                 self.membership.on_disconnect(link, peer, leaving, others, cx);
             }
             Words::ShuffleReply { nonce, sample } => self.membership.on_shuffle_reply(nonce, sample, cx),
-            Words::Payload { message, hops, pulled } => self.broadcast.on_payload(link, message, hops, pulled, cx),
+            Words::Payload { message, hops, pulled } => {
+                self.broadcast.on_payload(link, message, hops, pulled, cx)
+            }
             Words::Prune { origin } => self.broadcast.on_prune(link, origin),
             Words::Whisper { message, hops } => self.direct.on_whisper(link, message, hops, cx),
             Words::WhisperResult { id, outcome } => {
@@ -352,7 +368,10 @@ impl Machine for MeshMachine {
         if self.closed {
             return None;
         }
-        [self.membership.deadline(), self.broadcast.deadline(), self.direct.deadline()].into_iter().flatten().min()
+        [self.membership.deadline(), self.broadcast.deadline(), self.direct.deadline()]
+            .into_iter()
+            .flatten()
+            .min()
     }
 }
 

@@ -4,6 +4,9 @@
 //! pushing out others; only an *urgent* request, of a peer that has no neighbour and was refused three times, evicts.
 //! Whoever refuses or lets go names others to try.
 
+mod upkeep;
+mod words;
+
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
@@ -152,7 +155,8 @@ impl Membership {
     pub(crate) fn footprint(&self) -> u64 {
         let contacts = self.passive.len() + self.lost.len() + self.contacts.len();
         let failures: usize = self.joins.values().map(|join| join.failures.len()).sum();
-        ((contacts + failures) * CONTACT_BYTES + (self.walks.len() + self.dials.len() + self.asked.len()) * 512) as u64
+        ((contacts + failures) * CONTACT_BYTES
+            + (self.walks.len() + self.dials.len() + self.asked.len()) * 512) as u64
     }
 
     pub(crate) fn take_changes(&mut self) -> Vec<Change> {
@@ -327,147 +331,12 @@ impl Membership {
                 }
                 Timer::Join(call) => {
                     if let Some(join) = self.joins.remove(&call) {
-                        let error = JoinError::TimedOut { after: self.config.join_within, failures: join.failures };
+                        let error =
+                            JoinError::TimedOut { after: self.config.join_within, failures: join.failures };
                         cx.out.answer(call, MeshAnswer::Joined(Err(error)));
                     }
                 }
             }
-        }
-    }
-
-    // What peers say.
-
-    pub(crate) fn on_join(&mut self, link: LinkId, peer: PeerId, urgent: bool, cx: &mut Cx<'_>) {
-        let walkers: Vec<LinkId> = self.active.values().copied().filter(|other| *other != link).collect();
-        self.on_neighbour(link, peer, urgent, cx);
-        let Some(joiner) = cx.links.contact(link).filter(|joiner| !joiner.addresses.is_empty()) else { return };
-        for walker in walkers {
-            cx.control(walker, Words::ForwardJoin { joiner: joiner.clone(), ttl: self.config.active_walk });
-        }
-    }
-
-    pub(crate) fn on_neighbour(&mut self, link: LinkId, peer: PeerId, urgent: bool, cx: &mut Cx<'_>) {
-        let others = self.others(&peer, cx);
-        // A mesh in which everybody is full must still take in newcomers, and grow together after it was split.
-        let unmoved = cx.now.mono.since(self.moved) >= self.config.move_after;
-        let room = self.active.len() < self.config.active_limit();
-        let accepted = self.active.contains_key(&peer) || room || urgent || unmoved;
-        if accepted {
-            if !self.active.contains_key(&peer) && self.active.len() >= self.config.active_limit() {
-                self.drop_random(&peer, cx);
-            }
-            self.add_active(link, peer, cx);
-        } else if let Some(contact) = cx.links.contact(link) {
-            self.passive.add(contact, cx.now.mono, &mut self.rng);
-        }
-        cx.control(link, Words::NeighbourReply { accepted, others });
-        self.settle(cx);
-    }
-
-    pub(crate) fn on_reply(&mut self, link: LinkId, peer: PeerId, accepted: bool, others: Vec<Contact>, cx: &mut Cx<'_>) {
-        let reason = self.asked.remove(&link);
-        self.timers.cancel(&Timer::Asked(link));
-        let stranger = others.iter().find(|other| !self.is_known(&other.peer)).or_else(|| {
-            others.iter().find(|other| other.peer != self.me.peer && !self.active.contains_key(&other.peer))
-        });
-        let stranger = stranger.cloned();
-        if reason.is_some() {
-            self.learn(others, cx);
-        }
-        if accepted && !self.active.contains_key(&peer) {
-            if reason.is_none() || self.active.len() >= self.config.active_limit() {
-                // It came too late, or others were quicker.
-                cx.control(link, Words::Disconnect { leaving: false, others: Vec::new() });
-            } else {
-                self.add_active(link, peer, cx);
-                if reason == Some(Reason::Rotate) && self.active.len() > self.config.active_view {
-                    self.drop_random(&peer, cx);
-                }
-            }
-        } else if !accepted && reason.is_some() {
-            if self.active.is_empty() {
-                self.refused_alone += 1;
-            }
-            self.passive.failed(&peer, cx.now.mono, false, &mut self.rng);
-            if reason == Some(Reason::Merge { again: true })
-                && let Some(other) = stranger
-            {
-                self.ask(other, Reason::Merge { again: false }, cx);
-            }
-        }
-        cx.links.unneed(link, Need::Asked, cx.out);
-        self.settle(cx);
-    }
-
-    pub(crate) fn on_disconnect(
-        &mut self,
-        link: LinkId,
-        peer: PeerId,
-        leaving: bool,
-        others: Vec<Contact>,
-        cx: &mut Cx<'_>,
-    ) {
-        if leaving {
-            self.passive.remove(&peer);
-            self.lost.retain(|lost| lost.contact.peer != peer);
-        }
-        if self.active.get(&peer) != Some(&link) {
-            return;
-        }
-        self.active.remove(&peer);
-        self.hungry = 0;
-        self.learn(others, cx);
-        if !leaving && let Some(contact) = cx.links.contact(link) {
-            self.passive.add(contact, cx.now.mono + back_off(3), &mut self.rng);
-        }
-        cx.links.unneed(link, Need::Neighbour, cx.out);
-        self.changes.push(Change::Down(link, peer, if leaving { Loss::Left } else { Loss::LetGo }));
-        self.settle(cx);
-    }
-
-    pub(crate) fn on_forward_join(&mut self, link: LinkId, joiner: Contact, ttl: u32, cx: &mut Cx<'_>) {
-        if joiner.peer == self.me.peer || self.active.contains_key(&joiner.peer) {
-            return;
-        }
-        let next = if ttl == 0 { None } else { self.random_neighbour(Some(link)) };
-        if let Some(next) = next {
-            if ttl == self.config.passive_walk {
-                self.passive.add(joiner.clone(), cx.now.mono, &mut self.rng);
-            }
-            cx.control(next, Words::ForwardJoin { joiner, ttl: ttl - 1 });
-        } else if self.active.len() < self.config.active_limit() {
-            self.ask(joiner, Reason::Refill, cx);
-        } else {
-            self.passive.add(joiner, cx.now.mono, &mut self.rng);
-        }
-    }
-
-    pub(crate) fn on_shuffle(&mut self, link: LinkId, nonce: u64, ttl: u32, sample: Vec<Contact>, cx: &mut Cx<'_>) {
-        if sample.first().is_none_or(|first| first.peer == self.me.peer) {
-            return;
-        }
-        let next = if ttl == 0 { None } else { self.random_neighbour(Some(link)) };
-        if let Some(next) = next {
-            self.walks.insert(nonce, link);
-            cx.control(next, Words::Shuffle { nonce, ttl: ttl - 1, sample });
-            return;
-        }
-        let mut reply = self.passive.sample(sample.len(), &mut self.rng);
-        if reply.len() < sample.len() && !self.me.addresses.is_empty() {
-            reply.push(self.me.clone());
-        }
-        cx.control(link, Words::ShuffleReply { nonce, sample: reply });
-        self.learn(sample, cx);
-        self.settle(cx);
-    }
-
-    pub(crate) fn on_shuffle_reply(&mut self, nonce: u64, sample: Vec<Contact>, cx: &mut Cx<'_>) {
-        if self.own_walk == Some(nonce) {
-            self.own_walk = None;
-            self.learn(sample, cx);
-            self.settle(cx);
-        } else if let Some(back) = self.walks.remove(&nonce) {
-            cx.control(back, Words::ShuffleReply { nonce, sample });
         }
     }
 
@@ -539,7 +408,10 @@ impl Membership {
     fn is_busy_with(&self, peer: &PeerId, cx: &Cx<'_>) -> bool {
         self.active.contains_key(peer)
             || cx.links.to(peer).is_some_and(|link| self.asked.contains_key(&link))
-            || self.dials.values().any(|dial| matches!(dial, Dial::Peer { peer: dialled, .. } if dialled == peer))
+            || self
+                .dials
+                .values()
+                .any(|dial| matches!(dial, Dial::Peer { peer: dialled, .. } if dialled == peer))
     }
 
     fn pending(&self) -> usize {
@@ -548,7 +420,10 @@ impl Membership {
 
     /// Asks a peer to be a neighbour, on the link that there is or a new one.
     fn ask(&mut self, contact: Contact, reason: Reason, cx: &mut Cx<'_>) {
-        if self.is_busy_with(&contact.peer, cx) || self.pending() >= MAX_PENDING || contact.peer == self.me.peer {
+        if self.is_busy_with(&contact.peer, cx)
+            || self.pending() >= MAX_PENDING
+            || contact.peer == self.me.peer
+        {
             return;
         }
         if let Some(link) = cx.links.to(&contact.peer) {
@@ -572,164 +447,6 @@ impl Membership {
         self.asked.insert(link, reason);
         self.timers.arm(Timer::Asked(link), cx.now.mono + self.config.answer_within);
         cx.links.need(link, Need::Asked, cx.out);
-    }
-
-    /// After every change: fills the view, and sees to it that something will happen if it cannot be filled.
-    fn settle(&mut self, cx: &mut Cx<'_>) {
-        let now = cx.now.mono;
-        let target = self.config.active_view;
-        while self.active.len() + self.pending() < target {
-            let mut rng = self.rng.clone();
-            let candidate = self.passive.candidate(now, &mut rng, |peer| self.is_busy_with(peer, cx));
-            self.rng = rng;
-            let Some(candidate) = candidate else { break };
-            let before = self.pending();
-            self.ask(candidate, Reason::Refill, cx);
-            if self.pending() == before {
-                break;
-            }
-        }
-        let short = self.active.len() + self.pending() < target;
-        match self.passive.next_retry(now).filter(|_| short) {
-            Some(at) => self.timers.arm(Timer::Refill, at),
-            None => {
-                self.timers.cancel(&Timer::Refill);
-            }
-        }
-        if !self.active.is_empty() {
-            self.timers.cancel(&Timer::Rejoin);
-            let hungry = self.active.len() < target && self.hungry == 0;
-            let soon = now + self.config.hungry_shuffle_every;
-            if !self.timers.is_armed(&Timer::Shuffle) || (hungry && self.timers.at(&Timer::Shuffle) > Some(soon)) {
-                self.arm_shuffle(cx);
-            }
-        } else if !self.timers.is_armed(&Timer::Rejoin) && !self.contacts.is_empty() {
-            let (first, last) = self.config.rejoin_after;
-            let wait = first.saturating_mul(1 << self.rejoins.min(16)).min(last);
-            self.timers.arm(Timer::Rejoin, now + self.rng.jitter(wait, 0.5));
-        }
-    }
-
-    fn rejoin(&mut self, cx: &mut Cx<'_>) {
-        if self.active.is_empty() {
-            self.rejoins += 1;
-            for (address, _) in self.contacts.clone() {
-                let dialling = self.dials.values().any(|dial| match dial {
-                    Dial::Contact { address: dialled, .. } | Dial::Check { address: dialled } => *dialled == address,
-                    Dial::Peer { .. } => false,
-                });
-                if !dialling && self.pending() < MAX_PENDING {
-                    let dial = cx.ids.dial();
-                    self.dials.insert(dial, Dial::Contact { address: address.clone(), join: None });
-                    cx.out.dial(dial, Target::Address(address));
-                }
-            }
-        }
-        self.settle(cx);
-    }
-
-    fn arm_shuffle(&mut self, cx: &Cx<'_>) {
-        let usual = self.config.shuffle_every;
-        let every = if self.active.len() < self.config.active_view {
-            self.config.hungry_shuffle_every.saturating_mul(1 << self.hungry.min(16)).min(usual)
-        } else {
-            usual
-        };
-        let wait = self.rng.jitter(every, 0.2);
-        self.timers.arm(Timer::Shuffle, cx.now.mono + wait);
-    }
-
-    fn shuffle(&mut self, cx: &mut Cx<'_>) {
-        let Some(link) = self.random_neighbour(None) else { return };
-        self.hungry = self.hungry.saturating_add(1);
-        let mut sample = vec![self.me.clone()];
-        let neighbours: Vec<LinkId> = self.active.values().copied().filter(|other| *other != link).collect();
-        let chosen = self.rng.sample(neighbours, self.config.shuffle_active);
-        sample.extend(chosen.into_iter().filter_map(|link| cx.links.contact(link)).filter(|it| !it.addresses.is_empty()));
-        sample.extend(self.passive.sample(self.config.shuffle_passive, &mut self.rng));
-        let nonce = self.rng.next_u64();
-        self.own_walk = Some(nonce);
-        cx.control(link, Words::Shuffle { nonce, ttl: self.config.active_walk, sample });
-        if self.active.len() >= self.config.active_view && self.rng.chance(self.config.rotation) {
-            let mut rng = self.rng.clone();
-            let candidate = self.passive.candidate(cx.now.mono, &mut rng, |peer| self.is_busy_with(peer, cx));
-            self.rng = rng;
-            if let Some(candidate) = candidate {
-                self.ask(candidate, Reason::Rotate, cx);
-            }
-        }
-        self.arm_shuffle(cx);
-    }
-
-    fn remember_lost(&mut self, contact: Contact, cx: &Cx<'_>) {
-        if contact.addresses.is_empty() {
-            return;
-        }
-        self.lost.retain(|lost| lost.contact.peer != contact.peer);
-        if self.lost.len() >= MAX_LOST {
-            self.lost.remove(0);
-        }
-        let retry_at = cx.now.mono + self.rng.jitter(back_off(1), 0.5);
-        self.lost.push(Lost { contact, retry_at, attempts: 0 });
-        self.arm_lost();
-    }
-
-    fn arm_lost(&mut self) {
-        match self.lost.iter().map(|lost| lost.retry_at).min() {
-            Some(at) => self.timers.arm(Timer::Lost, at),
-            None => {
-                self.timers.cancel(&Timer::Lost);
-            }
-        }
-    }
-
-    fn retry_lost(&mut self, cx: &mut Cx<'_>) {
-        let now = cx.now.mono;
-        let mut due = Vec::new();
-        for lost in &mut self.lost {
-            if lost.retry_at <= now {
-                lost.attempts += 1;
-                lost.retry_at = now + self.rng.jitter(back_off(lost.attempts + 1), 0.5);
-                due.push(lost.contact.clone());
-            }
-        }
-        self.lost.retain(|lost| lost.attempts < LOST_ATTEMPTS);
-        for contact in due {
-            self.ask(contact, Reason::Merge { again: false }, cx);
-        }
-        self.arm_lost();
-    }
-
-    fn note_contact(&mut self, address: &Address, peer: PeerId) {
-        if let Some((_, known)) = self.contacts.iter_mut().find(|(known, _)| known == address) {
-            *known = Some(peer);
-        }
-    }
-
-    fn arm_contact_check(&mut self, cx: &Cx<'_>) {
-        if !self.timers.is_armed(&Timer::Contact) {
-            let wait = self.rng.jitter(self.config.contact_every, 0.5);
-            self.timers.arm(Timer::Contact, cx.now.mono + wait);
-        }
-    }
-
-    /// Two halves of a mesh that forgot each other still have the contact in common.
-    fn check_contact(&mut self, cx: &mut Cx<'_>) {
-        let strangers: Vec<Address> = self
-            .contacts
-            .iter()
-            .filter(|(_, peer)| peer.is_none_or(|peer| !self.active.contains_key(&peer)))
-            .map(|(address, _)| address.clone())
-            .collect();
-        if let Some(address) = self.rng.pick(&strangers).cloned()
-            && !self.active.is_empty()
-            && self.pending() < MAX_PENDING
-        {
-            let dial = cx.ids.dial();
-            self.dials.insert(dial, Dial::Check { address: address.clone() });
-            cx.out.dial(dial, Target::Address(address));
-        }
-        self.arm_contact_check(cx);
     }
 }
 

@@ -30,10 +30,13 @@ impl FromStr for MessageId {
 
     fn from_str(text: &str) -> Result<Self, MessageIdError> {
         let mut parts = text.split('/');
-        let (Some(origin), Some(epoch), Some(seq), None) = (parts.next(), parts.next(), parts.next(), parts.next()) else {
+        let (Some(origin), Some(epoch), Some(seq), None) =
+            (parts.next(), parts.next(), parts.next(), parts.next())
+        else {
             return Err(MessageIdError::Shape);
         };
-        let number = |text: &str| text.parse().map_err(|_| MessageIdError::Number(text.chars().take(32).collect()));
+        let number =
+            |text: &str| text.parse().map_err(|_| MessageIdError::Number(text.chars().take(32).collect()));
         Ok(Self { origin: origin.parse()?, epoch: number(epoch)?, seq: number(seq)? })
     }
 }
@@ -192,7 +195,11 @@ pub(crate) struct Signed {
 impl Signed {
     /// What it takes in memory, in bytes: the body (the parts are slices of it) and what stands around it.
     pub(crate) fn footprint(&self) -> u64 {
-        (self.body.len() + self.network.len() + self.parts.len() * size_of::<Bytes>() + size_of::<Self>() + 16) as u64
+        (self.body.len()
+            + self.network.len()
+            + self.parts.len() * size_of::<Bytes>()
+            + size_of::<Self>()
+            + 16) as u64
     }
 
     pub(crate) fn deliver(self: &Arc<Self>, hops: u32) -> Message {

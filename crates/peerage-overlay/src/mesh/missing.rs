@@ -151,8 +151,11 @@ impl Missing {
         if let Some(after) = range.last.checked_add(1) {
             self.split(stream, after);
         }
-        let gone: Vec<u64> =
-            self.gaps.range((stream, range.first)..=(stream, range.last)).map(|((_, first), _)| *first).collect();
+        let gone: Vec<u64> = self
+            .gaps
+            .range((stream, range.first)..=(stream, range.last))
+            .map(|((_, first), _)| *first)
+            .collect();
         for first in gone {
             self.gaps.remove(&(stream, first));
         }
@@ -208,7 +211,8 @@ impl Missing {
         let (mut asks, mut next, mut given_up) = (Vec::new(), None::<Instant>, 0);
         self.gaps.retain(|(stream, first), gap| {
             if gap.due <= now {
-                let busy = gap.asked.map(|link| answers_since(link) + patience(link)).filter(|until| *until > now);
+                let busy =
+                    gap.asked.map(|link| answers_since(link) + patience(link)).filter(|until| *until > now);
                 if let Some(until) = busy {
                     gap.due = until;
                 } else {
@@ -265,7 +269,10 @@ mod tests {
         assert_eq!(due(&mut missing, LATER - Duration::from_micros(1)), []);
         assert_eq!(due(&mut missing, LATER), [(1, 1, 3), (1, 4, 5), (1, 7, 9), (2, 10, 12)]);
         // The next in line is asked when the first does not answer.
-        assert_eq!(due(&mut missing, LATER + Duration::from_secs(1)), [(1, 1, 3), (2, 4, 5), (2, 7, 9), (2, 10, 12)]);
+        assert_eq!(
+            due(&mut missing, LATER + Duration::from_secs(1)),
+            [(1, 1, 3), (2, 4, 5), (2, 7, 9), (2, 10, 12)]
+        );
         missing.link_down(LinkId(2), LATER);
         assert_eq!(missing.len(), 3);
     }

@@ -68,7 +68,12 @@ impl Passive {
     }
 
     /// A random peer that may be tried now.
-    pub(crate) fn candidate(&self, now: Instant, rng: &mut Rng, busy: impl Fn(&PeerId) -> bool) -> Option<Contact> {
+    pub(crate) fn candidate(
+        &self,
+        now: Instant,
+        rng: &mut Rng,
+        busy: impl Fn(&PeerId) -> bool,
+    ) -> Option<Contact> {
         let ready = self.entries.iter().filter(|entry| entry.retry_at <= now && !busy(&entry.contact.peer));
         rng.sample(ready, 1).first().map(|entry| entry.contact.clone())
     }

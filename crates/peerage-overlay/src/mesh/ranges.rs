@@ -38,7 +38,9 @@ pub(crate) fn normalise(ranges: &mut Vec<Range>) {
     let mut merged: Vec<Range> = Vec::with_capacity(ranges.len());
     for range in ranges.drain(..) {
         match merged.last_mut() {
-            Some(before) if range.first <= before.last.saturating_add(1) => before.last = before.last.max(range.last),
+            Some(before) if range.first <= before.last.saturating_add(1) => {
+                before.last = before.last.max(range.last)
+            }
             _ => merged.push(range),
         }
     }
@@ -63,7 +65,8 @@ impl Seen {
     /// Adds a number; whether it is new.
     pub(crate) fn insert(&mut self, seq: u64, now: Instant) -> bool {
         let after = self.runs.partition_point(|(range, _)| range.first <= seq);
-        let next_touches = self.runs.get(after).is_some_and(|(next, _)| seq.checked_add(1) == Some(next.first));
+        let next_touches =
+            self.runs.get(after).is_some_and(|(next, _)| seq.checked_add(1) == Some(next.first));
         if let Some((before, _)) = after.checked_sub(1).and_then(|at| self.runs.get_mut(at)) {
             if seq <= before.last {
                 return false;
@@ -112,8 +115,15 @@ impl Seen {
     /// Closes the first gap if there are more than `limit` ranges, or if it is known since before `horizon`: what lies
     /// in it counts as seen. Returns it. To be called until it returns `None`.
     pub(crate) fn give_up(&mut self, limit: usize, horizon: Option<Instant>) -> Option<Range> {
-        let ripe = |index: usize, since: Instant| (self.runs.len() > limit && index == 1) || horizon.is_some_and(|horizon| since <= horizon);
-        let at = self.runs.iter().enumerate().skip(1).find_map(|(index, (_, since))| ripe(index, *since).then_some(index))?;
+        let ripe = |index: usize, since: Instant| {
+            (self.runs.len() > limit && index == 1) || horizon.is_some_and(|horizon| since <= horizon)
+        };
+        let at = self
+            .runs
+            .iter()
+            .enumerate()
+            .skip(1)
+            .find_map(|(index, (_, since))| ripe(index, *since).then_some(index))?;
         let (range, _) = self.runs.remove(at);
         let (before, _) = self.runs.get_mut(at - 1)?;
         let gap = Range::new(before.last + 1, range.first - 1);

@@ -73,10 +73,12 @@ impl Broadcast {
                 continue;
             }
             neighbour.announce_ranges = 0;
-            let runs = std::mem::take(&mut neighbour.announce).into_iter().map(|((stream, news), (mut ranges, hops))| {
-                normalise(&mut ranges);
-                Run { stream, ranges, hops, now: news == News::PutOff }
-            });
+            let runs = std::mem::take(&mut neighbour.announce).into_iter().map(
+                |((stream, news), (mut ranges, hops))| {
+                    normalise(&mut ranges);
+                    Run { stream, ranges, hops, now: news == News::PutOff }
+                },
+            );
             for runs in packets(runs) {
                 cx.links.control_if_room(*link, Words::Announce { runs }, cx.out);
             }
@@ -96,10 +98,17 @@ impl Broadcast {
             let put_off: Vec<(StreamKey, News)> =
                 neighbour.announce.keys().filter(|(_, news)| *news == News::PutOff).copied().collect();
             for key in put_off {
-                let fits = neighbour.announce.get(&key).is_some_and(|(it, _)| neighbour.owed.len() + it.len() <= limit);
+                let fits = neighbour
+                    .announce
+                    .get(&key)
+                    .is_some_and(|(it, _)| neighbour.owed.len() + it.len() <= limit);
                 if fits && let Some((ranges, _)) = neighbour.announce.remove(&key) {
                     neighbour.announce_ranges = neighbour.announce_ranges.saturating_sub(ranges.len());
-                    neighbour.owed.extend(ranges.into_iter().map(|range| Owed { stream: key.0, range, pulled: false }));
+                    neighbour.owed.extend(ranges.into_iter().map(|range| Owed {
+                        stream: key.0,
+                        range,
+                        pulled: false,
+                    }));
                 }
             }
             self.serve(link, cx);
@@ -110,7 +119,8 @@ impl Broadcast {
     pub(crate) fn on_announce(&mut self, link: LinkId, runs: Vec<Run>, cx: &mut Cx<'_>) {
         for run in runs {
             let (mut all_seen, now) = (true, cx.now.mono);
-            let due = if run.now || self.is_orphan(run.stream) { now } else { now + self.graft_after(link, cx) };
+            let due =
+                if run.now || self.is_orphan(run.stream) { now } else { now + self.graft_after(link, cx) };
             for range in &run.ranges {
                 all_seen &= self.hear_of(run.stream, *range, link, due, !run.now, cx);
             }
@@ -186,7 +196,8 @@ impl Broadcast {
     /// How long a push may be behind its announcement: what was measured, and at least two round trips.
     fn graft_after(&self, link: LinkId, cx: &Cx<'_>) -> Duration {
         let (least, most) = (self.config.graft_after_min, self.config.graft_after_max);
-        let measured = self.lateness.map_or(self.config.graft_after, |(mean, deviation)| mean + deviation * 4);
+        let measured =
+            self.lateness.map_or(self.config.graft_after, |(mean, deviation)| mean + deviation * 4);
         let round_trips = cx.links.slowest(std::iter::once(link)) * 2;
         measured.max(round_trips).max(least).min(most.max(least))
     }
@@ -197,9 +208,8 @@ impl Broadcast {
         let (least, most) = (self.config.graft_after_min, self.config.graft_after_max);
         let links = &*cx.links;
         // An answer takes a round trip, and what is before it in the queue.
-        let patience = |link: LinkId| {
-            links.get(link).map_or(least, |link| (link.rtt * 4 + least).min(most.max(least)))
-        };
+        let patience =
+            |link: LinkId| links.get(link).map_or(least, |link| (link.rtt * 4 + least).min(most.max(least)));
         let answered = |link: LinkId| neighbours.get(&link).map_or(Instant::START, |it| it.answered);
         let (asks, given_up) = self.missing.due(now, patience, answered);
         if given_up > 0 {
@@ -215,7 +225,11 @@ impl Broadcast {
             }
             let runs = by_link.entry(ask.link).or_default();
             match runs.last_mut() {
-                Some(run) if run.stream == ask.stream && run.now == ask.graft && run.ranges.len() < MAX_RUN_RANGES => {
+                Some(run)
+                    if run.stream == ask.stream
+                        && run.now == ask.graft
+                        && run.ranges.len() < MAX_RUN_RANGES =>
+                {
                     run.ranges.push(ask.range);
                 }
                 _ => runs.push(Run { stream: ask.stream, ranges: vec![ask.range], hops: 0, now: ask.graft }),
@@ -268,8 +282,12 @@ impl Broadcast {
         if self.window.is_empty() || cx.links.get(link).is_none_or(|link| link.is_busy(cx.now.mono)) {
             return;
         }
-        let runs =
-            self.window.streams().into_iter().map(|(stream, ranges)| Run { stream, ranges, hops: 0, now: false });
+        let runs = self.window.streams().into_iter().map(|(stream, ranges)| Run {
+            stream,
+            ranges,
+            hops: 0,
+            now: false,
+        });
         for runs in packets(runs) {
             cx.links.control_if_room(link, Words::Summary { runs }, cx.out);
         }
@@ -292,7 +310,8 @@ impl Broadcast {
     fn sweep(&mut self, cx: &mut Cx<'_>) {
         let now = cx.now.mono;
         self.window.expire(now);
-        let horizon = (now.since(Instant::START) >= self.config.retain_for).then(|| now - self.config.retain_for);
+        let horizon =
+            (now.since(Instant::START) >= self.config.retain_for).then(|| now - self.config.retain_for);
         let (mut ripe, mut next) = (Vec::new(), None::<Instant>);
         for (key, stream) in self.streams.iter() {
             if let Some(since) = stream.seen.oldest_gap() {
@@ -318,7 +337,9 @@ impl Broadcast {
     /// Closes gaps that are too many, or known since before the horizon: nobody near retains what is in them.
     pub(crate) fn give_up_gaps(&mut self, key: StreamKey, horizon: Option<Instant>, cx: &mut Cx<'_>) {
         let limit = self.config.ranges_per_origin;
-        while let Some(gap) = self.streams.peek_mut(&key).and_then(|it: &mut Stream| it.seen.give_up(limit, horizon)) {
+        while let Some(gap) =
+            self.streams.peek_mut(&key).and_then(|it: &mut Stream| it.seen.give_up(limit, horizon))
+        {
             self.missing.forget(key, gap);
             self.stats.missed = self.stats.missed.saturating_add(gap.len());
             cx.out.count("mesh_missed_total", gap.len());

@@ -107,7 +107,13 @@ impl Broadcast {
 
     /// A message was pushed by two neighbours: one of them is asked not to. `first` is `None` when it is not known, or is
     /// ourselves.
-    pub(crate) fn fed_twice(&mut self, stream: StreamKey, first: Option<LinkId>, second: LinkId, cx: &mut Cx<'_>) {
+    pub(crate) fn fed_twice(
+        &mut self,
+        stream: StreamKey,
+        first: Option<LinkId>,
+        second: LinkId,
+        cx: &mut Cx<'_>,
+    ) {
         let (origin, now) = (stream.origin, cx.now.mono);
         if let Some(told) = self.trees.peek(&origin).and_then(|tree| tree.pruned.get(&second)) {
             if *told + PRUNE_AGAIN <= now {

@@ -5,8 +5,8 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use peerage_machine::{
-    Class, Direction, Effect, Incarnation, Input, Instant, JobId, LinkId, LinkInfo, Machine as _, Message as _, Now, Outbox,
-    Seed, SendId, UnixMillis,
+    Class, Direction, Effect, Incarnation, Input, Instant, JobId, LinkId, LinkInfo, Machine as _,
+    Message as _, Now, Outbox, Seed, SendId, UnixMillis,
 };
 use peerage_overlay::{MeshAnswer, MeshConfig, MeshEvent, MeshMachine, MeshStart, Packet};
 use peerage_wire::PeerId;
@@ -22,7 +22,7 @@ pub(crate) struct Alone {
     pub(crate) now: Instant,
     pub(crate) out: Outbox<Packet, MeshEvent, MeshAnswer>,
     /// What was sent on each link, with its class and size.
-    pub(crate) sent: BTreeMap<LinkId, Vec<(Class, u64, proto::packet::Kind)>>,
+    pub(crate) sent: BTreeMap<LinkId, Vec<(Class, u64, Kind)>>,
     pub(crate) verify: Vec<JobId>,
     pub(crate) events: Vec<MeshEvent>,
     pub(crate) faults: Vec<(LinkId, &'static str)>,
@@ -62,7 +62,8 @@ impl Alone {
                     let mut bytes = bytes::BytesMut::new();
                     message.encode(&mut bytes);
                     self.last_send = id.or(self.last_send);
-                    let kind = <proto::Packet as prost::Message>::decode(bytes.freeze()).unwrap().kind.unwrap();
+                    let kind =
+                        <proto::Packet as prost::Message>::decode(bytes.freeze()).unwrap().kind.unwrap();
                     for link in to {
                         let size = message.encoded_len() as u64;
                         self.sent.entry(link).or_default().push((class, size, kind.clone()));

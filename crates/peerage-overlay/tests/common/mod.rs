@@ -1,4 +1,9 @@
 #![expect(dead_code, reason = "each test file uses its part")]
+#![expect(
+    clippy::unwrap_used,
+    clippy::indexing_slicing,
+    reason = "a test stops at the first thing that is not as it should be"
+)]
 //! A mesh in the simulator: nodes with real identities, and what each of them heard.
 
 pub(crate) mod alone;
@@ -11,7 +16,9 @@ use std::time::Duration;
 use bytes::Bytes;
 use peerage_identity::{Identity, verify};
 use peerage_machine::Instant;
-use peerage_overlay::{BroadcastError, Kind, MeshConfig, MeshEvent, MeshMachine, MeshSnapshot, MeshStart, Message, MessageId};
+use peerage_overlay::{
+    BroadcastError, Kind, MeshConfig, MeshEvent, MeshMachine, MeshSnapshot, MeshStart, Message, MessageId,
+};
 use peerage_sim::{Config, Instance, NodeId, Sim, Verifier, address};
 use peerage_wire::Address;
 

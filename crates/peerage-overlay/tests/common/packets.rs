@@ -24,8 +24,22 @@ pub(crate) fn packet(kind: Kind) -> Packet {
 }
 
 /// A broadcast as its origin signs it.
-pub(crate) fn payload(origin: &Identity, network: &str, epoch: u64, seq: u64, sent: u64, parts: Vec<Bytes>) -> proto::Payload {
-    let body = proto::Body { network: network.to_owned(), origin: bytes(&origin.peer_id()), epoch, seq, sent, parts };
+pub(crate) fn payload(
+    origin: &Identity,
+    network: &str,
+    epoch: u64,
+    seq: u64,
+    sent: u64,
+    parts: Vec<Bytes>,
+) -> proto::Payload {
+    let body = proto::Body {
+        network: network.to_owned(),
+        origin: bytes(&origin.peer_id()),
+        epoch,
+        seq,
+        sent,
+        parts,
+    };
     let body = Bytes::from(body.encode_to_vec());
     let signature = Bytes::copy_from_slice(&origin.sign(DOMAIN, &body));
     proto::Payload { body, signature, hops: 0, pulled: false }

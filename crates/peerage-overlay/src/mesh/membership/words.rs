@@ -1,0 +1,162 @@
+//! What peers say about who is a neighbour.
+
+use peerage_machine::LinkId;
+use peerage_wire::PeerId;
+
+use super::{Change, Membership, Reason, Timer};
+use crate::mesh::event::Loss;
+use crate::mesh::links::{Cx, Need};
+use crate::mesh::packet::{Contact, Words};
+use crate::mesh::passive::back_off;
+
+impl Membership {
+    pub(crate) fn on_join(&mut self, link: LinkId, peer: PeerId, urgent: bool, cx: &mut Cx<'_>) {
+        let walkers: Vec<LinkId> = self.active.values().copied().filter(|other| *other != link).collect();
+        self.on_neighbour(link, peer, urgent, cx);
+        let Some(joiner) = cx.links.contact(link).filter(|joiner| !joiner.addresses.is_empty()) else {
+            return;
+        };
+        for walker in walkers {
+            cx.control(walker, Words::ForwardJoin { joiner: joiner.clone(), ttl: self.config.active_walk });
+        }
+    }
+
+    pub(crate) fn on_neighbour(&mut self, link: LinkId, peer: PeerId, urgent: bool, cx: &mut Cx<'_>) {
+        let others = self.others(&peer, cx);
+        // A mesh in which everybody is full must still take in newcomers, and grow together after it was split.
+        let unmoved = cx.now.mono.since(self.moved) >= self.config.move_after;
+        let room = self.active.len() < self.config.active_limit();
+        let accepted = self.active.contains_key(&peer) || room || urgent || unmoved;
+        if accepted {
+            if !self.active.contains_key(&peer) && self.active.len() >= self.config.active_limit() {
+                self.drop_random(&peer, cx);
+            }
+            self.add_active(link, peer, cx);
+        } else if let Some(contact) = cx.links.contact(link) {
+            self.passive.add(contact, cx.now.mono, &mut self.rng);
+        }
+        cx.control(link, Words::NeighbourReply { accepted, others });
+        self.settle(cx);
+    }
+
+    pub(crate) fn on_reply(
+        &mut self,
+        link: LinkId,
+        peer: PeerId,
+        accepted: bool,
+        others: Vec<Contact>,
+        cx: &mut Cx<'_>,
+    ) {
+        let reason = self.asked.remove(&link);
+        self.timers.cancel(&Timer::Asked(link));
+        let stranger = others.iter().find(|other| !self.is_known(&other.peer)).or_else(|| {
+            others.iter().find(|other| other.peer != self.me.peer && !self.active.contains_key(&other.peer))
+        });
+        let stranger = stranger.cloned();
+        if reason.is_some() {
+            self.learn(others, cx);
+        }
+        if accepted && !self.active.contains_key(&peer) {
+            if reason.is_none() || self.active.len() >= self.config.active_limit() {
+                // It came too late, or others were quicker.
+                cx.control(link, Words::Disconnect { leaving: false, others: Vec::new() });
+            } else {
+                self.add_active(link, peer, cx);
+                if reason == Some(Reason::Rotate) && self.active.len() > self.config.active_view {
+                    self.drop_random(&peer, cx);
+                }
+            }
+        } else if !accepted && reason.is_some() {
+            if self.active.is_empty() {
+                self.refused_alone += 1;
+            }
+            self.passive.failed(&peer, cx.now.mono, false, &mut self.rng);
+            if reason == Some(Reason::Merge { again: true })
+                && let Some(other) = stranger
+            {
+                self.ask(other, Reason::Merge { again: false }, cx);
+            }
+        }
+        cx.links.unneed(link, Need::Asked, cx.out);
+        self.settle(cx);
+    }
+
+    pub(crate) fn on_disconnect(
+        &mut self,
+        link: LinkId,
+        peer: PeerId,
+        leaving: bool,
+        others: Vec<Contact>,
+        cx: &mut Cx<'_>,
+    ) {
+        if leaving {
+            self.passive.remove(&peer);
+            self.lost.retain(|lost| lost.contact.peer != peer);
+        }
+        if self.active.get(&peer) != Some(&link) {
+            return;
+        }
+        self.active.remove(&peer);
+        self.hungry = 0;
+        self.learn(others, cx);
+        if !leaving && let Some(contact) = cx.links.contact(link) {
+            self.passive.add(contact, cx.now.mono + back_off(3), &mut self.rng);
+        }
+        cx.links.unneed(link, Need::Neighbour, cx.out);
+        self.changes.push(Change::Down(link, peer, if leaving { Loss::Left } else { Loss::LetGo }));
+        self.settle(cx);
+    }
+
+    pub(crate) fn on_forward_join(&mut self, link: LinkId, joiner: Contact, ttl: u32, cx: &mut Cx<'_>) {
+        if joiner.peer == self.me.peer || self.active.contains_key(&joiner.peer) {
+            return;
+        }
+        let next = if ttl == 0 { None } else { self.random_neighbour(Some(link)) };
+        if let Some(next) = next {
+            if ttl == self.config.passive_walk {
+                self.passive.add(joiner.clone(), cx.now.mono, &mut self.rng);
+            }
+            cx.control(next, Words::ForwardJoin { joiner, ttl: ttl - 1 });
+        } else if self.active.len() < self.config.active_limit() {
+            self.ask(joiner, Reason::Refill, cx);
+        } else {
+            self.passive.add(joiner, cx.now.mono, &mut self.rng);
+        }
+    }
+
+    pub(crate) fn on_shuffle(
+        &mut self,
+        link: LinkId,
+        nonce: u64,
+        ttl: u32,
+        sample: Vec<Contact>,
+        cx: &mut Cx<'_>,
+    ) {
+        if sample.first().is_none_or(|first| first.peer == self.me.peer) {
+            return;
+        }
+        let next = if ttl == 0 { None } else { self.random_neighbour(Some(link)) };
+        if let Some(next) = next {
+            self.walks.insert(nonce, link);
+            cx.control(next, Words::Shuffle { nonce, ttl: ttl - 1, sample });
+            return;
+        }
+        let mut reply = self.passive.sample(sample.len(), &mut self.rng);
+        if reply.len() < sample.len() && !self.me.addresses.is_empty() {
+            reply.push(self.me.clone());
+        }
+        cx.control(link, Words::ShuffleReply { nonce, sample: reply });
+        self.learn(sample, cx);
+        self.settle(cx);
+    }
+
+    pub(crate) fn on_shuffle_reply(&mut self, nonce: u64, sample: Vec<Contact>, cx: &mut Cx<'_>) {
+        if self.own_walk == Some(nonce) {
+            self.own_walk = None;
+            self.learn(sample, cx);
+            self.settle(cx);
+        } else if let Some(back) = self.walks.remove(&nonce) {
+            cx.control(back, Words::ShuffleReply { nonce, sample });
+        }
+    }
+}
