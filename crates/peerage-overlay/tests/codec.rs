@@ -122,3 +122,39 @@ fn a_small_packet_of_many_fields_is_refused_before_it_is_decoded() {
     let error = refused(Kind::Announce(proto::Announce { runs }));
     assert!(error.contains("too much of field 9"), "{error}");
 }
+
+fn hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+#[test]
+fn the_bytes_of_packets_are_pinned() {
+    let origin = identity(1);
+    let run = proto::Run {
+        origin: vec![0x11; 32].into(),
+        epoch: 300,
+        ranges: vec![2, 2, 3, 0],
+        hops: 2,
+        now: true,
+    };
+    let payload =
+        packets::payload(&origin, "news", 300, 7, 1_767_225_600_000, vec!["hi".into(), Bytes::new()]);
+    let cases = [
+        (Kind::Join(proto::Join { urgent: true }), "0a020801"),
+        (Kind::Shuffle(proto::Shuffle { nonce: 1, ttl: 6, sample: vec![] }), "320b09010000000000000010 06"),
+        (
+            Kind::Announce(proto::Announce { runs: vec![run] }),
+            "4a310a2f0a20 1111111111111111111111111111111111111111111111111111111111111111 10ac02 1a0402020300 2002 2801",
+        ),
+    ];
+    for (kind, expected) in cases {
+        assert_eq!(hex(&encoded(&packets::packet(kind))), expected.replace(' ', ""));
+    }
+    let (body, key) = (hex(&payload.body), hex(origin.peer_id().as_bytes()));
+    let expected = format!("0a046e657773 1220{key} 18ac02 2007 2880d0eab6b733 32026869 3200");
+    assert_eq!(body, expected.replace(' ', ""));
+    let signature = hex(&payload.signature);
+    // Field 8 of the packet: 2 + 58 bytes of body, 2 + 64 of signature.
+    let expected = format!("427e 0a3a{body} 1240{signature}");
+    assert_eq!(hex(&encoded(&packets::packet(Kind::Payload(payload)))), expected.replace(' ', ""));
+}

@@ -1,5 +1,9 @@
 //! The mesh as a program holds it, on real endpoints: over TCP on loopback, and over memory.
-#![expect(clippy::unwrap_used, clippy::panic, reason = "a test stops at the first thing that is not as it should be")]
+#![expect(
+    clippy::unwrap_used,
+    clippy::panic,
+    reason = "a test stops at the first thing that is not as it should be"
+)]
 
 use std::collections::BTreeSet;
 use std::future::Future;
@@ -10,7 +14,8 @@ use peerage_identity::Identity;
 use peerage_machine::{RefusalReason, Why};
 use peerage_net::{Config, Endpoint, HostError, MemoryTransport};
 use peerage_overlay::{
-    BroadcastError, Event, Handled, JoinError, Kind, Loss, Mesh, MeshConfig, OpenError, RecvError, WhisperError,
+    BroadcastError, Event, Handled, JoinError, Kind, Loss, Mesh, MeshConfig, OpenError, RecvError,
+    WhisperError,
 };
 use peerage_wire::Address;
 
@@ -77,7 +82,8 @@ async fn a_reply_reaches_a_sender_that_is_no_neighbour() {
     config.rotation = 0.0;
     let all = peers(5, config).await;
     let asker = &all[0];
-    let far = all.iter().skip(1).find(|(endpoint, _)| !asker.1.neighbours().contains(&endpoint.peer_id())).unwrap();
+    let far =
+        all.iter().skip(1).find(|(endpoint, _)| !asker.1.neighbours().contains(&endpoint.peer_id())).unwrap();
     asker.1.broadcast("who is there?").await.unwrap();
     let question = within("the question", far.1.recv()).await.unwrap();
     within("the reply", question.reply(["I", "am"])).await.unwrap();
@@ -143,7 +149,10 @@ async fn events_tell_of_neighbours_and_why_they_were_lost() {
     while !matches!(heard.last(), Some(Event::Isolated)) {
         heard.push(within("an event", events.next()).await.unwrap());
     }
-    assert!(heard.iter().any(|event| matches!(event, Event::Message(message) if message.body() == "bye")), "{heard:?}");
+    assert!(
+        heard.iter().any(|event| matches!(event, Event::Message(message) if message.body() == "bye")),
+        "{heard:?}"
+    );
     let lost = heard.iter().find_map(|event| match event {
         Event::NeighbourLost { peer, why } if *peer == left => Some(why.clone()),
         _ => None,
@@ -238,7 +247,8 @@ async fn a_burst_of_100_000_arrives_whole_at_every_peer() {
     for (at, (_, mesh)) in all.iter().enumerate().filter(|(at, _)| *at != 1) {
         let mut missing: BTreeSet<u64> = (0..BURST).collect();
         while !missing.is_empty() {
-            let message = within(&format!("peer {at}, {} still missing", missing.len()), mesh.recv()).await.unwrap();
+            let message =
+                within(&format!("peer {at}, {} still missing", missing.len()), mesh.recv()).await.unwrap();
             let number = u64::from_be_bytes(message.body().as_ref().try_into().unwrap());
             assert!(missing.remove(&number), "{number} came twice to peer {at}");
         }
@@ -252,7 +262,10 @@ async fn a_message_of_64_mib_arrives_or_is_refused_at_the_sender_by_the_limit() 
     let all = peers(2, MeshConfig::named("news")).await;
     let refused = all[0].1.broadcast(large.clone()).await;
     let limit = 16 << 20;
-    assert!(matches!(refused, Err(BroadcastError::TooLarge { size, limit: told }) if size > 64 << 20 && told <= limit), "{refused:?}");
+    assert!(
+        matches!(refused, Err(BroadcastError::TooLarge { size, limit: told }) if size > 64 << 20 && told <= limit),
+        "{refused:?}"
+    );
 
     let mut config = Config::default();
     config.link.max_message = 80 << 20;
