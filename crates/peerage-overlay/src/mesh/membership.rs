@@ -10,7 +10,7 @@ mod words;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use peerage_machine::{CallId, DialId, Instant, LinkId, Rng, Seed, Target, Timers, Why};
+use peerage_machine::{CallId, DialId, Instant, LinkId, Rng, Seed, Side, Target, Timers, Why};
 use peerage_wire::{Address, PeerId};
 
 use super::config::MeshConfig;
@@ -300,13 +300,16 @@ impl Membership {
         if self.active.get(&peer) == Some(&link) {
             self.active.remove(&peer);
             self.hungry = 0;
-            if matches!(why, Why::Shutdown { .. }) {
+            // Who closes the mesh on the link leaves it, even if its goodbye was lost with the channel.
+            let left = matches!(why, Why::ChannelClosed { by: Side::Them, .. });
+            if left || matches!(why, Why::Shutdown { .. }) {
                 self.passive.remove(&peer);
             } else {
                 self.remember_lost(contact.clone(), cx);
                 self.passive.add(contact, cx.now.mono + back_off(1), &mut self.rng);
             }
-            self.changes.push(Change::Down(link, peer, Loss::Link(why)));
+            let loss = if left { Loss::Left } else { Loss::Link(why) };
+            self.changes.push(Change::Down(link, peer, loss));
         }
         self.settle(cx);
     }
