@@ -364,10 +364,6 @@ impl Channels {
         Some(remote)
     }
 
-    pub(crate) fn is_up(&self, local: u32) -> bool {
-        self.local.get(&local).is_some_and(|local| local.remote.is_some())
-    }
-
     /// Whose message is it: this side's number, when the channel is up; `Err` when the peer never offered it.
     pub(crate) fn route(&self, remote: u32) -> Result<Option<u32>, ()> {
         match self.remote.get(&remote) {

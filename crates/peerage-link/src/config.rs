@@ -20,8 +20,9 @@ pub struct LinkConfig {
     /// The longest message that this end takes, in bytes. 16 MiB. Told to the peer, which refuses longer ones at the
     /// sender.
     pub max_message: u64,
-    /// The credit of each channel, in bytes: what a peer may have on its way to us that we have not yet handed on.
-    /// 256 KiB: 2 ms of loopback, or 10 MB/s at 25 ms. At least 32 KiB.
+    /// The credit of each channel, in bytes: what a peer may have on its way to us that we have not yet handed on. So
+    /// much for interactive messages, and as much again for bulk; neither waits for the other. 256 KiB: 2 ms of
+    /// loopback, or 10 MB/s at 25 ms. At least 32 KiB.
     pub window: u64,
     /// The most channels that the peer may have open. 64.
     pub max_channels: u32,
@@ -55,13 +56,13 @@ impl LinkConfig {
     /// The least [`LinkConfig::window`]: two whole fragments.
     pub const MIN_WINDOW: u64 = 32 << 10;
 
-    /// The most that one link holds of messages that the peer sent and the host has not taken, in bytes. A window and
-    /// a control message for each channel, with what buffers have to spare; the reassembly budget; 256 KiB that wait to
-    /// be taken, and the record that goes beyond. 38 MiB by default, and next to nothing for a peer that sends no large
-    /// messages.
+    /// The most that one link holds of messages that the peer sent and the host has not taken, in bytes. Two
+    /// windows and a control message for each channel, with what buffers have to spare; the reassembly budget; 256 KiB
+    /// that wait to be taken, and the record that goes beyond. 54 MiB by default, and next to nothing for a peer that
+    /// sends no large messages.
     pub fn worst_case_inbound_bytes(&self) -> u64 {
         let to_spare = 2 * MAX_FRAGMENT as u64;
-        let channel = self.window.max(Self::MIN_WINDOW) + to_spare + crate::MAX_CONTROL_MESSAGE;
+        let channel = 2 * self.window.max(Self::MIN_WINDOW) + to_spare + crate::MAX_CONTROL_MESSAGE;
         u64::from(self.max_channels) * channel
             + self.reassembly.max(self.max_message)
             + crate::link::BYTES_AHEAD

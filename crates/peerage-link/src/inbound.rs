@@ -2,11 +2,10 @@
 //!
 //! # Why nothing deadlocks
 //!
-//! A large message takes room for all of it out of the reassembly budget, or waits in line for it; meanwhile the credit
-//! of its fragments is withheld. Nobody overtakes the head of the line, so it gets its room once what holds the budget
-//! is done. What holds the budget goes on, because nothing else on its channel withholds much credit: an honest sender
-//! has one large message of a channel under way at a time, of whichever class (see `outbound`), and messages that are
-//! not large, at most one in each class, fit into the credit with room to spare.
+//! Each class of a channel has credit of its own, and one message under way. A large message takes room for all of it
+//! out of the reassembly budget, or waits in line for it; meanwhile the credit of its fragments is withheld. Nobody
+//! overtakes the head of the line, so it gets its room once what holds the budget is done. What holds the budget goes
+//! on, because nothing else withholds the credit of its class. A message that is not large fits into the credit.
 
 use std::collections::{BTreeMap, VecDeque};
 
@@ -15,19 +14,19 @@ use peerage_wire::limits::MAX_FRAGMENT;
 
 use crate::{FRAGMENT_COST, MAX_CONTROL_MESSAGE};
 
-/// The longest message that is not large, by the window of its receiver. Two of them and the quarter of a window that
-/// may be owed leave a fifth of it, however they are cut.
-pub(crate) const fn largest_small(window: u64) -> u64 {
+/// The longest message that is not large, by the window. With the quarter of a window that may be owed it fits into the
+/// credit, also where a sender cuts it into fragments so short that each costs twice its payload.
+const fn largest_small(window: u64) -> u64 {
     window / 4
 }
 
-const CONTROL: u32 = 1;
-const CLASSES: u32 = 3;
+pub(crate) const CONTROL: u32 = 1;
+const CLASSES: usize = 3;
 
 /// Where the room for a message in parts comes from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Room {
-    /// Its channel's credit, which is withheld until it is taken: it is not large, or it waits for the budget.
+    /// The credit of its channel and class, which is withheld until it is taken: it is not large, or it waits for the budget.
     Credit,
     /// The link's reassembly budget.
     Budget,
@@ -63,19 +62,26 @@ impl Partial {
 struct Receiving {
     /// Tells this opening of the channel from earlier ones under the same number.
     epoch: u32,
+    classes: [Lane; CLASSES],
+}
+
+/// One class of a channel.
+#[derive(Debug, Default)]
+struct Lane {
     /// What the peer may still send.
     available: u64,
     /// What it will be allowed with the next `Credit`.
     owed: u64,
-    /// Whether the channel is in the list of those that are due a `Credit`.
+    /// Whether the lane is in the list of those that are due a `Credit`.
     due: bool,
-    partial: [Option<Partial>; CLASSES as usize],
+    partial: Option<Partial>,
 }
 
 /// What taking a message gives back.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Receipt {
     epoch: u32,
+    class: u32,
     room: Room,
     cost: u64,
 }
@@ -85,6 +91,11 @@ pub(crate) struct Receipt {
 pub(crate) struct Whole {
     pub(crate) message: Bytes,
     pub(crate) receipt: Receipt,
+}
+
+/// What a fragment takes of the credit of its class.
+pub(crate) fn cost_of(class: u32, payload: &[u8]) -> u64 {
+    if class == CONTROL { 0 } else { FRAGMENT_COST + payload.len() as u64 }
 }
 
 /// The receiving side of all channels of a link, by this side's numbers.
@@ -97,8 +108,8 @@ pub(crate) struct Inbound {
     channels: BTreeMap<u32, Receiving>,
     /// Large messages that wait for the budget, the first that came first.
     waiting: VecDeque<(u32, u32)>,
-    /// Channels that are due a `Credit`.
-    due: VecDeque<u32>,
+    /// Channels and classes that are due a `Credit`.
+    due: VecDeque<(u32, u32)>,
     /// Bytes of whole messages that nobody took yet: with room of their own, and without.
     untaken: [u64; 2],
     pub(crate) messages: u64,
@@ -122,15 +133,15 @@ impl Inbound {
     pub(crate) fn open(&mut self, channel: u32) {
         self.close(channel);
         self.epochs = self.epochs.wrapping_add(1);
-        let receiving = Receiving { epoch: self.epochs, available: self.window, ..Receiving::default() };
-        self.channels.insert(channel, receiving);
+        let classes = [(); CLASSES].map(|()| Lane { available: self.window, ..Lane::default() });
+        self.channels.insert(channel, Receiving { epoch: self.epochs, classes });
     }
 
     pub(crate) fn close(&mut self, channel: u32) {
         let Some(closed) = self.channels.remove(&channel) else { return };
         self.waiting.retain(|(waiting, _)| *waiting != channel);
-        self.due.retain(|due| *due != channel);
-        for partial in closed.partial.into_iter().flatten() {
+        self.due.retain(|(due, _)| *due != channel);
+        for partial in closed.classes.into_iter().filter_map(|lane| lane.partial) {
             self.free(partial.room, partial.total as u64);
         }
         self.admit_waiting();
@@ -155,15 +166,16 @@ impl Inbound {
         payload: &[u8],
     ) -> Result<Option<Whole>, String> {
         let Some(receiving) = self.channels.get_mut(&channel) else { return Ok(None) };
-        let Some(slot) = receiving.partial.get(class as usize) else {
+        let epoch = receiving.epoch;
+        let Some(lane) = receiving.classes.get_mut(class as usize) else {
             return Err(format!("class {class} does not exist"));
         };
-        let cost = if class == CONTROL { 0 } else { FRAGMENT_COST + payload.len() as u64 };
-        let Some(left) = receiving.available.checked_sub(cost) else {
-            return Err(format!("sent {cost} bytes with {} bytes of credit left", receiving.available));
+        let cost = cost_of(class, payload);
+        let Some(left) = lane.available.checked_sub(cost) else {
+            return Err(format!("sent {cost} bytes with {} bytes of credit left", lane.available));
         };
-        if slot.is_some() {
-            receiving.available = left;
+        if lane.partial.is_some() {
+            lane.available = left;
             return self.go_on(channel, class, total, payload, cost);
         }
         let limit =
@@ -172,11 +184,11 @@ impl Inbound {
         if size > limit {
             return Err(format!("a message of {size} bytes, the limit is {limit}"));
         }
-        receiving.available = left;
+        lane.available = left;
         if total != 0 {
             return self.begin(channel, class, total, payload, cost).map(|()| None);
         }
-        let receipt = Receipt { epoch: receiving.epoch, room: Room::Credit, cost };
+        let receipt = Receipt { epoch, class, room: Room::Credit, cost };
         Ok(Some(self.whole(Bytes::copy_from_slice(payload), receipt)))
     }
 
@@ -195,9 +207,8 @@ impl Inbound {
         let room = if class == CONTROL { Room::Own } else { Room::Credit };
         let mut partial = Partial { bytes: Vec::new(), total, room, withheld: cost };
         partial.extend(payload);
-        let receiving = self.channels.get_mut(&channel);
-        if let Some(slot) = receiving.and_then(|receiving| receiving.partial.get_mut(class as usize)) {
-            *slot = Some(partial);
+        if let Some(lane) = self.lane(channel, class) {
+            lane.partial = Some(partial);
         }
         if room == Room::Credit && total as u64 > largest_small(self.window) {
             self.waiting.push_back((channel, class));
@@ -215,8 +226,9 @@ impl Inbound {
         cost: u64,
     ) -> Result<Option<Whole>, String> {
         let Some(receiving) = self.channels.get_mut(&channel) else { return Ok(None) };
-        let Some(slot) = receiving.partial.get_mut(class as usize) else { return Ok(None) };
-        let Some(partial) = slot else { return Ok(None) };
+        let epoch = receiving.epoch;
+        let Some(lane) = receiving.classes.get_mut(class as usize) else { return Ok(None) };
+        let Some(partial) = &mut lane.partial else { return Ok(None) };
         if total != 0 {
             return Err("began a message inside another of the same channel and class".to_owned());
         }
@@ -232,10 +244,9 @@ impl Inbound {
         if withheld {
             partial.withheld += cost;
         }
-        let done = if so_far == partial.total { slot.take() } else { None };
-        let epoch = receiving.epoch;
+        let done = if so_far == partial.total { lane.partial.take() } else { None };
         if !withheld {
-            self.owe(channel, cost);
+            self.owe(channel, class, cost);
         }
         let Some(done) = done else { return Ok(None) };
         if withheld {
@@ -243,7 +254,7 @@ impl Inbound {
             self.admit_waiting();
         }
         // Its room is free again when it is taken; so is the credit that was not given back on the way.
-        let receipt = Receipt { epoch, room: done.room, cost: done.withheld };
+        let receipt = Receipt { epoch, class, room: done.room, cost: done.withheld };
         Ok(Some(self.whole(Bytes::from(done.bytes), receipt)))
     }
 
@@ -267,7 +278,7 @@ impl Inbound {
         let untaken = self.untaken_of(receipt.room);
         *untaken = untaken.saturating_sub(length);
         if self.channels.get(&channel).is_some_and(|receiving| receiving.epoch == receipt.epoch) {
-            self.owe(channel, receipt.cost);
+            self.owe(channel, receipt.class, receipt.cost);
         }
         self.free(receipt.room, length);
         self.admit_waiting();
@@ -281,28 +292,34 @@ impl Inbound {
 
     /// Bytes held: messages in parts, with what their buffers have to spare, and whole ones that nobody took yet.
     pub(crate) fn held_bytes(&self) -> u64 {
-        let partials = self.channels.values().flat_map(|receiving| receiving.partial.iter().flatten());
+        let lanes = self.channels.values().flat_map(|receiving| &receiving.classes);
+        let partials = lanes.filter_map(|lane| lane.partial.as_ref());
         let partials: u64 = partials.map(|partial| partial.bytes.capacity() as u64).sum();
         partials + self.untaken.iter().sum::<u64>()
     }
 
-    /// A channel and what its peer should be told that it may send more. Once a quarter of the window is owed, so that
-    /// credit costs one frame in a few.
-    pub(crate) fn next_credit(&mut self) -> Option<(u32, u64)> {
-        let channel = self.due.pop_front()?;
-        let receiving = self.channels.get_mut(&channel)?;
-        receiving.due = false;
-        let owed = std::mem::take(&mut receiving.owed);
-        receiving.available += owed;
-        Some((channel, owed))
+    /// A channel, a class, and how much more its peer should be told that it may send. Once a quarter of the window is
+    /// owed, so that credit costs one frame in a few.
+    pub(crate) fn next_credit(&mut self) -> Option<(u32, u32, u64)> {
+        let (channel, class) = self.due.pop_front()?;
+        let lane = self.lane(channel, class)?;
+        lane.due = false;
+        let owed = std::mem::take(&mut lane.owed);
+        lane.available += owed;
+        Some((channel, class, owed))
     }
 
-    fn owe(&mut self, channel: u32, cost: u64) {
-        let Some(receiving) = self.channels.get_mut(&channel) else { return };
-        receiving.owed += cost;
-        if !receiving.due && receiving.owed >= (self.window / 4).max(1) {
-            receiving.due = true;
-            self.due.push_back(channel);
+    fn lane(&mut self, channel: u32, class: u32) -> Option<&mut Lane> {
+        self.channels.get_mut(&channel)?.classes.get_mut(class as usize)
+    }
+
+    fn owe(&mut self, channel: u32, class: u32, cost: u64) {
+        let least = (self.window / 4).max(1);
+        let Some(lane) = self.lane(channel, class) else { return };
+        lane.owed += cost;
+        if !lane.due && lane.owed >= least {
+            lane.due = true;
+            self.due.push_back((channel, class));
         }
     }
 
@@ -314,14 +331,13 @@ impl Inbound {
 
     fn admit_waiting(&mut self) {
         while let Some((channel, class)) = self.waiting.front().copied() {
-            let receiving = self.channels.get_mut(&channel);
-            let slot = receiving.and_then(|receiving| receiving.partial.get_mut(class as usize));
-            if let Some(Some(partial)) = slot {
-                let Some(left) = self.budget.checked_sub(partial.total as u64) else { return };
-                self.budget = left;
+            let budget = self.budget;
+            if let Some(partial) = self.lane(channel, class).and_then(|lane| lane.partial.as_mut()) {
+                let Some(left) = budget.checked_sub(partial.total as u64) else { return };
                 partial.room = Room::Budget;
                 let withheld = std::mem::take(&mut partial.withheld);
-                self.owe(channel, withheld);
+                self.budget = left;
+                self.owe(channel, class, withheld);
             }
             self.waiting.pop_front();
         }

@@ -14,7 +14,8 @@
 //! - Both ends know who the other is, and both agreed, before either hears [`LinkEvent::Up`].
 //! - Messages of one channel and class arrive whole, once and in order, or the link ends and says why.
 //! - A large message does not hold up others: fragments of at most 16 KiB take turns between channels; control goes
-//!   before interactive, and interactive gets four turns to bulk's one.
+//!   before interactive, and interactive gets four turns to bulk's one. Each class of a channel has credit of its own,
+//!   so that an interactive message of any length passes a bulk message of its channel.
 //! - Whatever the peer sends, memory for it stays within [`LinkConfig::worst_case_inbound_bytes`], also when the host
 //!   is slow to take events, and nothing panics. [`Link::held_bytes`] says how much it is.
 //! - A peer that sends and does not read makes no queue longer: answers are merged, or it is a fault.
@@ -29,10 +30,6 @@
 //! Messages up to the peer's announced `max_message`, at most [`LinkConfig::max_message`] inbound; control messages up
 //! to [`MAX_CONTROL_MESSAGE`]; as many channels as either side allows. The sending queue is bounded by the host, which
 //! hears of every byte that left it ([`LinkEvent::Room`]).
-//!
-//! A channel has one message under way that is longer than a quarter of the peer's window (64 KiB by default), of
-//! whichever class: an interactive message that long waits for the bulk message of its own channel that is being sent.
-//! Shorter ones overtake it, and so does whatever goes on another channel.
 
 mod channels;
 mod config;

@@ -292,9 +292,9 @@ impl Link {
     }
 
     fn give_credit(&mut self) {
-        while let Some((channel, bytes)) = self.inbound.next_credit() {
+        while let Some((channel, class, bytes)) = self.inbound.next_credit() {
             if let Some(remote) = self.channels.remote_of(channel) {
-                self.outbound.control(Kind::Credit(proto::Credit { channel: remote, bytes }));
+                self.outbound.control(Kind::Credit(proto::Credit { channel: remote, class, bytes }));
             }
         }
     }

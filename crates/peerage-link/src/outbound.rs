@@ -9,7 +9,7 @@ use peerage_wire::frame::{self, DataHeader};
 use peerage_wire::limits::{MAX_FRAGMENT, MAX_PLAINTEXT};
 use peerage_wire::proto::link::v1::control::Kind;
 
-use crate::inbound::largest_small;
+use crate::inbound::CONTROL;
 use crate::{FRAGMENT_COST, MAX_CONTROL_MESSAGE};
 
 /// Less than this of a longer message is not worth a fragment of its own.
@@ -43,16 +43,11 @@ struct Queue {
     lined_up: bool,
     /// Bytes gone since the host was last told.
     gone: u64,
-    /// Whether its first message is large and waits for the other class's to end.
-    waits_for_large: bool,
+    /// What the peer allows. Control messages need none.
+    credit: u64,
 }
 
 struct Lane {
-    credit: u64,
-    /// The longest message that may begin while another class has a large one under way.
-    largest_small: usize,
-    /// The class that has a large message under way, or the right to begin one.
-    large: Option<usize>,
     queues: [Queue; 3],
 }
 
@@ -119,7 +114,9 @@ impl Outbound {
             Kind::Ping(_) if self.controls.iter().any(|kind| matches!(kind, Kind::Ping(_))) => return,
             Kind::Credit(more) => {
                 let waiting = self.controls.iter_mut().find_map(|kind| match kind {
-                    Kind::Credit(credit) if credit.channel == more.channel => Some(credit),
+                    Kind::Credit(credit) if (credit.channel, credit.class) == (more.channel, more.class) => {
+                        Some(credit)
+                    }
                     _ => None,
                 });
                 if let Some(credit) = waiting {
@@ -153,11 +150,10 @@ impl Outbound {
         self.answers = 0;
     }
 
-    /// Opens a channel with the peer's window for credit.
+    /// Opens a channel with the peer's window for the credit of each class.
     pub(crate) fn open(&mut self, channel: u32, window: u64) {
-        let largest_small = usize::try_from(largest_small(window)).unwrap_or(usize::MAX);
-        let lane = Lane { credit: window, largest_small, large: None, queues: Default::default() };
-        self.lanes.insert(channel, lane);
+        let queues = [(); 3].map(|()| Queue { credit: window, ..Queue::default() });
+        self.lanes.insert(channel, Lane { queues });
     }
 
     /// Forgets a channel and what waits on it; says how many messages and bytes that were.
@@ -172,21 +168,26 @@ impl Outbound {
         })
     }
 
-    /// More credit from the peer; false when it is for a channel that is not open, or overflows.
-    pub(crate) fn credit(&mut self, channel: u32, bytes: u64) -> bool {
-        let Some(lane) = self.lanes.get_mut(&channel) else { return false };
-        let Some(sum) = lane.credit.checked_add(bytes) else { return false };
-        lane.credit = sum;
-        for (class, line) in CLASSES.iter().zip(&mut self.lines) {
-            if let Some(queue) = lane.queues.get_mut(class_index(*class))
-                && !queue.lined_up
-                && !queue.messages.is_empty()
-            {
-                queue.lined_up = true;
-                line.push_back(channel);
-            }
+    /// More credit from the peer. For a channel that has just been closed here it is in order, and of no use.
+    ///
+    /// # Errors
+    /// What the peer did that no honest peer does.
+    pub(crate) fn credit(&mut self, channel: u32, class: u32, bytes: u64) -> Result<(), String> {
+        let index = class as usize;
+        if class == CONTROL || index >= CLASSES.len() {
+            return Err(format!("credit for class {class}, which needs none"));
         }
-        true
+        let Some(lane) = self.lanes.get_mut(&channel) else { return Ok(()) };
+        let (Some(queue), Some(line)) = (lane.queues.get_mut(index), self.lines.get_mut(index)) else {
+            return Ok(());
+        };
+        queue.credit =
+            queue.credit.checked_add(bytes).ok_or_else(|| format!("credit of {bytes} bytes overflows"))?;
+        if !queue.lined_up && !queue.messages.is_empty() {
+            queue.lined_up = true;
+            line.push_back(channel);
+        }
+        Ok(())
     }
 
     pub(crate) fn send(&mut self, channel: u32, class: Class, message: Bytes) -> Result<(), Why> {
@@ -336,27 +337,18 @@ impl Outbound {
         };
         let Some(queue) = lane.queues.get_mut(index) else { return Served::Next };
         let begun = out.len();
-        let mut ended_large = false;
         while let Some(message) = queue.messages.front() {
             if out.len() - begun >= QUANTUM {
                 // Its turn is over; the next channel of the class comes before its rest.
                 line.rotate_left(1);
                 return Served::Next;
             }
-            let large = class != Class::Control && message.len() > lane.largest_small;
-            if large && *lane.large.get_or_insert(index) != index {
-                // The receiver may have room for one only, and both draw on one credit: two could wait for each other.
-                queue.waits_for_large = true;
-                queue.lined_up = false;
-                line.pop_front();
-                return Served::Next;
-            }
             let rest = message.len() - queue.offset;
             let mut piece = rest.min(MAX_FRAGMENT);
             if class != Class::Control {
                 let allowed =
-                    usize::try_from(lane.credit.saturating_sub(FRAGMENT_COST)).unwrap_or(usize::MAX);
-                if lane.credit < FRAGMENT_COST || allowed < piece.min(LEAST_FRAGMENT) {
+                    usize::try_from(queue.credit.saturating_sub(FRAGMENT_COST)).unwrap_or(usize::MAX);
+                if queue.credit < FRAGMENT_COST || allowed < piece.min(LEAST_FRAGMENT) {
                     // Out of credit: it lines up again when the peer allows more.
                     queue.lined_up = false;
                     line.pop_front();
@@ -384,7 +376,7 @@ impl Outbound {
             let Some(payload) = message.get(queue.offset..queue.offset + piece) else { return Served::Next };
             frame::put_data(out, header(piece), payload);
             if class != Class::Control {
-                lane.credit -= FRAGMENT_COST + piece as u64;
+                queue.credit -= FRAGMENT_COST + piece as u64;
             }
             queue.offset += piece;
             queue.bytes -= piece as u64;
@@ -393,40 +385,10 @@ impl Outbound {
                 queue.offset = 0;
                 queue.messages.pop_front();
                 self.messages += 1;
-                if large {
-                    ended_large = true;
-                    break;
-                }
             }
-        }
-        if ended_large {
-            return self.pass_on_large(channel, class);
         }
         queue.lined_up = false;
         line.pop_front();
-        Served::Next
-    }
-
-    /// A large message is through: the other class has its turn for one, if it waits.
-    fn pass_on_large(&mut self, channel: u32, class: Class) -> Served {
-        let Some(lane) = self.lanes.get_mut(&channel) else { return Served::Next };
-        lane.large = None;
-        for (index, (queue, line)) in lane.queues.iter_mut().zip(&mut self.lines).enumerate() {
-            if index == class_index(class) {
-                // It may have more; the next channel comes before.
-                line.rotate_left(1);
-                if queue.messages.is_empty() {
-                    queue.lined_up = false;
-                    line.retain(|waiting| *waiting != channel);
-                }
-            } else if std::mem::take(&mut queue.waits_for_large) {
-                lane.large = Some(index);
-                if !queue.lined_up {
-                    queue.lined_up = true;
-                    line.push_back(channel);
-                }
-            }
-        }
         Served::Next
     }
 }

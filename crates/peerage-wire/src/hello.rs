@@ -34,7 +34,8 @@ pub struct Hello {
 pub struct Limits {
     /// The longest message, in bytes.
     pub max_message: u64,
-    /// The credit that each channel starts with, in bytes.
+    /// The credit that each channel starts with, in bytes: so much for interactive messages, and as much again for
+    /// bulk.
     pub window: u64,
     /// The most channels open at once.
     pub max_channels: u32,

@@ -53,5 +53,5 @@ pub const MAX_SOFTWARE: usize = 128;
 /// The longest text for people in a control.
 pub const MAX_DETAIL: usize = 256;
 
-/// What a fragment costs of its channel's credit beside its payload.
+/// What a fragment costs of its class's credit beside its payload.
 pub const FRAGMENT_COST: u64 = 32;

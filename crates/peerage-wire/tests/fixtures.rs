@@ -111,7 +111,7 @@ fn link() -> Vec<Fixture> {
         control("control-Accept", Kind::Accept(link::Accept { refused: refused.clone() })),
         control("control-Accept_all", Kind::Accept(link::Accept::default())),
         control("control-Refuse", Kind::Refuse(link::Refuse { code, detail: detail.clone(), refused })),
-        control("control-Credit", Kind::Credit(link::Credit { channel: 3, bytes: 16_416 })),
+        control("control-Credit", Kind::Credit(link::Credit { channel: 3, class: 2, bytes: 16_416 })),
         control("control-Ping", Kind::Ping(link::Ping { nonce: u64::MAX })),
         control("control-Pong", Kind::Pong(link::Pong { nonce: 1 })),
         control("control-Open", Kind::Open(link::Open { channel: 5, instance: Some(instance) })),

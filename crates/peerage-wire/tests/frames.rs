@@ -216,7 +216,7 @@ fn kinds() -> Vec<Kind> {
         Kind::Accept(proto::Accept::default()),
         Kind::Accept(proto::Accept { refused: vec![refusal("no"); MAX_INSTANCES] }),
         Kind::Refuse(proto::Refuse { code: 99, detail: "why".to_owned(), refused: vec![refusal("")] }),
-        Kind::Credit(proto::Credit { channel: 1, bytes: u64::MAX }),
+        Kind::Credit(proto::Credit { channel: 1, class: u32::MAX, bytes: u64::MAX }),
         Kind::Ping(proto::Ping { nonce: 0 }),
         Kind::Pong(proto::Pong { nonce: 7 }),
         Kind::Open(proto::Open { channel: 4, instance: Some(instance()) }),

@@ -147,11 +147,7 @@ impl Link {
             (_, Phase::Admitted) => return Err("a frame before Accept or Refuse".to_owned()),
             (Kind::Accept(_) | Kind::Refuse(_), _) => return Err("a second Accept or Refuse".to_owned()),
             (Kind::Credit(credit), _) => {
-                // Credit for a channel that this side has just closed is in order; a sum beyond 2^64 is not.
-                if !self.outbound.credit(credit.channel, credit.bytes) && self.channels.is_up(credit.channel)
-                {
-                    return Err(format!("credit of {} bytes overflows", credit.bytes));
-                }
+                self.outbound.credit(credit.channel, credit.class, credit.bytes)?;
             }
             (Kind::Open(open), _) => self.receive_open(open)?,
             (Kind::Opened(opened), _) => self.receive_opened(opened)?,

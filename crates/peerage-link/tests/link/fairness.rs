@@ -119,15 +119,47 @@ fn a_channel_with_much_to_say_gives_way_within_one_record() {
 }
 
 #[test]
-fn large_messages_of_the_two_classes_of_a_channel_take_turns() {
+fn an_interactive_message_longer_than_the_window_passes_a_bulk_one_that_is_under_way() {
     let mut pair = pair();
-    for number in 0..4 {
-        pair.a.link.send(0, Class::Interactive, body(number, 300_001)).unwrap();
-        pair.a.link.send(0, Class::Bulk, body(number, 300_002)).unwrap();
+    pair.a.link.send(0, Class::Bulk, body(1, 4 << 20)).unwrap();
+    for _ in 0..4 {
+        turn(&mut pair);
     }
+    let before = pair.a.heard.room(0, Class::Bulk);
+    assert!(before > 0, "it is under way");
+    pair.a.link.send(0, Class::Interactive, body(2, 1 << 20)).unwrap();
+    while pair.b.heard.messages().is_empty() {
+        turn(&mut pair);
+    }
+    assert_eq!(pair.b.heard.messages(), [(0, body(2, 1 << 20))]);
+    // Four turns to one; the turn that ends it may carry a little more.
+    let beside = pair.a.heard.room(0, Class::Bulk) - before;
+    assert!((200 << 10..400 << 10).contains(&beside), "{beside} bytes of bulk went meanwhile");
     pair.run();
-    let lengths: Vec<usize> = pair.b.heard.messages().iter().map(|(_, message)| message.len()).collect();
-    assert_eq!(lengths, [300_001, 300_002].repeat(4));
+    assert_eq!(pair.b.heard.messages()[1..], [(0, body(1, 4 << 20))]);
+}
+
+#[test]
+fn a_class_that_is_out_of_credit_does_not_hold_up_the_other_class_of_its_channel() {
+    for (stuck, other) in [(Class::Bulk, Class::Interactive), (Class::Interactive, Class::Bulk)] {
+        let mut pair = pair();
+        // Nobody takes what comes, so that no credit of the first class goes back.
+        for number in 0..100 {
+            pair.a.link.send(0, stuck, body(number, 16_000)).unwrap();
+        }
+        while pair.a.link.has_work() {
+            pair.a.flush(64 << 10);
+        }
+        assert!(pair.a.link.queued().0 > 80, "{:?}", pair.a.link.queued());
+        pair.a.link.send(0, other, body(100, 200_000)).unwrap();
+        pair.a.flush(usize::MAX);
+        assert!(!pair.a.link.has_work());
+        pair.cross(usize::MAX, 0);
+        pair.b.settle(pair.now);
+        assert!(pair.b.heard.messages().contains(&(0, body(100, 200_000))), "behind {stuck:?}");
+        pair.run();
+        assert_eq!(pair.b.heard.messages().len(), 101);
+    }
 }
 
 #[test]

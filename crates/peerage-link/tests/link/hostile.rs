@@ -28,8 +28,8 @@ fn opened(channel: u32, mine: u32) -> Kind {
     Kind::Opened(proto::Opened { channel, mine })
 }
 
-fn credit(channel: u32, bytes: u64) -> Kind {
-    Kind::Credit(proto::Credit { channel, bytes })
+fn credit(channel: u32, class: u32, bytes: u64) -> Kind {
+    Kind::Credit(proto::Credit { channel, class, bytes })
 }
 
 fn closed(channel: u32) -> Kind {
@@ -47,7 +47,7 @@ fn frames_before_accept_are_a_fault() {
     type Early = fn(&mut Stranger);
     let early: [(&str, Early); 4] = [
         ("before both sides accepted", |it| it.data(0, 0, 0, b"early")),
-        ("before Accept", |it| it.control(credit(0, 1))),
+        ("before Accept", |it| it.control(credit(0, 0, 1))),
         ("before Accept", |it| it.control(open(1, "y"))),
         ("before Accept", |it| it.control(Kind::Interest(proto::Interest { held: true }))),
     ];
@@ -102,7 +102,7 @@ fn data_beyond_the_credit_is_a_fault() {
         stranger.end.arrive(stranger.now, &record);
     }
     assert!(!stranger.end.link.is_closed());
-    stranger.data(0, 2, 0, &[0; 16_384]);
+    stranger.data(0, 0, 0, &[0; 16_384]);
     assert_eq!(stranger.end.heard.messages().len(), 15);
     stranger.assert_accused("with 15904 bytes of credit left");
 }
@@ -160,13 +160,46 @@ fn fragments_that_do_not_make_a_message_are_a_fault() {
 
 #[test]
 fn credit_that_overflows_is_a_fault_and_credit_for_nothing_is_nothing() {
-    accused("overflows", |it| it.control(credit(0, u64::MAX)));
-    let mut stranger = up();
-    for channel in [1, 2, u32::MAX] {
-        stranger.control(credit(channel, u64::MAX));
+    for class in [0, 2] {
+        accused("overflows", |it| it.control(credit(0, class, u64::MAX)));
+        let mut stranger = up();
+        for channel in [1, 2, u32::MAX] {
+            stranger.control(credit(channel, class, u64::MAX));
+        }
+        stranger.control(credit(0, class, 0));
+        assert_eq!(stranger.end.heard.closed(), None);
     }
-    stranger.control(credit(0, 0));
-    assert_eq!(stranger.end.heard.closed(), None);
+}
+
+#[test]
+fn credit_for_a_class_that_needs_none_or_does_not_exist_is_a_fault() {
+    for class in [1, 3, u32::MAX] {
+        // Whether or not there is such a channel.
+        for channel in [0, 1] {
+            accused(&format!("credit for class {class}"), |it| it.control(credit(channel, class, 1)));
+        }
+    }
+}
+
+#[test]
+fn credit_is_for_one_class_and_is_given_back_to_that_class() {
+    let mut hello = hello_of(&identity(9), vec![instance("x")]);
+    hello.limits.window = 0;
+    let mut stranger = Stranger::greet(dialer(&["x"]), &hello);
+    stranger.control(accept());
+    stranger.read();
+    for class in [0, 2] {
+        stranger.got.clear();
+        stranger.end.link.send(0, Class::Interactive, body(0, 100)).unwrap();
+        stranger.end.link.send(0, Class::Bulk, body(2, 100)).unwrap();
+        stranger.control(credit(0, class, 132));
+        stranger.read();
+        let header = DataHeader { channel: 0, class, total: 0 };
+        assert_eq!(stranger.got, [Got::Data(header, body(class, 100))]);
+        // A quarter of the window and more.
+        (0..5).for_each(|_| stranger.data(0, class, 0, &[0; 16_384]));
+        assert_eq!(stranger.controls(), [credit(0, class, 4 * 16_416)]);
+    }
 }
 
 #[test]
@@ -263,7 +296,7 @@ fn floods_make_no_queue_grow() {
     let interest = |turn: u32| Kind::Interest(proto::Interest { held: turn.is_multiple_of(2) });
     assert_eq!(said_after(|it, turn| it.control(interest(turn))), 0);
     assert_eq!(said_after(|it, turn| it.control(Kind::Pong(proto::Pong { nonce: u64::from(turn) }))), 0);
-    assert_eq!(said_after(|it, turn| it.control(credit(turn, 1))), 0);
+    assert_eq!(said_after(|it, turn| it.control(credit(turn, 0, 1))), 0);
     assert_eq!(said_after(|it, _| it.control(closed(1))), 0);
     // 80 MB in all: credit is given again and again, in one frame that waits.
     assert_eq!(said_after(|it, _| it.data(0, 0, 0, &[0; 8_000])), 1);
@@ -354,7 +387,7 @@ fn a_peer_without_credit_to_give_stops_nothing_but_what_needs_it() {
     let header = DataHeader { channel: 0, class: 1, total: 0 };
     assert_eq!(std::mem::take(&mut stranger.got), [Got::Data(header, body(1, 100))]);
     assert!(!stranger.end.link.has_work());
-    stranger.control(credit(0, 132));
+    stranger.control(credit(0, 0, 132));
     stranger.read();
     assert_eq!(stranger.got.len(), 1);
 }
@@ -372,7 +405,8 @@ fn random_frame() -> impl Strategy<Value = Vec<u8>> {
         },
     );
     let control = prop_oneof![
-        (channel.clone(), number.clone()).prop_map(|(channel, bytes)| credit(channel, bytes)),
+        (channel.clone(), prop_oneof![4 => Just(0_u32), 4 => Just(2), 1 => 0_u32..4], number.clone())
+            .prop_map(|(channel, class, bytes)| credit(channel, class, bytes)),
         (channel.clone(), name).prop_map(|(channel, name)| open(channel, name)),
         (channel.clone(), channel.clone()).prop_map(|(channel, mine)| opened(channel, mine)),
         channel.clone().prop_map(closed),

@@ -24,13 +24,9 @@ fn fill(stranger: &mut Stranger) {
         stranger.data(channel, 2, 0, &[1; 16_383]);
     }
     // The rest of the credit in messages that wait for room, by two classes, in pieces that leave much to spare.
-    for channel in 0..4 {
-        stranger.data(channel, 0, 1 << 20, &[2; 16_000]);
-        (0..4).for_each(|_| stranger.data(channel, 0, 0, &[2; 9_000]));
-        if channel > 1 {
-            stranger.data(channel, 2, 1 << 20, &[3; 16_000]);
-            (0..5).for_each(|_| stranger.data(channel, 2, 0, &[3; 9_000]));
-        }
+    for (channel, class) in [(0, 0), (1, 0), (2, 0), (2, 2), (3, 0), (3, 2)] {
+        stranger.data(channel, class, 1 << 20, &[2; 16_000]);
+        (0..12).for_each(|_| stranger.data(channel, class, 0, &[2; 9_000]));
     }
     for channel in 0..4 {
         stranger.data(channel, 1, 65_536, &[4; 16_384]);

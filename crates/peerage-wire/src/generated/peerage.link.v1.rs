@@ -29,7 +29,7 @@ pub struct Limits {
     /// The longest message, in bytes.
     #[prost(uint64, tag = "1")]
     pub max_message: u64,
-    /// The credit that each channel starts with, in bytes.
+    /// The credit that each channel starts with, in bytes: so much for class 0, and as much again for class 2.
     #[prost(uint64, tag = "2")]
     pub window: u64,
     /// The most channels open at once.
@@ -170,13 +170,17 @@ pub mod refusal {
         }
     }
 }
-/// The receiver of a channel's fragments allows so many more bytes. A fragment costs its payload and 32 bytes.
+/// The receiver of a channel's fragments allows so many more bytes of one class. A fragment costs its payload and 32
+/// bytes.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct Credit {
     /// The number of the side that sends the fragments, which is the receiver of this frame.
     #[prost(uint32, tag = "1")]
     pub channel: u32,
-    #[prost(uint64, tag = "2")]
+    /// 0 interactive or 2 bulk. Control needs no credit.
+    #[prost(uint32, tag = "2")]
+    pub class: u32,
+    #[prost(uint64, tag = "3")]
     pub bytes: u64,
 }
 #[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
