@@ -147,14 +147,16 @@ impl Channels {
         number
     }
 
-    /// Instances of this side's that the peer must still be told of; from now on they count as offered.
-    pub(crate) fn offer_rest(&mut self) -> Vec<(u32, Instance)> {
+    /// Instances of this side's that the peer must still be told of, up to the first that must wait; from now on they
+    /// count as offered. Those behind it wait too, because numbers are offered in ascending order.
+    pub(crate) fn offer_rest(&mut self, must_wait: impl Fn(&Instance) -> bool) -> Vec<(u32, Instance)> {
         let rest = self.local.iter_mut().filter(|(_, local)| !local.offered);
-        rest.map(|(number, local)| {
-            local.offered = true;
-            (*number, local.instance.clone())
-        })
-        .collect()
+        rest.take_while(|(_, local)| !must_wait(&local.instance))
+            .map(|(number, local)| {
+                local.offered = true;
+                (*number, local.instance.clone())
+            })
+            .collect()
     }
 
     pub(crate) fn instance(&self, local: u32) -> Option<&Instance> {
@@ -357,11 +359,12 @@ impl Channels {
         true
     }
 
-    /// This side ends an instance for good; the peer's number when the channel was up.
-    pub(crate) fn close_local(&mut self, local: u32) -> Option<u32> {
-        let remote = self.local.remove(&local)?.remote?;
+    /// This side ends an instance for good; itself and the peer's number when the channel was up.
+    pub(crate) fn close_local(&mut self, local: u32) -> Option<(Instance, u32)> {
+        let Local { instance, remote, .. } = self.local.remove(&local)?;
+        let remote = remote?;
         self.remote.remove(&remote);
-        Some(remote)
+        Some((instance, remote))
     }
 
     /// Whose message is it: this side's number, when the channel is up; `Err` when the peer never offered it.

@@ -13,7 +13,8 @@ pub struct LinkConfig {
     pub handshake_timeout: Duration,
     /// How often a ping measures the round trip and shows that the peer lives. 5 s costs 2 × 30 bytes every 5 s.
     pub ping_every: Duration,
-    /// A link on which nothing came for so long is closed as silent. 15 s: three pings lost in a row.
+    /// A link on which nothing came for so long is closed as silent. 15 s: three pings lost in a row. So long, too, a
+    /// channel that was closed, and a link that nobody holds, wait for the peer to take what is still to be sent.
     pub silent_after: Duration,
     /// How long a link that no instance holds stays, in case one changes its mind. 2 s. A guess.
     pub unheld_grace: Duration,

@@ -44,7 +44,7 @@ pub enum LinkEvent {
         /// The message, in memory of its own.
         message: Bytes,
     },
-    /// So many bytes left a channel's queue.
+    /// So many bytes left a channel's queue. Not told of a channel that was closed here.
     Room {
         /// This side's number.
         channel: u32,

@@ -20,7 +20,7 @@ const fn largest_small(window: u64) -> u64 {
     window / 4
 }
 
-pub(crate) const CONTROL: u32 = 1;
+const CONTROL: u32 = 1;
 const CLASSES: usize = 3;
 
 /// Where the room for a message in parts comes from.
@@ -93,9 +93,14 @@ pub(crate) struct Whole {
     pub(crate) receipt: Receipt,
 }
 
+/// Whether messages of the class need credit.
+pub(crate) const fn needs_credit(class: u32) -> bool {
+    class != CONTROL && (class as usize) < CLASSES
+}
+
 /// What a fragment takes of the credit of its class.
-pub(crate) fn cost_of(class: u32, payload: &[u8]) -> u64 {
-    if class == CONTROL { 0 } else { FRAGMENT_COST + payload.len() as u64 }
+pub(crate) const fn cost_of(class: u32, payload: &[u8]) -> u64 {
+    if needs_credit(class) { FRAGMENT_COST + payload.len() as u64 } else { 0 }
 }
 
 /// The receiving side of all channels of a link, by this side's numbers.
@@ -137,14 +142,17 @@ impl Inbound {
         self.channels.insert(channel, Receiving { epoch: self.epochs, classes });
     }
 
-    pub(crate) fn close(&mut self, channel: u32) {
-        let Some(closed) = self.channels.remove(&channel) else { return };
+    /// Forgets a channel, and what of it came in part; how much credit of each class the peer is left without.
+    pub(crate) fn close(&mut self, channel: u32) -> [u64; CLASSES] {
+        let Some(closed) = self.channels.remove(&channel) else { return [0; CLASSES] };
+        let spent = closed.classes.each_ref().map(|lane| self.window - lane.available);
         self.waiting.retain(|(waiting, _)| *waiting != channel);
         self.due.retain(|(due, _)| *due != channel);
         for partial in closed.classes.into_iter().filter_map(|lane| lane.partial) {
             self.free(partial.room, partial.total as u64);
         }
         self.admit_waiting();
+        spent
     }
 
     /// Forgets everything that is not a whole message.

@@ -18,6 +18,8 @@
 //!   so that an interactive message of any length passes a bulk message of its channel.
 //! - Whatever the peer sends, memory for it stays within [`LinkConfig::worst_case_inbound_bytes`], also when the host
 //!   is slow to take events, and nothing panics. [`Link::held_bytes`] says how much it is.
+//! - A channel that is closed says first what waits on it, as far as the peer gives credit within
+//!   [`LinkConfig::silent_after`], so that a farewell arrives before [`LinkEvent::ChannelDown`].
 //! - A peer that sends and does not read makes no queue longer: answers are merged, or it is a fault.
 //!
 //! # Non-guarantees
@@ -32,6 +34,7 @@
 //! hears of every byte that left it ([`LinkEvent::Room`]).
 
 mod channels;
+mod closing;
 mod config;
 mod event;
 mod handshake;

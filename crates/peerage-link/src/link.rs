@@ -17,6 +17,7 @@ use peerage_wire::proto::link::v1 as proto;
 use peerage_wire::proto::link::v1::control::Kind;
 
 use crate::channels::{Channels, name_of};
+use crate::closing::{Closing, ClosingChannels};
 use crate::handshake::Greeting;
 use crate::inbound::{Inbound, Receipt};
 use crate::keep_alive::{Due, KeepAlive};
@@ -47,6 +48,7 @@ pub struct Link {
     outbound: Outbound,
     inbound: Inbound,
     channels: Channels,
+    closing: ClosingChannels,
     keep_alive: KeepAlive,
     peer_limits: Limits,
     peer: Option<PeerId>,
@@ -98,6 +100,7 @@ impl Link {
             outbound: Outbound::new(config.control_queue),
             inbound: Inbound::new(hello.limits.window, config.max_message, config.reassembly),
             channels: Channels::new(instances, config.max_channels),
+            closing: ClosingChannels::default(),
             keep_alive: KeepAlive::new(&config, now),
             peer_limits: Limits { max_message: 0, window: 0, max_channels: 0 },
             peer: None,
@@ -150,7 +153,8 @@ impl Link {
     }
 
     /// Opens one more instance; its number comes back, and [`LinkEvent::ChannelUp`] or
-    /// [`LinkEvent::ChannelRefused`] follows.
+    /// [`LinkEvent::ChannelRefused`] follows. One that has just been closed is offered to the peer, and so is what was
+    /// opened after it, once that has gone out which waited on its channel.
     pub fn open(&mut self, instance: Instance) -> u32 {
         let impossible = match instance.check() {
             Err(error) => Some(error.to_string()),
@@ -163,29 +167,43 @@ impl Link {
             return number;
         }
         let number = self.channels.add_local(instance, false);
-        if matches!(self.phase, Phase::Up) {
-            self.offer_rest();
-        }
+        self.offer_rest();
         number
     }
 
     fn offer_rest(&mut self) {
-        for (channel, instance) in self.channels.offer_rest() {
+        if !matches!(self.phase, Phase::Up) {
+            return;
+        }
+        let closing = &self.closing;
+        // The peer would find that it meets an instance that is taken.
+        for (channel, instance) in self.channels.offer_rest(|instance| closing.has_instance(instance)) {
             let instance = Some(proto::Instance::from(&instance));
             self.outbound.control(Kind::Open(proto::Open { channel, instance }));
         }
     }
 
-    /// Ends an instance on this link; what waits on its channel is dropped.
-    pub fn close_channel(&mut self, channel: u32, detail: &str) {
+    /// Ends an instance on this link. What waits on its channel still goes out before the peer hears of the end, as far
+    /// as it gives credit within [`LinkConfig::silent_after`]; when it closes the channel too, or the link ends, the
+    /// rest is dropped. Nothing more can be sent on it, no event tells of it, and what arrives is ignored.
+    pub fn close_channel(&mut self, now: Instant, channel: u32, detail: &str) {
         let was_up = self.channels.close_local(channel);
-        self.outbound.close(channel);
-        self.inbound.close(channel);
-        if let Some(remote) = was_up {
+        if let Some((instance, remote)) = was_up
+            && matches!(self.phase, Phase::Up)
+        {
+            let spent = self.inbound.close(channel);
             let reason = proto::refusal::Reason::Unspecified.into();
-            let closed = proto::Closed { channel: remote, reason, detail: detail.to_owned() };
-            self.outbound.control(Kind::Closed(closed));
+            let last_word = proto::Closed { channel: remote, reason, detail: detail.to_owned() };
+            if self.outbound.close_after(channel, last_word) {
+                for (class, bytes) in (0..).zip(spent).filter(|(_, bytes)| *bytes > 0) {
+                    self.outbound.control(Kind::Credit(proto::Credit { channel: remote, class, bytes }));
+                }
+                let ends = now + self.config.silent_after;
+                self.closing.add(Closing { local: channel, remote, instance, ends });
+            }
         }
+        // It may have been what others waited behind.
+        self.offer_rest();
         self.give_credit();
     }
 
@@ -272,6 +290,7 @@ impl Link {
         (self.draining, self.drain_ends, self.unheld_at) = (None, None, None);
         self.outbound.cut();
         self.inbound.close_all();
+        self.closing = ClosingChannels::default();
     }
 
     /// Tells the host; nothing follows [`LinkEvent::Closed`].
@@ -301,8 +320,14 @@ impl Link {
 
     /// Appends what is to be sent, until `out` holds `budget` bytes or there is nothing.
     pub fn transmit(&mut self, out: &mut BytesMut, budget: usize) {
-        if let Err(error) = self.outbound.transmit(out, budget) {
-            self.end(Why::Lost(error.to_string()));
+        self.seal(out, budget);
+        let finished = self.outbound.take_finished();
+        if !finished.is_empty() {
+            for channel in finished {
+                self.closing.remove(channel);
+            }
+            self.offer_rest();
+            self.seal(out, budget);
         }
         let events = &mut self.events;
         if !matches!(self.phase, Phase::Closed) {
@@ -314,9 +339,13 @@ impl Link {
             && let Some(why) = self.draining.take()
         {
             self.close(why);
-            if let Err(error) = self.outbound.transmit(out, usize::MAX) {
-                self.end(Why::Lost(error.to_string()));
-            }
+            self.seal(out, usize::MAX);
+        }
+    }
+
+    fn seal(&mut self, out: &mut BytesMut, budget: usize) {
+        if let Err(error) = self.outbound.transmit(out, budget) {
+            self.end(Why::Lost(error.to_string()));
         }
     }
 
@@ -336,6 +365,10 @@ impl Link {
                 }
             }
             Phase::Up => {
+                while let Some(channel) = self.closing.take_due(now) {
+                    self.outbound.say_last_word(channel);
+                    self.offer_rest();
+                }
                 if self.drain_ends.is_some_and(|at| now >= at) {
                     return self.close(Why::Unheld);
                 }
@@ -362,7 +395,7 @@ impl Link {
             Phase::Closed => None,
             Phase::Greeting(_) | Phase::Deciding | Phase::Admitted => Some(self.handshake_ends),
             Phase::Up => {
-                let others = [self.unheld_at, self.drain_ends].into_iter().flatten();
+                let others = [self.unheld_at, self.drain_ends, self.closing.deadline()].into_iter().flatten();
                 Some(others.fold(self.keep_alive.deadline(), Instant::min))
             }
         }
@@ -383,7 +416,7 @@ impl Link {
         self.peer_limits.max_message
     }
 
-    /// Messages and bytes that wait to be sent.
+    /// Messages and bytes that wait to be sent, also on channels that were closed here.
     pub fn queued(&self) -> (u64, u64) {
         self.outbound.queued()
     }

@@ -7,9 +7,10 @@ use peerage_identity::Sealer;
 use peerage_machine::{Class, Why};
 use peerage_wire::frame::{self, DataHeader};
 use peerage_wire::limits::{MAX_FRAGMENT, MAX_PLAINTEXT};
+use peerage_wire::proto::link::v1 as proto;
 use peerage_wire::proto::link::v1::control::Kind;
 
-use crate::inbound::CONTROL;
+use crate::inbound::needs_credit;
 use crate::{FRAGMENT_COST, MAX_CONTROL_MESSAGE};
 
 /// Less than this of a longer message is not worth a fragment of its own.
@@ -49,6 +50,14 @@ struct Queue {
 
 struct Lane {
     queues: [Queue; 3],
+    /// What the peer is told once all has gone out, when the channel is closed here.
+    last_word: Option<proto::Closed>,
+}
+
+impl Lane {
+    fn is_empty(&self) -> bool {
+        self.queues.iter().all(|queue| queue.messages.is_empty())
+    }
 }
 
 /// What a link still has to say.
@@ -64,6 +73,8 @@ pub(crate) struct Outbound {
     lines: [VecDeque<u32>; 3],
     interactive_turns: u32,
     control_queue: u64,
+    /// Channels that have said their last word since somebody asked.
+    finished: Vec<u32>,
     pub(crate) messages: u64,
     pub(crate) records: u64,
 }
@@ -87,6 +98,7 @@ impl Outbound {
             lines: Default::default(),
             interactive_turns: 0,
             control_queue,
+            finished: Vec::new(),
             messages: 0,
             records: 0,
         }
@@ -153,7 +165,7 @@ impl Outbound {
     /// Opens a channel with the peer's window for the credit of each class.
     pub(crate) fn open(&mut self, channel: u32, window: u64) {
         let queues = [(); 3].map(|()| Queue { credit: window, ..Queue::default() });
-        self.lanes.insert(channel, Lane { queues });
+        self.lanes.insert(channel, Lane { queues, last_word: None });
     }
 
     /// Forgets a channel and what waits on it; says how many messages and bytes that were.
@@ -168,14 +180,43 @@ impl Outbound {
         })
     }
 
+    /// Closes a channel once what waits on it has gone out; whether anything does.
+    pub(crate) fn close_after(&mut self, channel: u32, last_word: proto::Closed) -> bool {
+        match self.lanes.get_mut(&channel) {
+            Some(lane) if !lane.is_empty() => {
+                lane.last_word = Some(last_word);
+                true
+            }
+            _ => {
+                self.close(channel);
+                self.control(Kind::Closed(last_word));
+                false
+            }
+        }
+    }
+
+    /// Says the last word of a channel, and drops what still waits before it.
+    pub(crate) fn say_last_word(&mut self, channel: u32) {
+        let last_word = self.lanes.get_mut(&channel).and_then(|lane| lane.last_word.take());
+        self.close(channel);
+        if let Some(last_word) = last_word {
+            self.control(Kind::Closed(last_word));
+        }
+    }
+
+    /// Channels that have said their last word since the last call.
+    pub(crate) fn take_finished(&mut self) -> Vec<u32> {
+        std::mem::take(&mut self.finished)
+    }
+
     /// More credit from the peer. For a channel that has just been closed here it is in order, and of no use.
     ///
     /// # Errors
     /// What the peer did that no honest peer does.
     pub(crate) fn credit(&mut self, channel: u32, class: u32, bytes: u64) -> Result<(), String> {
         let index = class as usize;
-        if class == CONTROL || index >= CLASSES.len() {
-            return Err(format!("credit for class {class}, which needs none"));
+        if !needs_credit(class) {
+            return Err(format!("credit for class {class}, which takes none"));
         }
         let Some(lane) = self.lanes.get_mut(&channel) else { return Ok(()) };
         let (Some(queue), Some(line)) = (lane.queues.get_mut(index), self.lines.get_mut(index)) else {
@@ -191,7 +232,7 @@ impl Outbound {
     }
 
     pub(crate) fn send(&mut self, channel: u32, class: Class, message: Bytes) -> Result<(), Why> {
-        let lane = self.lanes.get_mut(&channel).ok_or(Why::NotUp)?;
+        let lane = self.lanes.get_mut(&channel).filter(|lane| lane.last_word.is_none()).ok_or(Why::NotUp)?;
         let index = class_index(class);
         let (Some(queue), Some(line)) = (lane.queues.get_mut(index), self.lines.get_mut(index)) else {
             return Err(Why::NotUp);
@@ -270,9 +311,9 @@ impl Outbound {
         result
     }
 
-    /// Channels that sent something since the last call, with the class and the bytes.
+    /// Channels that sent something since the last call, with the class and the bytes; not those that are closed.
     pub(crate) fn take_room(&mut self, mut tell: impl FnMut(u32, Class, u64)) {
-        for (channel, lane) in &mut self.lanes {
+        for (channel, lane) in self.lanes.iter_mut().filter(|(_, lane)| lane.last_word.is_none()) {
             for (class, queue) in CLASSES.iter().zip(&mut lane.queues) {
                 if queue.gone > 0 {
                     tell(*channel, *class, std::mem::take(&mut queue.gone));
@@ -282,9 +323,22 @@ impl Outbound {
     }
 
     fn fill(&mut self, out: &mut BytesMut, end: usize) {
+        // Serving a channel can leave a control behind it.
+        while self.put_controls(out, end)
+            && let Some(class) = self.next_class()
+        {
+            match self.serve(class, out, end) {
+                Served::RecordFull => return,
+                Served::Next => {}
+            }
+        }
+    }
+
+    /// All controls that wait; false when the record has no room for them.
+    fn put_controls(&mut self, out: &mut BytesMut, end: usize) -> bool {
         while let Some(kind) = self.controls.front() {
             if out.len() + frame::control_frame_len(kind) > end {
-                return;
+                return false;
             }
             frame::put_control(out, kind);
             match kind {
@@ -294,12 +348,7 @@ impl Outbound {
             }
             self.controls.pop_front();
         }
-        while let Some(class) = self.next_class() {
-            match self.serve(class, out, end) {
-                Served::RecordFull => return,
-                Served::Next => {}
-            }
-        }
+        true
     }
 
     fn waits(&self, class: Class) -> bool {
@@ -389,6 +438,10 @@ impl Outbound {
         }
         queue.lined_up = false;
         line.pop_front();
+        if lane.last_word.is_some() && lane.is_empty() {
+            self.say_last_word(channel);
+            self.finished.push(channel);
+        }
         Served::Next
     }
 }

@@ -10,7 +10,7 @@ use super::{Link, Phase};
 use crate::LinkEvent;
 use crate::channels::Opened;
 use crate::handshake::{Greeted, Progress};
-use crate::inbound::Whole;
+use crate::inbound::{Whole, cost_of};
 use crate::reason;
 
 /// Events that wait when [`Link::receive`] stops taking records. One record holds thousands.
@@ -122,6 +122,11 @@ impl Link {
             self.channels.route(remote).map_err(|()| format!("channel {remote} was never opened"))?
         else {
             self.stats.late_fragments += 1;
+            let bytes = cost_of(class, payload);
+            if bytes > 0 && self.closing.has_remote(remote) {
+                // The peer may be closing too, and must get to its last word.
+                self.outbound.control(Kind::Credit(proto::Credit { channel: remote, class, bytes }));
+            }
             return Ok(());
         };
         if let Some(Whole { message, receipt }) = self.inbound.fragment(channel, class, total, payload)? {
@@ -219,6 +224,10 @@ impl Link {
 
     fn receive_opened(&mut self, opened: proto::Opened) -> Result<(), String> {
         let proto::Opened { channel, mine } = opened;
+        if self.closing.is_pair(channel, mine) {
+            // The peer will hear of its end in good time.
+            return Ok(());
+        }
         match self.channels.opened(channel, mine) {
             Ok(Opened::Up) => self.channel_up(channel),
             Ok(Opened::Already) => {}
@@ -237,6 +246,10 @@ impl Link {
 
     fn receive_closed(&mut self, closed: &proto::Closed) {
         let channel = closed.channel;
+        if self.closing.remove(channel) {
+            self.outbound.close(channel);
+            return self.offer_rest();
+        }
         if self.channels.closed_by_peer(channel) {
             self.outbound.close(channel);
             self.inbound.close(channel);

@@ -53,14 +53,16 @@ fn a_drain_whose_channel_closes_ends_as_well() {
         pair.a.link.drain(shutdown(Side::Us, ""));
         assert!(!pair.a.link.has_work(), "out of credit");
         if by_peer {
-            pair.b.link.close_channel(0, "");
+            pair.b.link.close_channel(pair.now, 0, "");
             pair.b.flush(usize::MAX);
             pair.cross(0, usize::MAX);
         } else {
-            pair.a.link.close_channel(0, "");
+            pair.a.link.close_channel(pair.now, 0, "");
         }
-        assert!(pair.a.link.has_work(), "there is a goodbye to say");
+        // What the peer closed has nowhere to go; what is closed here goes out first.
+        assert_eq!(pair.a.link.has_work(), by_peer, "there is a goodbye to say");
         pair.run();
+        assert_eq!(pair.b.heard.messages().len(), usize::from(!by_peer));
         assert_eq!((pair.a.closed(), pair.b.closed()), (&shutdown(Side::Us, ""), &shutdown(Side::Them, "")));
     }
 }
@@ -102,7 +104,7 @@ fn an_end_is_told_once() {
     pair.a.link.fault("late");
     pair.a.link.set_held(pair.now, false);
     pair.a.link.open(instance("late"));
-    pair.a.link.close_channel(0, "late");
+    pair.a.link.close_channel(pair.now, 0, "late");
     pair.a.link.admit();
     pair.a.on_timer(pair.now + Duration::from_secs(100));
     pair.run();

@@ -464,7 +464,7 @@ proptest! {
                 Own::Nothing => {}
                 Own::Poll => stranger.end.settle(stranger.now),
                 Own::Open => { stranger.end.link.open(instance("w")); }
-                Own::Close(channel) => stranger.end.link.close_channel(channel, "done"),
+                Own::Close(channel) => stranger.end.link.close_channel(stranger.now, channel, "done"),
                 Own::Send(channel, length) => drop(stranger.end.link.send(channel, Class::Bulk, body(1, length))),
             }
             prop_assert!(stranger.end.link.held_bytes() <= bound);

@@ -1,5 +1,7 @@
 //! Instances that come and go while the link is up.
 
+use std::time::Duration;
+
 use peerage_machine::{Class, InstanceName, Refusal, RefusalReason, Side, Why};
 
 use crate::common::{Channel, End, Pair, body, dialer, instance, listener, with};
@@ -81,7 +83,7 @@ fn one_that_is_opened_before_the_link_is_up_is_offered_when_it_is() {
     for steps in 0..5 {
         let mut pair = Pair::new(dialer(&["x"]), listener(&["x", "late"]));
         for _ in 0..steps {
-            pair.exchange(std::time::Duration::ZERO);
+            pair.exchange(Duration::ZERO);
         }
         assert_eq!(pair.a.link.open(instance("late")), 1);
         pair.run();
@@ -113,7 +115,7 @@ fn one_that_is_closed_and_opened_again_has_a_new_number_and_full_credit() {
         pair.a.link.send(round - 1, Class::Interactive, body(round, 200_000)).unwrap();
         pair.a.flush(usize::MAX);
         pair.cross(usize::MAX, usize::MAX);
-        pair.a.link.close_channel(round - 1, "again");
+        pair.a.link.close_channel(pair.now, round - 1, "again");
         assert_eq!(pair.a.link.open(instance("x")), round);
         pair.run();
         assert_eq!(news(&mut pair.a), [Channel::Up(round)]);
@@ -131,7 +133,7 @@ fn an_instance_that_comes_and_goes_a_thousand_times_is_welcome_every_time() {
         pair.a.link.open(instance("late"));
         pair.run();
         assert_eq!(news(&mut pair.a), [unknown(round)]);
-        pair.a.link.close_channel(round, "");
+        pair.a.link.close_channel(pair.now, round, "");
     }
     pair.b.link.open(instance("late"));
     let last = pair.a.link.open(instance("late"));
@@ -152,7 +154,7 @@ fn one_that_is_closed_while_the_peer_answers_does_not_stay_up_there() {
     pair.b.settle(pair.now);
     assert_eq!(pair.b.heard.channels(), [Channel::Up(1)]);
     // The peer's answer is on its way.
-    pair.a.link.close_channel(1, "");
+    pair.a.link.close_channel(pair.now, 1, "");
     pair.run();
     assert_eq!(pair.b.heard.channels(), [Channel::Up(1), down(1, "")]);
     assert_eq!(pair.b.link.send(1, Class::Interactive, body(1, 1)), Err(Why::NotUp));
@@ -163,9 +165,9 @@ fn one_that_is_closed_during_the_handshake_does_not_stay_up_at_the_peer() {
     for steps in 0..5 {
         let mut pair = Pair::new(dialer(&["x", "gone"]), listener(&["gone", "x"]));
         for _ in 0..steps {
-            pair.exchange(std::time::Duration::ZERO);
+            pair.exchange(Duration::ZERO);
         }
-        pair.a.link.close_channel(1, "");
+        pair.a.link.close_channel(pair.now, 1, "");
         pair.run();
         assert_eq!(pair.b.link.send(0, Class::Interactive, body(1, 1)), Err(Why::NotUp), "after {steps}");
         assert!(!matches!(pair.b.heard.channels().last(), Some(Channel::Up(0))));
@@ -177,8 +179,8 @@ fn one_that_is_closed_during_the_handshake_does_not_stay_up_at_the_peer() {
 fn both_close_at_once_and_open_at_once() {
     let mut pair = pair();
     for round in 1..100 {
-        pair.a.link.close_channel(round - 1, "");
-        pair.b.link.close_channel(round - 1, "");
+        pair.a.link.close_channel(pair.now, round - 1, "");
+        pair.b.link.close_channel(pair.now, round - 1, "");
         if round % 2 == 0 {
             pair.run();
         }
@@ -193,13 +195,13 @@ fn both_close_at_once_and_open_at_once() {
 }
 
 #[test]
-fn what_waits_on_a_channel_that_closes_is_dropped_and_other_channels_go_on() {
+fn what_waits_on_a_channel_that_the_peer_closes_is_dropped_and_other_channels_go_on() {
     let mut pair = Pair::up(dialer(&["x", "y"]), listener(&["x", "y"]));
     pair.a.link.send(0, Class::Bulk, body(1, 1 << 20)).unwrap();
     pair.a.link.send(1, Class::Bulk, body(2, 1 << 20)).unwrap();
     pair.a.flush(100_000);
     pair.cross(usize::MAX, usize::MAX);
-    pair.b.link.close_channel(0, "enough");
+    pair.b.link.close_channel(pair.now, 0, "enough");
     pair.run();
     assert_eq!(pair.b.heard.messages(), [(1, body(2, 1 << 20))]);
     assert_eq!(pair.a.heard.channels().last(), Some(&down(0, "enough")));
@@ -226,8 +228,18 @@ fn a_channel_that_closes_gives_its_room_to_the_next() {
             pair.b.settle(pair.now);
         }
         assert_eq!(pair.b.heard.messages(), []);
-        let closing = if by_receiver { &mut pair.b } else { &mut pair.a };
-        closing.link.close_channel(0, "");
+        if by_receiver {
+            pair.b.link.close_channel(pair.now, 0, "");
+        } else {
+            // The sender hears the other side, and gets to say nothing itself until it gives the channel up.
+            pair.a.link.close_channel(pair.now, 0, "");
+            pair.now = pair.now + Duration::from_secs(10);
+            pair.b.on_timer(pair.now);
+            pair.b.flush(usize::MAX);
+            pair.cross(0, usize::MAX);
+            pair.now = pair.now + Duration::from_secs(5);
+            pair.a.on_timer(pair.now);
+        }
         pair.run();
         assert_eq!(pair.b.heard.messages(), [(1, body(2, 1 << 20))]);
     }
@@ -247,8 +259,8 @@ fn the_peers_limit_of_channels_is_told_and_there_is_room_again_when_one_closes()
     pair.run();
     let limit = RefusalReason::Limit("2 channels".to_owned());
     assert_eq!(news(&mut pair.a), [Channel::Up(1), Channel::Refused(2, refusal(Side::Them, limit))]);
-    pair.a.link.close_channel(1, "");
-    pair.a.link.close_channel(2, "");
+    pair.a.link.close_channel(pair.now, 1, "");
+    pair.a.link.close_channel(pair.now, 2, "");
     pair.a.link.open(instance("late"));
     pair.run();
     assert_eq!(news(&mut pair.a), [Channel::Up(3)]);

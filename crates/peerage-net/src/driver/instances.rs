@@ -38,7 +38,7 @@ impl Driver {
         let Some(channel) = self.channels.get_mut(&number) else { return };
         let Some(known) = self.handle.known.get() else { return };
         if let State::Closing(detail) = &channel.state {
-            self.link.close_channel(number, detail);
+            self.link.close_channel(self.shared.clock.mono(), number, detail);
             self.channels.remove(&number);
             return self.open_deferred();
         }
@@ -73,7 +73,7 @@ impl Driver {
         let Some(channel) = self.channels.get_mut(&number) else { return };
         match channel.state {
             State::Closing(_) => {
-                self.link.close_channel(number, "");
+                self.link.close_channel(self.shared.clock.mono(), number, "");
                 self.channels.remove(&number);
                 self.open_deferred();
             }
@@ -107,7 +107,7 @@ impl Driver {
             }
         }
         for number in ended {
-            self.link.close_channel(number, detail);
+            self.link.close_channel(self.shared.clock.mono(), number, detail);
             self.channels.remove(&number);
         }
         self.answer_waiters();

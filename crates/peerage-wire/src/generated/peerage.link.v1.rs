@@ -211,7 +211,7 @@ pub struct Opened {
     #[prost(uint32, tag = "2")]
     pub mine: u32,
 }
-/// The instance is not open, or no longer.
+/// The instance is not open, or no longer. What its sender had to say on the channel came before.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct Closed {
     /// The receiver's number for the channel.
