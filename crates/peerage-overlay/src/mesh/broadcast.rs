@@ -6,24 +6,24 @@
 //!
 //! Here: publishing, receiving, relaying. `tree.rs` has the trees, `repair.rs` announcements, requests and summaries.
 
-use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
 use peerage_identity::Identity;
-use peerage_machine::{Effect, Instant, JobId, LinkId, Message as _, Now, Rng, Seed, Timers, UnixMillis};
+use peerage_machine::{Effect, Instant, JobId, LinkId, Now, Rng, Seed, Timers, UnixMillis};
 use peerage_wire::PeerId;
 
 use super::config::MeshConfig;
 use super::convert::Draft;
 use super::error::BroadcastError;
 use super::event::MeshEvent;
-use super::links::{Cx, Sent};
+use super::links::Cx;
 use super::lru::Lru;
 use super::message::{MessageId, Signed, StreamKey};
 use super::missing::Missing;
-use super::packet::{MAX_HOPS, MAX_PARTS, Packet, Words};
+use super::packet::MAX_PARTS;
 use super::ranges::{Range, Seen};
 use super::snapshot::MeshStats;
 use super::tree::Tree;
@@ -37,13 +37,22 @@ const PAYLOAD_OVERHEAD: u64 = 96;
 pub(crate) const OPTIMISE_EVERY: Duration = Duration::from_secs(1);
 
 /// What is known of one start of an origin.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(crate) struct Stream {
     pub(crate) seen: Seen,
     /// Who feeds us: the neighbour that pushes its messages to us.
     pub(crate) from: Option<LinkId>,
+    /// When it last did, or was asked to.
+    pub(crate) fed: Instant,
+    /// How far we are from the origin by that way.
     pub(crate) hops: u32,
     pub(crate) optimised: Option<Instant>,
+}
+
+impl Default for Stream {
+    fn default() -> Self {
+        Self { seen: Seen::default(), from: None, fed: Instant::START, hops: 0, optimised: None }
+    }
 }
 
 /// A range that a neighbour asked for and has not been sent.
@@ -121,7 +130,7 @@ pub(crate) struct Broadcast {
     verifying_ids: BTreeMap<MessageId, JobId>,
     verifying_bytes: u64,
     /// How late pushes are after the announcement, smoothed, and how much that varies: RFC 6298's way.
-    pub(crate) lateness: Option<(Duration, Duration)>,
+    pub(crate) lateness: (Duration, Duration),
     /// The size of a broadcast that was refused as full.
     blocked: Option<u64>,
     pub(crate) stats: MeshStats,
@@ -151,7 +160,7 @@ impl Broadcast {
             verifying: BTreeMap::new(),
             verifying_ids: BTreeMap::new(),
             verifying_bytes: 0,
-            lateness: None,
+            lateness: (config.graft_after / 5, config.graft_after / 5),
             blocked: None,
             stats: MeshStats::default(),
             config,
@@ -352,8 +361,11 @@ impl Broadcast {
         if !pulled && let Some(link) = from.filter(|link| self.neighbours.contains_key(link)) {
             self.fed_by(id.stream(), link, hops, cx);
         }
-        self.window.insert(now, Held { message: Arc::clone(&message), hops, pushed: !pulled, from });
-        self.relay(&message, hops, from, pulled, cx);
+        // What came by a short cut is passed on as if it had come by the tree: whoever prefers us, or not, for our hops
+        // goes by where the tree has us. A peer that is fed by us then never takes us for nearer than itself.
+        let depth = self.depth(id.stream(), from).map_or(hops, |depth| depth.max(hops));
+        self.window.insert(now, Held { message: Arc::clone(&message), hops: depth, pushed: !pulled, from });
+        self.relay(&message, depth, from, pulled, cx);
         if id.origin != self.me && (self.config.catch_up || message.sent >= self.started) {
             self.stats.delivered += 1;
             cx.out.emit(MeshEvent::Message(message.deliver(hops)));
@@ -363,7 +375,14 @@ impl Broadcast {
     }
 
     fn note_arrival(&mut self, id: &MessageId, from: Option<LinkId>, pulled: bool, now: Instant) {
-        let Some(awaited) = self.missing.arrived(id) else { return };
+        let (mean, deviation) = self.lateness;
+        let Some(awaited) = self.missing.arrived(id) else {
+            // It came before any announcement. What was measured in bad times, or not at all, fades.
+            if !pulled && from.is_some() {
+                self.lateness = (mean * 255 / 256, deviation * 255 / 256);
+            }
+            return;
+        };
         if let Some(link) = from
             && awaited.asked == Some(link)
             && let Some(neighbour) = self.neighbours.get_mut(&link)
@@ -372,95 +391,7 @@ impl Broadcast {
         }
         if awaited.asked.is_none() && !pulled {
             let sample = now.since(awaited.heard);
-            self.lateness = Some(match self.lateness {
-                None => (sample, sample / 2),
-                Some((mean, deviation)) => {
-                    (mean * 7 / 8 + sample / 8, deviation * 3 / 4 + mean.abs_diff(sample) / 4)
-                }
-            });
-        }
-    }
-
-    /// Sends the message on: pushed along the tree where there is room, announced elsewhere. What was pulled is old news
-    /// to most, and only announced.
-    fn relay(
-        &mut self,
-        message: &Arc<Signed>,
-        hops: u32,
-        from: Option<LinkId>,
-        pulled: bool,
-        cx: &mut Cx<'_>,
-    ) {
-        let id = message.id;
-        let next_hops = if from.is_some() { hops.saturating_add(1).min(MAX_HOPS) } else { 0 };
-        let eager = if pulled { BTreeSet::new() } else { self.eager(id.origin) };
-        let words = Words::Payload { message: Arc::clone(message), hops: next_hops, pulled: false };
-        let size = if eager.is_empty() { 0 } else { Packet(words.clone()).encoded_len() as u64 };
-        let (mut push, mut noted, mut dropped) = (Vec::new(), false, 0);
-        for (link, neighbour) in &mut self.neighbours {
-            if Some(*link) == from {
-                continue;
-            }
-            let Some(it) = cx.links.get(*link) else { continue };
-            let is_eager = eager.contains(link);
-            if is_eager && neighbour.owed.is_empty() && it.has_room(size) && size <= it.max_message {
-                push.push(*link);
-            } else {
-                noted = true;
-                let news = if is_eager { News::PutOff } else { News::Lazy };
-                dropped += u64::from(!neighbour.note(id, next_hops, news));
-            }
-        }
-        if noted {
-            self.arm_flush(cx);
-        }
-        if dropped > 0 {
-            cx.out.count("mesh_announcements_dropped_total", dropped);
-        }
-        self.stats.payloads_sent += push.len() as u64;
-        cx.links.send(push, words, size, Sent::Broadcast(id), cx.out);
-    }
-
-    /// Sends what a neighbour is owed, in order, as far as there is room.
-    pub(crate) fn serve(&mut self, link: LinkId, cx: &mut Cx<'_>) {
-        let Some(neighbour) = self.neighbours.get_mut(&link) else { return };
-        while let Some(owed) = neighbour.owed.front_mut() {
-            let Some((seq, held)) = self.window.first_in(owed.stream, owed.range) else {
-                neighbour.owed.pop_front();
-                continue;
-            };
-            let hops =
-                if owed.stream.origin == self.me { 0 } else { held.hops.saturating_add(1).min(MAX_HOPS) };
-            let words = Words::Payload { message: Arc::clone(&held.message), hops, pulled: owed.pulled };
-            let size = Packet(words.clone()).encoded_len() as u64;
-            let Some(it) = cx.links.get(link) else { return };
-            if !it.has_room(size) {
-                return;
-            }
-            if size <= it.max_message {
-                self.stats.payloads_sent += 1;
-                cx.links.send(vec![link], words, size, Sent::Broadcast(owed.stream.message(seq)), cx.out);
-            }
-            if seq < owed.range.last {
-                owed.range.first = seq + 1;
-            } else {
-                neighbour.owed.pop_front();
-            }
-        }
-    }
-
-    /// A push was not taken by its link: it is announced instead.
-    pub(crate) fn undelivered(&mut self, link: LinkId, id: MessageId, cx: &Cx<'_>) {
-        let Some(hops) = self.window.get(&id).map(|held| held.hops) else { return };
-        if let Some(neighbour) = self.neighbours.get_mut(&link) {
-            neighbour.note(id, hops.saturating_add(1).min(MAX_HOPS), News::PutOff);
-            self.arm_flush(cx);
-        }
-    }
-
-    fn arm_flush(&mut self, cx: &Cx<'_>) {
-        if !self.timers.is_armed(&Timer::Flush) {
-            self.timers.arm(Timer::Flush, cx.now.mono + self.config.announce_after);
+            self.lateness = (mean * 7 / 8 + sample / 8, deviation * 3 / 4 + mean.abs_diff(sample) / 4);
         }
     }
 

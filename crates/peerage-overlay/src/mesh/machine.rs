@@ -273,7 +273,7 @@ impl Parts<'_> {
             Words::Payload { message, hops, pulled } => {
                 self.broadcast.on_payload(link, message, hops, pulled, cx)
             }
-            Words::Prune { origin } => self.broadcast.on_prune(link, origin),
+            Words::Prune { origin } => self.broadcast.on_prune(link, origin, cx),
             Words::Whisper { message, hops } => self.direct.on_whisper(link, message, hops, cx),
             Words::WhisperResult { id, outcome } => {
                 self.direct.on_result(link, id, outcome, &*self.membership, cx);

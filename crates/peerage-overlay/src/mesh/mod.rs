@@ -4,7 +4,7 @@
 //! |---|---|
 //! | `machine` | the parts as one machine |
 //! | `membership`, `passive` | who is a neighbour: HyParView |
-//! | `broadcast`, `tree`, `repair` | messages to everyone: Plumtree with a tree for each origin |
+//! | `broadcast`, `tree`, `relay`, `repair` | messages to everyone: Plumtree with a tree for each origin |
 //! | `window`, `missing`, `ranges` | what is kept, what is lacking, what was seen |
 //! | `direct` | messages to one |
 //! | `links` | what the parts share: links, their room, ids |
@@ -25,6 +25,7 @@ mod missing;
 mod packet;
 mod passive;
 mod ranges;
+mod relay;
 mod repair;
 mod snapshot;
 mod tree;

@@ -178,15 +178,17 @@ impl Broadcast {
             return;
         }
         let Some(stream) = self.streams.peek_mut(&key) else { return };
-        let Some(parent) = stream.from.filter(|parent| *parent != link) else { return };
+        if stream.from.is_none_or(|parent| parent == link) {
+            return;
+        }
         let better = stream.hops >= hops.saturating_add(threshold.max(1));
         if !better || stream.optimised.is_some_and(|at| at + OPTIMISE_EVERY > now) {
             return;
         }
         stream.optimised = Some(now);
-        stream.from = Some(link);
-        self.tree(key.origin).pruned.remove(&link);
-        self.prune(key.origin, parent, cx);
+        stream.hops = hops;
+        // The old parent pushes on until the new one does, and is pruned for the first message that both push.
+        self.graft(key, link, now);
         let run = Run { stream: key, ranges: Vec::new(), hops: 0, now: true };
         cx.control(link, Words::Want { runs: vec![run] });
     }
@@ -196,8 +198,8 @@ impl Broadcast {
     /// How long a push may be behind its announcement: what was measured, and at least two round trips.
     fn graft_after(&self, link: LinkId, cx: &Cx<'_>) -> Duration {
         let (least, most) = (self.config.graft_after_min, self.config.graft_after_max);
-        let measured =
-            self.lateness.map_or(self.config.graft_after, |(mean, deviation)| mean + deviation * 4);
+        let (mean, deviation) = self.lateness;
+        let measured = mean + deviation * 4;
         let round_trips = cx.links.slowest(std::iter::once(link)) * 2;
         measured.max(round_trips).max(least).min(most.max(least))
     }
@@ -221,7 +223,8 @@ impl Broadcast {
                 continue;
             }
             if ask.graft {
-                self.tree(ask.stream.origin).pruned.remove(&ask.link);
+                // Whoever fed us did not, in time. Until this one does, other announcements need not hurry.
+                self.graft(ask.stream, ask.link, now);
             }
             let runs = by_link.entry(ask.link).or_default();
             match runs.last_mut() {
@@ -237,14 +240,6 @@ impl Broadcast {
             self.stats.requested += 1;
         }
         for (link, runs) in by_link {
-            for run in runs.iter().filter(|run| run.now) {
-                // Until the graft is pushed, announcements of others need not hurry.
-                if let Some(stream) = self.streams.peek_mut(&run.stream)
-                    && stream.from.is_none()
-                {
-                    stream.from = Some(link);
-                }
-            }
             let runs = runs.into_iter().map(|mut run| {
                 normalise(&mut run.ranges);
                 run
@@ -261,7 +256,7 @@ impl Broadcast {
         }
         let limit = self.config.owed_ranges;
         for run in runs {
-            if run.now {
+            if run.now && self.streams.peek(&run.stream).is_some() {
                 self.tree(run.stream.origin).push.insert(link);
             }
             let Some(neighbour) = self.neighbours.get_mut(&link) else { return };

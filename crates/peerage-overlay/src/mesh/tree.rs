@@ -19,6 +19,8 @@ use super::packet::{Run, Words};
 
 /// A neighbour that pushes on after a prune is told again after so long: what was under way is no reason.
 const PRUNE_AGAIN: Duration = Duration::from_millis(500);
+/// A parent that has pushed nothing for so long, while others did, is none any more.
+const PARENT_SILENT: Duration = Duration::from_secs(1);
 
 /// One origin's tree, as this peer sees it.
 #[derive(Debug, Default)]
@@ -78,28 +80,42 @@ impl Broadcast {
         self.trees.peek(&origin).is_some_and(|tree| tree.pruned.contains_key(&link))
     }
 
-    /// A message came first by this neighbour, pushed. It becomes the parent when there is none, or when it is no
-    /// farther from the origin than the parent, which it has just beaten.
+    /// How far from the origin the stream's tree has us, if not the parent sent this.
+    pub(crate) fn depth(&self, stream: StreamKey, from: Option<LinkId>) -> Option<u32> {
+        let parent = self.parent(stream).filter(|parent| Some(*parent) != from)?;
+        self.streams.peek(&stream).filter(|known| known.from == Some(parent)).map(|known| known.hops)
+    }
+
+    /// Has a neighbour feed us: the parent from now on, until another one proves better.
+    pub(crate) fn graft(&mut self, stream: StreamKey, link: LinkId, now: Instant) {
+        if let Some(tree) = self.trees.peek_mut(&stream.origin) {
+            tree.pruned.remove(&link);
+        }
+        if let Some(known) = self.streams.peek_mut(&stream) {
+            known.from = Some(link);
+            known.fed = now;
+        }
+    }
+
+    /// A message came first by this neighbour, pushed. It becomes the parent when there is none, when the parent is
+    /// silent, or when it is no farther from the origin than the parent, which it has just beaten.
     pub(crate) fn fed_by(&mut self, stream: StreamKey, link: LinkId, hops: u32, cx: &mut Cx<'_>) {
+        let now = cx.now.mono;
         let pruned = self.is_pruned(stream.origin, link);
         let parent = self.parent(stream);
         let Some(known) = self.streams.peek_mut(&stream) else { return };
-        let stays = match parent {
-            None => false,
-            Some(parent) if parent == link => {
-                known.hops = hops;
-                return;
-            }
-            Some(_) => pruned || hops > known.hops,
-        };
+        let stays = parent.is_some_and(|parent| {
+            parent != link && known.fed + PARENT_SILENT > now && (pruned || hops > known.hops)
+        });
         if stays {
             return;
         }
         known.from = Some(link);
+        known.fed = now;
         known.hops = hops;
         if pruned {
             // It was the last that fed us after all.
-            self.tree(stream.origin).pruned.remove(&link);
+            self.graft(stream, link, now);
             let run = Run { stream, ranges: Vec::new(), hops: 0, now: true };
             cx.control(link, Words::Want { runs: vec![run] });
         }
@@ -115,6 +131,10 @@ impl Broadcast {
         cx: &mut Cx<'_>,
     ) {
         let (origin, now) = (stream.origin, cx.now.mono);
+        if first == Some(second) {
+            // It was asked twice. One that feeds us must stay.
+            return;
+        }
         if let Some(told) = self.trees.peek(&origin).and_then(|tree| tree.pruned.get(&second)) {
             if *told + PRUNE_AGAIN <= now {
                 self.prune(origin, second, cx);
@@ -129,10 +149,11 @@ impl Broadcast {
         let Some(first) = first.filter(feeds) else { return };
         let parent = self.parent(stream);
         let (keep, lose) = if parent == Some(second) { (second, first) } else { (first, second) };
-        if parent.is_none()
+        if parent.is_none_or(|parent| parent == keep)
             && let Some(known) = self.streams.peek_mut(&stream)
         {
             known.from = Some(keep);
+            known.fed = now;
         }
         self.prune(origin, lose, cx);
     }
@@ -145,8 +166,15 @@ impl Broadcast {
         cx.control(link, Words::Prune { origin });
     }
 
-    pub(crate) fn on_prune(&mut self, link: LinkId, origin: PeerId) {
-        self.tree(origin).push.remove(&link);
+    pub(crate) fn on_prune(&mut self, link: LinkId, origin: PeerId, cx: &mut Cx<'_>) {
+        // Nothing was pushed without a tree, so whoever names another origin makes none, and pushes out none.
+        if let Some(tree) = self.trees.peek_mut(&origin) {
+            tree.push.remove(&link);
+        }
+        if origin == self.me {
+            // Perhaps this was the one without room.
+            self.offer_room(cx);
+        }
     }
 
     pub(crate) fn has_trees(&self) -> bool {

@@ -1,0 +1,96 @@
+//! Passing on: pushes along the tree, notes for announcements, and what neighbours are owed.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
+use peerage_machine::{LinkId, Message as _};
+
+use super::broadcast::{Broadcast, News, Timer};
+use super::links::{Cx, Sent};
+use super::message::{MessageId, Signed};
+use super::packet::{MAX_HOPS, Packet, Words};
+
+impl Broadcast {
+    /// Sends the message on: pushed along the tree where there is room, announced elsewhere. What was pulled is old news
+    /// to most, and only announced.
+    pub(crate) fn relay(
+        &mut self,
+        message: &Arc<Signed>,
+        hops: u32,
+        from: Option<LinkId>,
+        pulled: bool,
+        cx: &mut Cx<'_>,
+    ) {
+        let id = message.id;
+        let next_hops = if from.is_some() { hops.saturating_add(1).min(MAX_HOPS) } else { 0 };
+        let eager = if pulled { BTreeSet::new() } else { self.eager(id.origin) };
+        let words = Words::Payload { message: Arc::clone(message), hops: next_hops, pulled: false };
+        let size = if eager.is_empty() { 0 } else { Packet(words.clone()).encoded_len() as u64 };
+        let (mut push, mut noted, mut dropped) = (Vec::new(), false, 0);
+        for (link, neighbour) in &mut self.neighbours {
+            if Some(*link) == from {
+                continue;
+            }
+            let Some(it) = cx.links.get(*link) else { continue };
+            let is_eager = eager.contains(link);
+            if is_eager && neighbour.owed.is_empty() && it.has_room(size) && size <= it.max_message {
+                push.push(*link);
+            } else {
+                noted = true;
+                let news = if is_eager { News::PutOff } else { News::Lazy };
+                dropped += u64::from(!neighbour.note(id, next_hops, news));
+            }
+        }
+        if noted {
+            self.arm_flush(cx);
+        }
+        if dropped > 0 {
+            cx.out.count("mesh_announcements_dropped_total", dropped);
+        }
+        self.stats.payloads_sent += push.len() as u64;
+        cx.links.send(push, words, size, Sent::Broadcast(id), cx.out);
+    }
+
+    /// Sends what a neighbour is owed, in order, as far as there is room.
+    pub(crate) fn serve(&mut self, link: LinkId, cx: &mut Cx<'_>) {
+        let Some(neighbour) = self.neighbours.get_mut(&link) else { return };
+        while let Some(owed) = neighbour.owed.front_mut() {
+            let Some((seq, held)) = self.window.first_in(owed.stream, owed.range) else {
+                neighbour.owed.pop_front();
+                continue;
+            };
+            let hops =
+                if owed.stream.origin == self.me { 0 } else { held.hops.saturating_add(1).min(MAX_HOPS) };
+            let words = Words::Payload { message: Arc::clone(&held.message), hops, pulled: owed.pulled };
+            let size = Packet(words.clone()).encoded_len() as u64;
+            let Some(it) = cx.links.get(link) else { return };
+            if !it.has_room(size) {
+                return;
+            }
+            if size <= it.max_message {
+                self.stats.payloads_sent += 1;
+                cx.links.send(vec![link], words, size, Sent::Broadcast(owed.stream.message(seq)), cx.out);
+            }
+            if seq < owed.range.last {
+                owed.range.first = seq + 1;
+            } else {
+                neighbour.owed.pop_front();
+            }
+        }
+    }
+
+    /// A push was not taken by its link: it is announced instead.
+    pub(crate) fn undelivered(&mut self, link: LinkId, id: MessageId, cx: &Cx<'_>) {
+        let Some(hops) = self.window.get(&id).map(|held| held.hops) else { return };
+        if let Some(neighbour) = self.neighbours.get_mut(&link) {
+            neighbour.note(id, hops.saturating_add(1).min(MAX_HOPS), News::PutOff);
+            self.arm_flush(cx);
+        }
+    }
+
+    fn arm_flush(&mut self, cx: &Cx<'_>) {
+        if !self.timers.is_armed(&Timer::Flush) {
+            self.timers.arm(Timer::Flush, cx.now.mono + self.config.announce_after);
+        }
+    }
+}
