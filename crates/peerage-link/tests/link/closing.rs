@@ -194,6 +194,8 @@ fn open(channel: u32, name: &str) -> Kind {
 #[test]
 fn a_peer_that_gives_no_credit_gets_what_needs_none_and_hears_of_the_end_after_15_seconds() {
     let mut stranger = stingy(&["x"]);
+    // Not when a ping is due anyway.
+    answer_pings(&mut stranger, SECOND);
     stranger.end.link.send(0, Class::Bulk, Bytes::from_static(b"stuck")).unwrap();
     stranger.end.link.send(0, Class::Control, Bytes::from_static(b"farewell")).unwrap();
     stranger.end.link.close_channel(stranger.now, 0, "bye");
