@@ -135,6 +135,15 @@ async fn handlers_have_messages_in_order_until_one_takes_it_and_recv_has_the_res
 }
 
 #[tokio::test]
+async fn a_handler_that_panics_ends_the_reading_and_leaves_nobody_waiting() {
+    let all = peers(2, MeshConfig::named("news")).await;
+    all[1].1.on(|_| panic!("as the test wants"));
+    all[0].1.broadcast("hello").await.unwrap();
+    let end = within("the end", all[1].1.recv()).await;
+    assert_eq!(end.map(|message| message.id), Err(RecvError::Closed));
+}
+
+#[tokio::test]
 async fn events_tell_of_neighbours_and_why_they_were_lost() {
     let mut all = peers(2, MeshConfig::named("news")).await;
     let (left, _) = &all[0];
@@ -145,14 +154,13 @@ async fn events_tell_of_neighbours_and_why_they_were_lost() {
     mesh.broadcast("bye").await.unwrap();
     mesh.close();
     leaving.close().await;
+    // The goodbye may overtake the message, which waits for the check of its signature.
+    let is_bye = |event: &Event| matches!(event, Event::Message(message) if message.body() == "bye");
     let mut heard = Vec::new();
-    while !matches!(heard.last(), Some(Event::Isolated)) {
-        heard.push(within("an event", events.next()).await.unwrap());
+    while !(heard.contains(&Event::Isolated) && heard.iter().any(is_bye)) {
+        let next = tokio::time::timeout(PATIENCE, events.next()).await;
+        heard.push(next.unwrap_or_else(|_| panic!("no more than {heard:?}")).unwrap());
     }
-    assert!(
-        heard.iter().any(|event| matches!(event, Event::Message(message) if message.body() == "bye")),
-        "{heard:?}"
-    );
     let lost = heard.iter().find_map(|event| match event {
         Event::NeighbourLost { peer, why } if *peer == left => Some(why.clone()),
         _ => None,
@@ -243,8 +251,9 @@ async fn a_mesh_alone_refuses_to_broadcast_and_a_closed_one_to_do_anything() {
 }
 
 #[tokio::test]
-async fn a_burst_of_100_000_arrives_whole_at_every_peer() {
-    const BURST: u64 = 100_000;
+async fn a_burst_arrives_whole_at_every_peer() {
+    // Unoptimised, the whole burst would take most of a minute.
+    const BURST: u64 = if cfg!(debug_assertions) { 20_000 } else { 100_000 };
     let all = peers(3, MeshConfig::named("burst")).await;
     let sender = all[1].1.clone();
     let says = tokio::spawn(async move {

@@ -15,7 +15,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use bytes::Bytes;
-use common::{MS, SECOND, World};
+use common::{MS, SECOND, World, seeds};
 use peerage_machine::Instant;
 use peerage_overlay::{MeshConfig, MessageId};
 use peerage_sim::{Config, NodeId};
@@ -26,13 +26,7 @@ const LINK: Duration = Duration::from_millis(25);
 const TREE: Duration = Duration::from_millis(150);
 
 fn links(seed: u64) -> Config {
-    // Encoding is tried elsewhere, and would be half of the time that these tests take.
-    Config { latency: MS..=MS * 20, jitter: MS * 5, codec: false, ..Config::seeded(seed) }
-}
-
-/// Debug builds try fewer seeds of what is large.
-fn seeds(debug: u64) -> std::ops::Range<u64> {
-    0..if cfg!(debug_assertions) { debug } else { 40 }
+    Config { latency: MS..=MS * 20, jitter: MS * 5, ..Config::seeded(seed) }
 }
 
 type Said = Vec<(Instant, MessageId)>;
@@ -89,28 +83,28 @@ fn settles(seed: u64, peers: usize, size: usize, senders: usize) {
 
 #[test]
 fn a_fast_sender_among_twelve_settles_on_a_tree() {
-    for seed in seeds(20) {
+    for seed in seeds(20, 40) {
         settles(seed, 12, if seed % 2 == 0 { 40 } else { 1024 }, 1);
     }
 }
 
 #[test]
 fn a_fast_sender_among_fifty_settles_on_a_tree() {
-    for seed in seeds(2) {
+    for seed in seeds(2, 40) {
         settles(seed, 50, if seed % 2 == 0 { 40 } else { 1024 }, 1);
     }
 }
 
 #[test]
 fn eight_senders_in_turn_settle_on_their_trees() {
-    for seed in seeds(6) {
+    for seed in seeds(4, 40) {
         settles(seed, 12, 200, 8);
     }
 }
 
 #[test]
 fn eight_senders_among_fifty_settle_on_their_trees() {
-    for seed in seeds(1) {
+    for seed in seeds(1, 40) {
         settles(seed, 50, 200, 8);
     }
 }
@@ -134,7 +128,7 @@ fn a_crash_that_links_notice_delays_messages_by_that_and_a_request() {
     let detection = MS * 100;
     // Somebody announces it; the request and its answer; from there along the tree.
     let bound = detection + mesh.announce_after + LINK * 2 + TREE;
-    for seed in seeds(10) {
+    for seed in seeds(10, 40) {
         let (late, seq, node) = crash(Config { detection: MS * 10..=detection, ..links(seed) });
         println!("seed {seed}: {late:?}");
         assert!(late <= bound, "seed {seed}: {late:?} ({seq} to {node}) is more than {bound:?}");
@@ -147,7 +141,7 @@ fn a_crash_that_links_do_not_notice_yet_delays_messages_by_the_wait_for_a_push()
     // Somebody announces it; it is waited for; the request and its answer. A peer all of whose neighbours lack it as well
     // begins when they have it. From there along the tree.
     let bound = (mesh.announce_after + mesh.graft_after_min + LINK * 2) * 2 + TREE;
-    for seed in seeds(10) {
+    for seed in seeds(10, 40) {
         let (late, seq, node) = crash(Config { detection: SECOND * 10..=SECOND * 20, ..links(seed) });
         println!("seed {seed}: {late:?}");
         assert!(late <= bound, "seed {seed}: {late:?} ({seq} to {node}) is more than {bound:?}");

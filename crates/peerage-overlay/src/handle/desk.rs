@@ -101,9 +101,10 @@ impl Sink<MeshMachine> for Counter {
             MeshEvent::NeighbourLost { peer, why } => Event::NeighbourLost { peer, why },
             MeshEvent::Missed { origin, missed } => Event::Missed { origin, missed },
             MeshEvent::Message(message) => {
-                desk.tell(&Event::Message(message.clone()));
+                // In this order: whoever hears the event finds the message.
                 let bytes = message.len() as u64 + EVENT_BYTES;
-                return desk.inbox.push(message, bytes);
+                desk.inbox.push(message.clone(), bytes);
+                Event::Message(message)
             }
         };
         desk.tell(&event);

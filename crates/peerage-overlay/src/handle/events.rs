@@ -18,7 +18,7 @@ pub enum Event {
         /// Who.
         peer: PeerId,
     },
-    /// A peer is no neighbour any more. Another one is looked for at once.
+    /// A peer is no neighbour any more. Another one is looked for at once. What it said last may come after this.
     NeighbourLost {
         /// Who.
         peer: PeerId,

@@ -211,7 +211,8 @@ impl Mesh {
     /// takes goes to [`Mesh::recv`]. Add handlers before the first `recv`.
     ///
     /// Handlers run one message at a time on a task of the runtime that adds the first of them; a slow one holds up
-    /// messages, not the network.
+    /// messages, not the network. One that panics ends the task: no handler runs any more, and [`Mesh::recv`] hears
+    /// [`RecvError::Closed`].
     ///
     /// # Panics
     /// Outside of a tokio runtime, as [`tokio::spawn`] does.
@@ -251,8 +252,18 @@ impl Mesh {
     }
 }
 
+struct Ends(Arc<Queue<Message>>);
+
+impl Drop for Ends {
+    fn drop(&mut self) {
+        self.0.close();
+    }
+}
+
 /// Gives messages to handlers, until the mesh is closed or its last handle is gone.
 async fn hand_out(mesh: Weak<Inner>, desk: Arc<Desk>, passed: Arc<Queue<Message>>) {
+    // Also when a handler panics: readers then hear the end, instead of nothing for ever.
+    let _ends = Ends(Arc::clone(&passed));
     loop {
         let message = match desk.inbox.next().await {
             Next::Item(message) => message,
@@ -260,9 +271,9 @@ async fn hand_out(mesh: Weak<Inner>, desk: Arc<Desk>, passed: Arc<Queue<Message>
                 passed.note_missed(missed);
                 continue;
             }
-            Next::Closed => return passed.close(),
+            Next::Closed => return,
         };
-        let Some(inner) = mesh.upgrade() else { return passed.close() };
+        let Some(inner) = mesh.upgrade() else { return };
         let received = Received { message, mesh: Mesh { inner: Arc::clone(&inner) } };
         let handlers = inner.handlers.read().unwrap_or_else(std::sync::PoisonError::into_inner);
         let taken = handlers.iter().any(|handler| handler(&received) == Handled::Taken);
