@@ -4,6 +4,7 @@
 //! `cargo run --example chat -- tcp://127.0.0.1:PORT`. The end of the input, or Ctrl-C, leaves.
 
 use anyhow::Result;
+use peerage::overlay::Events;
 use peerage::{Address, Event, Mesh, Peer};
 use tokio::io::{AsyncBufReadExt, BufReader};
 
@@ -12,18 +13,20 @@ async fn main() -> Result<()> {
     let contacts = std::env::args().skip(1).map(|text| text.parse()).collect::<Result<Vec<Address>, _>>()?;
     let peer = Peer::builder().listen("tcp://127.0.0.1:0".parse()?).bind().await?;
     let mesh = peer.mesh("chat")?;
-    println!("* you are {} at {:?}", peer.id().short(), peer.addresses());
+    // Before the mesh joins, or its first neighbours would be missed.
+    let events = mesh.events();
+    let addresses: Vec<_> = peer.addresses().iter().map(Address::to_string).collect();
+    println!("* you are {} at {}", peer.id().short(), addresses.join(" "));
     if !contacts.is_empty() {
         mesh.join(&contacts).await?;
     }
-    chat(&mesh).await?;
+    chat(&mesh, events).await?;
     println!("* {}", peer.close().await);
     Ok(())
 }
 
-async fn chat(mesh: &Mesh) -> Result<()> {
+async fn chat(mesh: &Mesh, mut events: Events) -> Result<()> {
     let mut typed = BufReader::new(tokio::io::stdin()).lines();
-    let mut events = mesh.events();
     loop {
         tokio::select! {
             line = typed.next_line() => match line? {

@@ -6,16 +6,30 @@ use anyhow::{Context, Result, bail};
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::process::ExitCode;
 
-fn main() -> Result<()> {
+/// Where the output is, from the workspace's root.
+const GENERATED: &str = "crates/peerage-wire/src/generated";
+
+fn main() -> ExitCode {
+    match run() {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("error: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run() -> Result<()> {
     let check = match std::env::args().skip(1).collect::<Vec<_>>().as_slice() {
         [] => false,
         [flag] if flag == "--check" => true,
-        other => bail!("unknown arguments {other:?}; usage: cargo xtask codegen [--check]"),
+        other => bail!("unknown arguments `{}`; usage: cargo xtask codegen [--check]", other.join(" ")),
     };
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("../..");
     let root = root.canonicalize().context("the workspace's root")?;
-    let committed = root.join("crates/peerage-wire/src/generated");
+    let committed = root.join(GENERATED);
     // A folder of its own: two of these may run at once.
     let scratch = root.join(format!("target/codegen-{}", std::process::id()));
     fs::create_dir_all(&scratch).with_context(|| format!("making {}", scratch.display()))?;
@@ -31,7 +45,8 @@ fn main() -> Result<()> {
         let names: BTreeSet<_> = fresh.keys().chain(old.keys()).collect();
         let differing: Vec<_> = names.into_iter().filter(|name| fresh.get(*name) != old.get(*name)).collect();
         bail!(
-            "generated code differs from proto/ in {differing:?}; run `cargo xtask codegen` and commit the result"
+            "generated code differs from proto/ in {}; run `cargo xtask codegen` and commit the result",
+            differing.into_iter().cloned().collect::<Vec<_>>().join(", ")
         );
     }
     fs::create_dir_all(&committed)?;
@@ -41,7 +56,7 @@ fn main() -> Result<()> {
     for (name, text) in &fresh {
         fs::write(committed.join(name), text)?;
     }
-    println!("wrote {} files to {}", fresh.len(), committed.display());
+    println!("wrote {} files to {GENERATED}", fresh.len());
     Ok(())
 }
 

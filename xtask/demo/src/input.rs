@@ -4,10 +4,16 @@ use std::fs;
 use std::path::PathBuf;
 
 use anyhow::{Context, Result, bail};
+use peerage::MeshConfig;
 use serde_json::{Value, json};
+
+use crate::peer::MESH;
 
 /// Lewis Carroll, Alice's Adventures in Wonderland, 1865; in the public domain.
 const ALICE: &[u8] = include_bytes!("../text/alice.txt");
+
+/// Room for what a line's message has besides the line: its stamp, its signature, the names of both.
+const AROUND: usize = 1024;
 
 /// What to send: the parent and the sending peer read it each for itself.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -39,6 +45,11 @@ impl Input {
         if u32::try_from(wanted).is_err() {
             bail!("{wanted} lines are more than the demo can number");
         }
+        let most = usize::try_from(MeshConfig::named(MESH).max_message).unwrap_or(usize::MAX) - AROUND;
+        if let Some((place, long)) = once.iter().enumerate().find(|(_, line)| line.len() > most) {
+            let name = self.name();
+            bail!("line {} of {name} is {} bytes; a mesh takes {most}", place + 1, long.len());
+        }
         Ok(once.into_iter().cycle().take(wanted).map(<[u8]>::to_vec).collect())
     }
 
@@ -48,8 +59,10 @@ impl Input {
             let whole: Vec<_> = text.chunks_exact(block.max(1)).collect();
             return if whole.is_empty() && !text.is_empty() { vec![text] } else { whole };
         }
-        let text = text.strip_suffix(b"\n").unwrap_or(text);
-        if text.is_empty() { Vec::new() } else { text.split(|byte| *byte == b'\n').collect() }
+        if text.is_empty() {
+            return Vec::new();
+        }
+        text.strip_suffix(b"\n").unwrap_or(text).split(|byte| *byte == b'\n').collect()
     }
 
     /// What to call it.
@@ -93,6 +106,22 @@ mod tests {
     fn lines_keep_every_byte_but_the_line_feed() {
         let lines = Input::default().cut(b"one\r\n\n\xff\xfe\n");
         assert_eq!(lines, [b"one\r".as_slice(), b"", b"\xff\xfe"]);
+    }
+
+    #[test]
+    fn an_empty_text_has_no_line_and_a_line_feed_ends_an_empty_one() {
+        assert!(Input::default().cut(b"").is_empty());
+        assert_eq!(Input::default().cut(b"\n"), [b"".as_slice()]);
+    }
+
+    #[test]
+    fn a_line_that_no_mesh_takes_is_refused_with_its_number() {
+        let path = std::env::temp_dir().join(format!("peerage-long-line-{}", std::process::id()));
+        fs::write(&path, [b"short\n".as_slice(), &vec![b'x'; 17 << 20]].concat()).unwrap();
+        let read = Input { file: Some(path.clone()), ..Input::default() }.read();
+        fs::remove_file(&path).unwrap();
+        let error = read.unwrap_err().to_string();
+        assert!(error.contains("line 2") && error.contains("17825792 bytes"), "{error}");
     }
 
     #[test]

@@ -11,8 +11,9 @@ use crate::Ending;
 use crate::check::Expected;
 use crate::cli::Options;
 use crate::draw::Draw;
+use crate::figures;
 use crate::network::{Fate, Network};
-use crate::progress::Progress;
+use crate::progress::{Progress, say};
 use crate::protocol::Command;
 use crate::report::{Check, Measured, Outcome};
 
@@ -30,58 +31,66 @@ const STALL: Duration = Duration::from_secs(20);
 const LINGER: Duration = Duration::from_millis(500);
 
 /// Runs the scenario, shows its result, and leaves no process behind however it ends.
-pub(crate) async fn run(options: &Options) -> Result<Ending> {
+pub(crate) async fn run(options: &Options, seed: u64) -> Result<Ending> {
     let mut network = Network::new();
     let ran = tokio::select! {
         biased;
-        signal = interrupted() => signal.map(|()| None),
-        outcome = show(&mut network, options) => outcome.map(Some),
+        signal = interrupted() => signal.map(Err),
+        outcome = show(&mut network, options, seed) => outcome.map(Ok),
     };
     let outcome = match ran {
         Ok(outcome) => outcome,
         Err(error) => {
             network.reap(Duration::ZERO).await;
             for line in network.printed() {
-                eprintln!("{line}");
+                say(&line);
             }
             return Err(error).context("mesh");
         }
     };
     let ended_badly = network.reap(CLOSE).await;
-    let Some(mut outcome) = outcome else {
-        eprintln!("interrupted; every process has been ended");
-        return Ok(Ending::Interrupted);
+    let mut outcome = match outcome {
+        Ok(outcome) => outcome,
+        Err(signal) => {
+            say("interrupted; every process has been ended");
+            return Ok(Ending::Interrupted(signal));
+        }
     };
     outcome.checks.push(Check::new("every process closed in good order and was reaped", ended_badly));
-    print!("{outcome}");
+    crate::show(&outcome.to_string())?;
     if options.counters {
-        print!("counted by all peers together\n{}", outcome.counters());
+        crate::show(&format!("counted by all peers together\n{}", outcome.counters()))?;
     }
+    let figures = outcome.figures();
     if let Some(path) = &options.json {
-        crate::figures::append(path, "demo_mesh", &outcome.figures())?;
+        figures::append(path, "demo_mesh", &figures)?;
     }
     if outcome.has_passed() {
-        return Ok(Ending::Passed);
+        return Ok(Ending::Passed(figures));
     }
     for check in outcome.failed() {
-        eprintln!("error: this failed: {}: {}", check.claim, check.faults.first().map_or("", String::as_str));
+        let fault = check.faults.first().map_or("", String::as_str);
+        say(&format!("error: this failed: {}: {fault}", check.claim));
     }
-    Ok(Ending::Failed)
+    Ok(Ending::Failed(figures))
 }
 
-/// Ctrl-C, or a polite request to end.
-async fn interrupted() -> Result<()> {
+/// Ctrl-C, a terminal that is closed, or a polite request to end: the signal's number.
+async fn interrupted() -> Result<u8> {
+    const INTERRUPT: u8 = 2;
     #[cfg(unix)]
     {
         use tokio::signal::unix::{SignalKind, signal};
         let mut terminate = signal(SignalKind::terminate()).context("listening for SIGTERM")?;
+        let mut hang_up = signal(SignalKind::hangup()).context("listening for SIGHUP")?;
         tokio::select! {
-            interrupt = tokio::signal::ctrl_c() => interrupt.context("listening for Ctrl-C"),
-            _ = terminate.recv() => Ok(()),
+            interrupt = tokio::signal::ctrl_c() => interrupt.context("listening for Ctrl-C").map(|()| INTERRUPT),
+            _ = terminate.recv() => Ok(15),
+            _ = hang_up.recv() => Ok(1),
         }
     }
     #[cfg(not(unix))]
-    tokio::signal::ctrl_c().await.context("listening for Ctrl-C")
+    tokio::signal::ctrl_c().await.context("listening for Ctrl-C").map(|()| INTERRUPT)
 }
 
 /// Something that happens to the network while the text is on its way.
@@ -122,10 +131,9 @@ impl Plan {
     }
 }
 
-async fn show(network: &mut Network, options: &Options) -> Result<Outcome> {
+async fn show(network: &mut Network, options: &Options, seed: u64) -> Result<Outcome> {
     let input = options.input();
     let lines = input.read()?;
-    let seed = options.seed();
     let plan = Plan::draw(seed, options.peers, options.kill, options.join(), lines.len());
     let mut progress = Progress::new(options.check);
     progress.note(&format!(
@@ -263,7 +271,11 @@ async fn stream(
             newest = (received, Instant::now());
         }
         let slowest = receivers().min().unwrap_or(0);
-        progress.at(slowest, || format!("{sent} lines sent, {slowest} everywhere"));
+        // The bar is of those that stay: one that joins begins with nothing, and a bar that jumps back looks like a loss.
+        let staying =
+            network.alive().filter(|(number, peer)| *number != plan.origin && peer.fate == Fate::Stays);
+        let staying = staying.map(|(_, peer)| peer.distinct.len()).min().unwrap_or(0);
+        progress.at(staying, || format!("{sent} lines sent, {slowest} everywhere"));
         if let Some(all_sent) = all_sent
             && turns.is_empty()
             && doomed.is_empty()

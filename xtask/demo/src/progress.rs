@@ -1,12 +1,17 @@
 //! What a person sees while the demo works: a bar on a terminal, a line now and then elsewhere, nothing for scripts.
 
-use std::io::IsTerminal;
+use std::io::{IsTerminal, Write};
 use std::time::{Duration, Instant};
 
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 
 /// How often a line is written where there is no terminal.
 const PACE: Duration = Duration::from_secs(2);
+
+/// A line on stderr. A reader that is gone, as when the terminal is closed, is no reason to stop midway.
+pub(crate) fn say(text: &str) {
+    let _ = writeln!(std::io::stderr().lock(), "{text}");
+}
 
 /// Progress on stderr.
 pub(crate) enum Progress {
@@ -42,7 +47,7 @@ impl Progress {
     pub(crate) fn note(&self, text: &str) {
         match self {
             Self::Bar(bar) => bar.println(text),
-            Self::Lines { .. } => eprintln!("{text}"),
+            Self::Lines { .. } => say(text),
             Self::Silent => {}
         }
     }
@@ -68,7 +73,7 @@ impl Progress {
                 *last = Instant::now();
                 let text = text();
                 if text != *said {
-                    eprintln!("{text}");
+                    say(&text);
                     *said = text;
                 }
             }

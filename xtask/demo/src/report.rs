@@ -67,7 +67,8 @@ pub(crate) struct Outcome {
     joined: usize,
     to_one: Sample,
     to_all: Sample,
-    wire: f64,
+    /// Nothing where no line has a byte.
+    wire: Option<f64>,
     line_bytes: f64,
     overtaken: usize,
     deliveries: usize,
@@ -101,7 +102,7 @@ impl Outcome {
             joined: with(Fate::Joins),
             to_one: Sample::new(receivers.iter().flat_map(|(_, peer, _)| latencies(peer)).collect()),
             to_all: Sample::new(slowest(&steady, expected.len())),
-            wire: on_wire as f64 / payload.max(1) as f64,
+            wire: (payload > 0).then(|| on_wire as f64 / payload as f64),
             line_bytes: payload as f64 / (deliveries as f64).max(1.0),
             overtaken: receivers.iter().map(|(_, _, comparison)| comparison.overtaken).sum(),
             deliveries,
@@ -169,7 +170,13 @@ impl Outcome {
             ),
             ("delivery to a peer", spread(&self.to_one)),
             ("delivery to everyone", spread(&self.to_all)),
-            ("on the wire", format!("{:.2} bytes per payload byte and receiver", self.wire)),
+            (
+                "on the wire",
+                self.wire.map_or_else(
+                    || "-".to_owned(),
+                    |wire| format!("{wire:.2} bytes per payload byte and receiver"),
+                ),
+            ),
             ("out of order", format!("{} of {} deliveries", self.overtaken, self.deliveries)),
             (
                 "memory per process",
@@ -204,7 +211,9 @@ impl Outcome {
                 add(name, value.unwrap_or(0) as f64 / 1e3, "ms", sample.len());
             }
         }
-        add("wire_per_payload", self.wire, "B/B", self.deliveries);
+        if let Some(wire) = self.wire {
+            add("wire_per_payload", wire, "B/B", self.deliveries);
+        }
         add("out_of_order", self.overtaken as f64, "lines", self.deliveries);
         if let (Some(resident), Some(peak)) = (self.resident().percentile(50), self.peak().max()) {
             add("memory_median", resident as f64, "KiB", self.measured.memory.len());
@@ -291,34 +300,38 @@ fn checks(
     let (steady, joined) = (count(Fate::Stays), count(Fate::Joins));
     let lacking = |fate: Fate| faults(&[fate], "lacks", |comparison| &comparison.lacking);
     let mut checks = vec![Check::new(
-        format!("all {lines} lines reached all {steady} peers that were there throughout"),
+        format!("{} reached {} that stayed throughout", all(lines, "line"), all(steady, "peer")),
         lacking(Fate::Stays),
     )];
     if joined > 0 {
         let which = if owed == lines {
-            format!("all {lines} lines")
+            all(lines, "line")
         } else {
             format!("the last {owed} lines, which were retained,")
         };
         checks.push(Check::new(
-            format!("{which} reached all {joined} peers that joined on the way"),
+            format!("{which} reached {} that joined on the way", all(joined, "peer")),
             lacking(Fate::Joins),
         ));
     }
-    let all = [Fate::Stays, Fate::Joins];
+    let both = [Fate::Stays, Fate::Joins];
     checks.push(Check::new(
         "every line arrived in full",
-        faults(&all, "has a changed", |comparison| &comparison.changed),
+        faults(&both, "has a changed", |comparison| &comparison.changed),
     ));
     checks.push(Check::new(
         "no line arrived twice",
-        faults(&all, "has more than once", |comparison| &comparison.twice),
+        faults(&both, "has more than once", |comparison| &comparison.twice),
     ));
     checks.push(Check::new(
         "nobody heard what nobody said",
-        faults(&all, "made up", |comparison| &comparison.unknown),
+        faults(&both, "made up", |comparison| &comparison.unknown),
     ));
     checks
+}
+
+fn all(count: usize, noun: &str) -> String {
+    if count == 1 { format!("the only {noun}") } else { format!("all {count} {noun}s") }
 }
 
 /// From the sender's program to this peer's, for each line that was sent while it was there, in microseconds.
@@ -394,6 +407,11 @@ mod tests {
         assert_eq!(Retention { micros: 100, ..ample }.first_owed(500, &lines), 40);
         assert_eq!(Retention { lines: 5, ..ample }.first_owed(500, &lines), 46);
         assert_eq!(Retention { bytes: 513 * 3, ..ample }.first_owed(500, &lines), 48);
+    }
+
+    #[test]
+    fn one_of_a_kind_is_not_called_all() {
+        assert_eq!([all(1, "peer"), all(9, "peer")], ["the only peer", "all 9 peers"]);
     }
 
     #[test]
