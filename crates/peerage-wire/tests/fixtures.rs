@@ -23,6 +23,8 @@ use peerage_wire::handshake::put_message;
 use peerage_wire::preface::Preface;
 use peerage_wire::proto::link::v1 as link;
 use peerage_wire::proto::link::v1::control::Kind;
+use peerage_wire::proto::mesh::v1 as mesh;
+use peerage_wire::proto::mesh::v1::packet::Kind as MeshKind;
 use prost::Message;
 
 /// A name and the bytes that it stands for.
@@ -32,6 +34,7 @@ fn fixtures() -> Vec<Fixture> {
     let mut all = Vec::new();
     all.extend(clear());
     all.extend(link());
+    all.extend(mesh());
     all
 }
 
@@ -131,6 +134,123 @@ fn link() -> Vec<Fixture> {
             Kind::Goodbye(link::Goodbye { code: link::goodbye::Code::Silent.into(), detail }),
         ),
     ]
+}
+
+/// The packets of a mesh, each in its `Packet`, and what origins sign.
+fn mesh() -> Vec<Fixture> {
+    let peer = |byte: u8| Bytes::from(vec![byte; 32]);
+    let signature = Bytes::from_static(&[2; 64]);
+    let contact = |byte: u8| mesh::Contact {
+        peer: peer(byte),
+        addresses: vec!["tcp://192.0.2.1:4000".to_owned(), "tcp://[2001:db8::1]:4000".to_owned()],
+    };
+    let stranger = mesh::Contact { peer: peer(8), addresses: Vec::new() };
+    let body = mesh::Body {
+        network: "news".to_owned(),
+        origin: peer(1),
+        epoch: 1_809_639_014_400_341,
+        seq: 300,
+        sent: 1_767_225_600_000,
+        parts: vec![Bytes::from_static(b"hello"), Bytes::new()],
+    };
+    let whisper = mesh::WhisperBody {
+        network: "news".to_owned(),
+        origin: peer(1),
+        epoch: 1_809_639_014_400_341,
+        seq: 1,
+        sent: 1_767_225_600_000,
+        parts: vec![Bytes::from_static(b"psst")],
+        target: peer(4),
+    };
+    let run = |ranges: &[u64], hops, now| mesh::Run {
+        origin: peer(1),
+        epoch: 1_809_639_014_400_341,
+        ranges: ranges.to_vec(),
+        hops,
+        now,
+    };
+    // 3 to 5 and 9; 300 alone.
+    let (some, one) = ([2, 2, 3, 0], [299, 0]);
+    let result = |outcome, signature| {
+        MeshKind::WhisperResult(mesh::WhisperResult {
+            origin: peer(1),
+            epoch: 1_809_639_014_400_341,
+            seq: 1,
+            outcome,
+            signature,
+        })
+    };
+    let payload = |hops, pulled| {
+        let body = Bytes::from(body.encode_to_vec());
+        MeshKind::Payload(mesh::Payload { body, signature: signature.clone(), hops, pulled })
+    };
+    let whispered =
+        mesh::Whisper { body: whisper.encode_to_vec().into(), signature: signature.clone(), hops: 2 };
+    let sample = vec![contact(1), stranger.clone()];
+    vec![
+        message("mesh.Contact", &contact(1)),
+        message("mesh.Contact-no_address", &stranger),
+        message("mesh.Body", &body),
+        message("mesh.WhisperBody", &whisper),
+        message("mesh.Run", &run(&some, 3, true)),
+        packet("mesh-Join", MeshKind::Join(mesh::Join { urgent: false })),
+        packet("mesh-Join_urgent", MeshKind::Join(mesh::Join { urgent: true })),
+        packet("mesh-Neighbour", MeshKind::Neighbour(mesh::Neighbour { urgent: false })),
+        packet("mesh-Neighbour_urgent", MeshKind::Neighbour(mesh::Neighbour { urgent: true })),
+        packet(
+            "mesh-NeighbourReply_accepted",
+            MeshKind::NeighbourReply(mesh::NeighbourReply { accepted: true, others: Vec::new() }),
+        ),
+        packet(
+            "mesh-NeighbourReply_refused",
+            MeshKind::NeighbourReply(mesh::NeighbourReply { accepted: false, others: sample.clone() }),
+        ),
+        packet(
+            "mesh-Disconnect",
+            MeshKind::Disconnect(mesh::Disconnect { leaving: false, others: sample.clone() }),
+        ),
+        packet(
+            "mesh-Disconnect_leaving",
+            MeshKind::Disconnect(mesh::Disconnect { leaving: true, others: Vec::new() }),
+        ),
+        packet(
+            "mesh-ForwardJoin",
+            MeshKind::ForwardJoin(mesh::ForwardJoin { joiner: Some(contact(1)), ttl: 6 }),
+        ),
+        packet(
+            "mesh-Shuffle",
+            MeshKind::Shuffle(mesh::Shuffle { nonce: 0x0102_0304_0506_0708, ttl: 6, sample: sample.clone() }),
+        ),
+        packet(
+            "mesh-ShuffleReply",
+            MeshKind::ShuffleReply(mesh::ShuffleReply { nonce: 0x0102_0304_0506_0708, sample }),
+        ),
+        packet("mesh-Payload", payload(0, false)),
+        packet("mesh-Payload_pulled", payload(5, true)),
+        packet(
+            "mesh-Announce",
+            MeshKind::Announce(mesh::Announce { runs: vec![run(&some, 3, false), run(&one, 0, true)] }),
+        ),
+        packet("mesh-Want", MeshKind::Want(mesh::Want { runs: vec![run(&one, 0, false)] })),
+        packet("mesh-Want_graft", MeshKind::Want(mesh::Want { runs: vec![run(&[], 0, true)] })),
+        packet("mesh-Prune", MeshKind::Prune(mesh::Prune { origin: peer(1) })),
+        packet("mesh-Summary", MeshKind::Summary(mesh::Summary { runs: vec![run(&some, 0, false)] })),
+        packet("mesh-Whisper", MeshKind::Whisper(whispered)),
+        packet(
+            "mesh-WhisperResult_delivered",
+            result(mesh::whisper_result::Outcome::Delivered.into(), signature.clone()),
+        ),
+        packet(
+            "mesh-WhisperResult_no_route",
+            result(mesh::whisper_result::Outcome::NoRoute.into(), Bytes::new()),
+        ),
+        packet("mesh-WhisperResult_busy", result(mesh::whisper_result::Outcome::Busy.into(), Bytes::new())),
+    ]
+}
+
+/// A packet of a mesh, as it stands in a message of its channel.
+fn packet(name: &'static str, kind: MeshKind) -> Fixture {
+    message(name, &mesh::Packet { kind: Some(kind) })
 }
 
 /// A generated message by itself. It must also come back as it went.
@@ -235,4 +355,30 @@ fn every_kind_of_control_is_pinned() {
         })
         .collect();
     assert_eq!(pinned.len(), 10, "{pinned:?}");
+}
+
+/// The same for the packets of a mesh.
+#[test]
+fn every_kind_of_mesh_packet_is_pinned() {
+    let pinned: BTreeSet<_> = mesh()
+        .into_iter()
+        .filter(|(name, _)| name.starts_with("mesh-"))
+        .map(|(_, bytes)| match mesh::Packet::decode(bytes.as_slice()).unwrap().kind.unwrap() {
+            MeshKind::Join(_) => "Join",
+            MeshKind::Neighbour(_) => "Neighbour",
+            MeshKind::NeighbourReply(_) => "NeighbourReply",
+            MeshKind::Disconnect(_) => "Disconnect",
+            MeshKind::ForwardJoin(_) => "ForwardJoin",
+            MeshKind::Shuffle(_) => "Shuffle",
+            MeshKind::ShuffleReply(_) => "ShuffleReply",
+            MeshKind::Payload(_) => "Payload",
+            MeshKind::Announce(_) => "Announce",
+            MeshKind::Want(_) => "Want",
+            MeshKind::Prune(_) => "Prune",
+            MeshKind::Summary(_) => "Summary",
+            MeshKind::Whisper(_) => "Whisper",
+            MeshKind::WhisperResult(_) => "WhisperResult",
+        })
+        .collect();
+    assert_eq!(pinned.len(), 14, "{pinned:?}");
 }
