@@ -1,0 +1,115 @@
+//! One peer's part in an origin's tree: whom it takes for its parent, whom it prunes, what it says of its depth.
+
+mod common;
+
+use bytes::Bytes;
+use common::alone::{Alone, WALL};
+use common::{MS, identity, packets};
+use peerage_machine::{Input, LinkId, Why};
+use peerage_overlay::MeshConfig;
+use peerage_wire::proto::mesh::v1 as proto;
+use peerage_wire::proto::mesh::v1::packet::Kind;
+
+/// A peer with so many neighbours.
+fn peer(neighbours: u64) -> Alone {
+    let mut mesh = Alone::new(MeshConfig::named("news"));
+    (1..=neighbours).for_each(|link| mesh.neighbour(link, 1 << 20));
+    mesh
+}
+
+/// The neighbour pushes a message of one origin.
+fn push(mesh: &mut Alone, link: u64, seq: u64, hops: u32) {
+    let line = vec![Bytes::from_static(b"line")];
+    let payload = packets::payload(&identity(5), "news", 1, seq, WALL, line);
+    mesh.say(link, Kind::Payload(proto::Payload { hops, ..payload }));
+    mesh.verified(true);
+}
+
+fn announce(mesh: &mut Alone, link: u64, seq: u64, hops: u32) {
+    let origin = packets::bytes(&identity(5).peer_id());
+    let run = proto::Run { origin, epoch: 1, ranges: vec![seq - 1, 0], hops, now: false };
+    mesh.say(link, Kind::Announce(proto::Announce { runs: vec![run] }));
+}
+
+fn said(mesh: &Alone, link: u64) -> impl Iterator<Item = &Kind> {
+    mesh.sent.get(&LinkId(link)).into_iter().flatten().map(|(_, _, kind)| kind)
+}
+
+fn prunes(mesh: &Alone, link: u64) -> usize {
+    said(mesh, link).filter(|kind| matches!(kind, Kind::Prune(_))).count()
+}
+
+fn grafts(mesh: &Alone, link: u64) -> usize {
+    said(mesh, link)
+        .filter(|kind| matches!(kind, Kind::Want(want) if want.runs.iter().any(|run| run.now)))
+        .count()
+}
+
+#[test]
+fn the_only_one_that_pushes_is_not_pruned_for_pushing_twice() {
+    let mut mesh = peer(2);
+    push(&mut mesh, 1, 1, 0);
+    push(&mut mesh, 1, 1, 0);
+    assert_eq!(prunes(&mesh, 1), 0);
+    push(&mut mesh, 2, 1, 0);
+    assert_eq!((prunes(&mesh, 1), prunes(&mesh, 2)), (0, 1));
+}
+
+#[test]
+fn a_short_cut_does_not_make_a_peer_look_nearer_than_the_tree_has_it() {
+    let mut mesh = peer(3);
+    push(&mut mesh, 1, 1, 5);
+    push(&mut mesh, 2, 1, 5);
+    assert_eq!(prunes(&mesh, 2), 1);
+    // Under way when it was pruned.
+    push(&mut mesh, 2, 2, 0);
+    push(&mut mesh, 1, 2, 5);
+    let hops: Vec<u32> = said(&mesh, 3)
+        .filter_map(|kind| if let Kind::Payload(payload) = kind { Some(payload.hops) } else { None })
+        .collect();
+    assert_eq!(hops, [6, 6]);
+    assert_eq!(prunes(&mesh, 1), 0);
+}
+
+#[test]
+fn a_shorter_way_replaces_the_one_that_works_when_it_works_itself() {
+    let mut mesh = peer(2);
+    push(&mut mesh, 1, 1, 8);
+    announce(&mut mesh, 2, 1, 2);
+    assert_eq!((grafts(&mesh, 2), prunes(&mesh, 1)), (1, 0));
+    push(&mut mesh, 1, 2, 8);
+    assert_eq!(prunes(&mesh, 1), 0);
+    push(&mut mesh, 2, 2, 2);
+    assert_eq!((prunes(&mesh, 1), prunes(&mesh, 2)), (1, 0));
+}
+
+#[test]
+fn the_loss_of_who_feeds_in_place_of_a_silent_parent_is_noticed_at_once() {
+    let mut mesh = peer(3);
+    push(&mut mesh, 1, 1, 2);
+    announce(&mut mesh, 2, 2, 9);
+    mesh.wait(MS * 400);
+    assert_eq!(grafts(&mesh, 2), 1);
+    push(&mut mesh, 2, 2, 9);
+    announce(&mut mesh, 3, 3, 4);
+    mesh.wait(MS);
+    assert_eq!(grafts(&mesh, 3), 0);
+    mesh.input(Input::Down { link: LinkId(2), why: Why::Lost("reset".to_owned()) });
+    mesh.wait(MS);
+    assert_eq!(grafts(&mesh, 3), 1);
+}
+
+#[test]
+fn prunes_of_origins_that_nobody_knows_cost_no_tree() {
+    let mut config = MeshConfig::named("news");
+    config.trees = 2;
+    let mut mesh = Alone::new(config);
+    (1..=2).for_each(|link| mesh.neighbour(link, 1 << 20));
+    push(&mut mesh, 1, 1, 0);
+    mesh.say(2, Kind::Prune(proto::Prune { origin: packets::bytes(&identity(5).peer_id()) }));
+    for stranger in 10..20 {
+        mesh.say(2, Kind::Prune(proto::Prune { origin: packets::bytes(&identity(stranger).peer_id()) }));
+    }
+    push(&mut mesh, 1, 2, 0);
+    assert_eq!(mesh.payloads(2).len(), 1, "what was pruned is not pushed");
+}
