@@ -4,8 +4,7 @@
 //! `cargo run --example chat -- tcp://127.0.0.1:PORT`. The end of the input, or Ctrl-C, leaves.
 
 use anyhow::Result;
-use peerage::overlay::Events;
-use peerage::{Address, Event, Mesh, Peer};
+use peerage::{Address, Event, Events, Mesh, Peer};
 use tokio::io::{AsyncBufReadExt, BufReader};
 
 #[tokio::main]
