@@ -100,16 +100,16 @@ fn the_loss_of_who_feeds_in_place_of_a_silent_parent_is_noticed_at_once() {
 }
 
 #[test]
-fn prunes_of_origins_that_nobody_knows_cost_no_tree() {
+fn prunes_of_origins_that_nobody_knows_push_no_tree_out() {
     let mut config = MeshConfig::named("news");
     config.trees = 2;
     let mut mesh = Alone::new(config);
-    (1..=2).for_each(|link| mesh.neighbour(link, 1 << 20));
+    (1..=3).for_each(|link| mesh.neighbour(link, 1 << 20));
     push(&mut mesh, 1, 1, 0);
     mesh.say(2, Kind::Prune(proto::Prune { origin: packets::bytes(&identity(5).peer_id()) }));
     for stranger in 10..20 {
-        mesh.say(2, Kind::Prune(proto::Prune { origin: packets::bytes(&identity(stranger).peer_id()) }));
+        mesh.say(3, Kind::Prune(proto::Prune { origin: packets::bytes(&identity(stranger).peer_id()) }));
     }
     push(&mut mesh, 1, 2, 0);
-    assert_eq!(mesh.payloads(2).len(), 1, "what was pruned is not pushed");
+    assert_eq!((mesh.payloads(2).len(), mesh.payloads(3).len()), (1, 2));
 }
