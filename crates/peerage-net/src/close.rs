@@ -32,14 +32,19 @@ pub struct CloseReport {
 impl fmt::Display for CloseReport {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self { links, links_cut, messages_cut, bytes_cut, took } = self;
-        write!(f, "closed {links} links in {} ms", took.as_millis())?;
+        write!(f, "closed {} in {} ms", counted(*links as u64, "link"), took.as_millis())?;
         match links_cut {
             0 => f.write_str(", nothing was cut"),
             _ => {
-                write!(f, "; {links_cut} were cut, with {messages_cut} messages and {bytes_cut} bytes unsent")
+                let (messages, bytes) = (counted(*messages_cut, "message"), counted(*bytes_cut, "byte"));
+                write!(f, "; {links_cut} could not flush in time: {messages} and {bytes} were cut")
             }
         }
     }
+}
+
+fn counted(count: u64, what: &str) -> String {
+    format!("{count} {what}{}", if count == 1 { "" } else { "s" })
 }
 
 /// Lets every link flush and say goodbye, within the grace; cuts the rest.

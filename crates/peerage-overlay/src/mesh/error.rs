@@ -62,7 +62,12 @@ pub enum JoinError {
 }
 
 fn listed(failures: &[(Address, Why)]) -> String {
-    failures.iter().map(|(address, why)| format!("{address}: {why}")).collect::<Vec<_>>().join("; ")
+    let each = failures.iter().map(|(address, why)| match why {
+        // These name the address themselves.
+        Why::Unreachable { .. } | Why::NoTransport(_) => why.to_string(),
+        _ => format!("{address}: {why}"),
+    });
+    each.collect::<Vec<_>>().join("; ")
 }
 
 fn noted(failures: &[(Address, Why)]) -> String {
