@@ -113,3 +113,33 @@ fn prunes_of_origins_that_nobody_knows_push_no_tree_out() {
     push(&mut mesh, 1, 2, 0);
     assert_eq!((mesh.payloads(2).len(), mesh.payloads(3).len()), (1, 2));
 }
+
+#[test]
+fn who_loses_its_feeder_tells_those_below_and_they_do_not_wait() {
+    let lost = |mesh: &Alone, link: u64| {
+        let orphaned = |run: &proto::Run| run.now && run.ranges.is_empty();
+        said(mesh, link)
+            .filter(|kind| matches!(kind, Kind::Announce(it) if it.runs.iter().any(orphaned)))
+            .count()
+    };
+    let origin = packets::bytes(&identity(5).peer_id());
+    let run = proto::Run { origin, epoch: 1, ranges: Vec::new(), hops: 0, now: true };
+    let orphaned = || Kind::Announce(proto::Announce { runs: vec![run.clone()] });
+
+    // Link 1 feeds us, we feed link 2, and link 3 knows of more.
+    let mut mesh = peer(3);
+    push(&mut mesh, 1, 1, 0);
+    mesh.say(3, Kind::Prune(proto::Prune { origin: packets::bytes(&identity(5).peer_id()) }));
+    announce(&mut mesh, 3, 2, 1);
+    mesh.wait(MS);
+    // Somebody who does not feed us has nothing to say about it.
+    mesh.say(2, orphaned());
+    mesh.wait(MS);
+    assert_eq!((grafts(&mesh, 3), lost(&mesh, 2)), (0, 0));
+    mesh.say(1, orphaned());
+    mesh.wait(MS);
+    assert_eq!((grafts(&mesh, 3), lost(&mesh, 2), lost(&mesh, 3)), (1, 1, 0));
+    // Once is enough.
+    mesh.say(1, orphaned());
+    assert_eq!(lost(&mesh, 2), 1);
+}

@@ -411,16 +411,9 @@ impl Broadcast {
         for tree in self.trees.values_mut() {
             tree.forget(link);
         }
-        let mut orphans = Vec::new();
-        for (key, _) in self.streams.iter().filter(|(_, stream)| stream.from == Some(link)) {
-            orphans.push(*key);
-        }
-        for key in orphans {
-            if let Some(stream) = self.streams.peek_mut(&key) {
-                stream.from = None;
-            }
-            self.missing.hurry(key, cx.now.mono);
-        }
+        let fed = self.streams.iter().filter(|(_, stream)| stream.from == Some(link));
+        let orphans = fed.map(|(key, _)| *key).collect();
+        self.orphaned(orphans, cx);
         self.missing.link_down(link, cx.now.mono);
         self.offer_room(cx);
     }

@@ -117,7 +117,15 @@ impl Broadcast {
     }
 
     pub(crate) fn on_announce(&mut self, link: LinkId, runs: Vec<Run>, cx: &mut Cx<'_>) {
+        let mut orphans = Vec::new();
         for run in runs {
+            if run.ranges.is_empty() && run.now {
+                // The neighbour has nothing to push us at present.
+                if self.streams.peek(&run.stream).is_some_and(|stream| stream.from == Some(link)) {
+                    orphans.push(run.stream);
+                }
+                continue;
+            }
             let (mut all_seen, now) = (true, cx.now.mono);
             let due =
                 if run.now || self.is_orphan(run.stream) { now } else { now + self.graft_after(link, cx) };
@@ -128,6 +136,7 @@ impl Broadcast {
                 self.optimise(link, run.stream, run.hops, cx);
             }
         }
+        self.orphaned(orphans, cx);
     }
 
     pub(crate) fn on_summary(&mut self, link: LinkId, runs: Vec<Run>, cx: &mut Cx<'_>) {
@@ -344,7 +353,7 @@ impl Broadcast {
 }
 
 /// Cuts runs into messages that stay below 24 KiB.
-fn packets(runs: impl Iterator<Item = Run>) -> Vec<Vec<Run>> {
+pub(crate) fn packets(runs: impl Iterator<Item = Run>) -> Vec<Vec<Run>> {
     let mut packets: Vec<Vec<Run>> = Vec::new();
     let mut ranges = 0;
     for run in runs {

@@ -16,6 +16,7 @@ use super::broadcast::Broadcast;
 use super::links::Cx;
 use super::message::StreamKey;
 use super::packet::{Run, Words};
+use super::repair::packets;
 
 /// A neighbour that pushes on after a prune is told again after so long: what was under way is no reason.
 const PRUNE_AGAIN: Duration = Duration::from_millis(500);
@@ -94,6 +95,30 @@ impl Broadcast {
         if let Some(known) = self.streams.peek_mut(&stream) {
             known.from = Some(link);
             known.fed = now;
+        }
+    }
+
+    /// Who fed us these streams does not any more. What others announce is asked for at once: here, and in all peers
+    /// below, which are told. All other neighbours may be among those, and would wait before they ask, so that their
+    /// announcements, our only way back, came late.
+    pub(crate) fn orphaned(&mut self, streams: Vec<StreamKey>, cx: &mut Cx<'_>) {
+        let now = cx.now.mono;
+        let mut tell: BTreeMap<LinkId, Vec<Run>> = BTreeMap::new();
+        for stream in streams {
+            let Some(known) = self.streams.peek_mut(&stream) else { continue };
+            known.from = None;
+            let recent = known.fed + PARENT_SILENT > now;
+            self.missing.hurry(stream, now);
+            let Some(tree) = self.trees.peek(&stream.origin).filter(|_| recent) else { continue };
+            for link in &tree.push {
+                let run = Run { stream, ranges: Vec::new(), hops: 0, now: true };
+                tell.entry(*link).or_default().push(run);
+            }
+        }
+        for (link, runs) in tell {
+            for runs in packets(runs.into_iter()) {
+                cx.control(link, Words::Announce { runs });
+            }
         }
     }
 

@@ -140,7 +140,8 @@ pub struct Payload {
     /// The origin's Ed25519 signature over the domain and body; 64 bytes.
     #[prost(bytes = "bytes", tag = "2")]
     pub signature: ::prost::bytes::Bytes,
-    /// Links between the origin and the receiver, less one; at most 1023.
+    /// How far the sender is from the origin in the tree, in links: 0 from the origin itself. What came by a short cut is
+    /// passed on with the sender's place in the tree. At most 1023.
     #[prost(uint32, tag = "3")]
     pub hops: u32,
     /// Sent because the receiver asked for it with a Want that was no graft.
@@ -162,7 +163,8 @@ pub struct Run {
     /// In Announce: how far the newest of them had come, as in Payload.
     #[prost(uint32, tag = "4")]
     pub hops: u32,
-    /// In Announce: the sender does not push these, the receiver may ask at once. In Want: push the origin's messages
+    /// In Announce: the sender does not push these, the receiver may ask at once; without ranges: whoever pushed the
+    /// origin's messages to the sender is gone, so that the sender has none to push. In Want: push the origin's messages
     /// from now on (a graft).
     #[prost(bool, tag = "5")]
     pub now: bool,
