@@ -30,6 +30,8 @@ use crate::transport::{Connection, Stream};
 
 /// Turns of the loop before other tasks of the shard have theirs.
 const TURNS: u32 = 16;
+/// The same as a time. A link on which a peer catches up must not keep others of the shard from being heard.
+const SLICE: Duration = Duration::from_millis(2);
 
 /// How a connection ended, for who dialled it.
 pub(crate) enum Ending {
@@ -160,6 +162,7 @@ pub(crate) async fn run(
 impl Driver {
     /// Ready when the link is over.
     fn poll(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        let began = self.shared.clock.mono();
         for _ in 0..TURNS {
             if self.over.is_some() {
                 return Poll::Ready(());
@@ -173,6 +176,9 @@ impl Driver {
             }
             if !moved {
                 return Poll::Pending;
+            }
+            if self.shared.clock.mono().since(began) > SLICE {
+                break;
             }
         }
         cx.waker().wake_by_ref();

@@ -143,3 +143,20 @@ fn who_loses_its_feeder_tells_those_below_and_they_do_not_wait() {
     mesh.say(1, orphaned());
     assert_eq!(lost(&mesh, 2), 1);
 }
+
+#[test]
+fn what_comes_from_a_neighbour_that_has_just_left_makes_nobody_wait_for_more() {
+    let mut mesh = peer(2);
+    // Its goodbye has overtaken its last push.
+    mesh.up(9, identity(109).peer_id(), 1 << 20);
+    push(&mut mesh, 9, 1, 0);
+    assert_eq!((mesh.payloads(1).len(), mesh.payloads(2).len()), (1, 1));
+    for link in [1, 2] {
+        let told = |kind: &Kind| matches!(kind, Kind::Announce(it) if it.runs.iter().any(|run| run.now && run.ranges.is_empty()));
+        assert_eq!(said(&mesh, link).filter(|kind| told(kind)).count(), 1, "link {link}");
+    }
+    // With somebody who feeds us there is nothing to say.
+    let mut mesh = peer(2);
+    push(&mut mesh, 1, 1, 0);
+    assert!(said(&mesh, 2).all(|kind| !matches!(kind, Kind::Announce(_))));
+}

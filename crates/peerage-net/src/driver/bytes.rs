@@ -11,7 +11,7 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 use super::Driver;
 use crate::counters::add;
-use crate::scratch::with_read_buffer;
+use crate::scratch::{READ, with_read_buffer};
 
 /// Bytes sealed ahead of the socket. More would only wait where it can no longer be ordered.
 const WRITE_AHEAD: usize = 128 << 10;
@@ -19,37 +19,28 @@ const WRITE_AHEAD: usize = 128 << 10;
 const LINGER: Duration = Duration::from_secs(1);
 
 impl Driver {
+    /// One read, and all that follows from it; whether there was one.
     pub(super) fn poll_read(&mut self, cx: &mut Context<'_>) -> bool {
-        let mut moved = false;
-        // Reads are few before writes have their turn; a full buffer means that there may be more.
-        for _ in 0..4 {
-            let (Poll::Ready(more), was_over) = (self.poll_read_once(cx), self.over.is_some()) else { break };
-            moved = true;
-            if !more || was_over {
-                break;
-            }
-        }
-        moved
+        self.poll_read_once(cx).is_ready()
     }
 
-    /// Ready with whether there may be more at once.
-    fn poll_read_once(&mut self, cx: &mut Context<'_>) -> Poll<bool> {
+    fn poll_read_once(&mut self, cx: &mut Context<'_>) -> Poll<()> {
         with_read_buffer(|buffer| {
             let held = self.leftover.len();
             if let Some(front) = buffer.get_mut(..held) {
                 front.copy_from_slice(&self.leftover);
             }
             let filled = {
-                let mut read = ReadBuf::new(buffer.get_mut(held..).unwrap_or_default());
+                let mut read = ReadBuf::new(buffer.get_mut(held..held + READ).unwrap_or_default());
                 match ready!(Pin::new(&mut self.stream).poll_read(cx, &mut read)) {
                     Ok(()) if read.filled().is_empty() => {
                         self.broken("the peer hung up");
-                        return Poll::Ready(false);
+                        return Poll::Ready(());
                     }
                     Ok(()) => read.filled().len(),
                     Err(error) => {
                         self.broken(&error.to_string());
-                        return Poll::Ready(false);
+                        return Poll::Ready(());
                     }
                 }
             };
@@ -72,7 +63,7 @@ impl Driver {
             if self.leftover.is_empty() {
                 self.leftover = Vec::new();
             }
-            Poll::Ready(end == buffer.len())
+            Poll::Ready(())
         })
     }
 

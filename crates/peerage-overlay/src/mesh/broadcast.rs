@@ -366,6 +366,13 @@ impl Broadcast {
         let depth = self.depth(id.stream(), from).map_or(hops, |depth| depth.max(hops));
         self.window.insert(now, Held { message: Arc::clone(&message), hops: depth, pushed: !pulled, from });
         self.relay(&message, depth, from, pulled, cx);
+        if !pulled && from.is_some() && self.parent(id.stream()).is_none() {
+            // It came from somebody who was a neighbour a moment ago. Whoever we feed now must not wait for more from us.
+            if let Some(known) = self.streams.peek_mut(&id.stream()) {
+                known.fed = now;
+            }
+            self.orphaned(vec![id.stream()], cx);
+        }
         if id.origin != self.me && (self.config.catch_up || message.sent >= self.started) {
             self.stats.delivered += 1;
             cx.out.emit(MeshEvent::Message(message.deliver(hops)));
