@@ -6,9 +6,14 @@ use peerage_machine::Instant;
 
 use crate::LinkConfig;
 
+/// The handshake's round trip has four curve operations in it, so that a link is soon measured without.
+const FIRST_PING: Duration = Duration::from_millis(100);
+
 /// When to ping, when to give up, and the round-trip time.
 #[derive(Debug)]
 pub(crate) struct KeepAlive {
+    /// From one ping to the next; doubles up to `every`.
+    wait: Duration,
     every: Duration,
     silent_after: Duration,
     last_heard: Instant,
@@ -16,6 +21,8 @@ pub(crate) struct KeepAlive {
     nonce: u64,
     waiting: Option<(u64, Instant)>,
     smoothed: Option<Duration>,
+    /// By a ping, not by the handshake.
+    measured: bool,
 }
 
 /// What the timer found.
@@ -29,13 +36,15 @@ pub(crate) enum Due {
 impl KeepAlive {
     pub(crate) fn new(config: &LinkConfig, now: Instant) -> Self {
         Self {
+            wait: FIRST_PING.min(config.ping_every),
             every: config.ping_every,
             silent_after: config.silent_after,
             last_heard: now,
-            next_ping: now + config.ping_every,
+            next_ping: now + FIRST_PING.min(config.ping_every),
             nonce: 0,
             waiting: None,
             smoothed: None,
+            measured: false,
         }
     }
 
@@ -55,7 +64,8 @@ impl KeepAlive {
             return Due::Nothing;
         }
         self.nonce += 1;
-        self.next_ping = now + self.every;
+        self.wait = (self.wait * 2).min(self.every);
+        self.next_ping = now + self.wait;
         // An answer still owed keeps its ping: a later one would hide how late the peer is.
         if self.waiting.is_none() {
             self.waiting = Some((self.nonce, now));
@@ -73,14 +83,19 @@ impl KeepAlive {
         if nonce != expected {
             return None;
         }
-        Some(self.sample(now.since(sent)))
+        let sample = now.since(sent);
+        // RFC 6298, section 2: a new sample counts an eighth.
+        let smoothed = match self.smoothed {
+            Some(old) if self.measured => (old * 7 + sample) / 8,
+            _ => sample,
+        };
+        (self.smoothed, self.measured) = (Some(smoothed), true);
+        Some(smoothed)
     }
 
-    /// RFC 6298, section 2: the new sample counts an eighth.
-    pub(crate) fn sample(&mut self, sample: Duration) -> Duration {
-        let smoothed = self.smoothed.map_or(sample, |old| (old * 7 + sample) / 8);
-        self.smoothed = Some(smoothed);
-        smoothed
+    /// What the handshake took, until a ping tells better.
+    pub(crate) fn estimate(&mut self, rtt: Duration) {
+        self.smoothed = Some(rtt);
     }
 
     pub(crate) fn rtt(&self) -> Option<Duration> {

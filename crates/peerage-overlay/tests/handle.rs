@@ -80,7 +80,12 @@ async fn a_reply_reaches_a_sender_that_is_no_neighbour() {
     config.active_view = 1;
     config.active_slack = 1;
     config.rotation = 0.0;
-    let all = peers(5, config).await;
+    let first = endpoint().await;
+    let mut all = vec![(first.clone(), Mesh::open(&first, config.clone()).unwrap())];
+    for _ in 1..5 {
+        let last = all.last().unwrap().1.clone();
+        all.push(joined(&last, config.clone()).await);
+    }
     let asker = &all[0];
     let far =
         all.iter().skip(1).find(|(endpoint, _)| !asker.1.neighbours().contains(&endpoint.peer_id())).unwrap();

@@ -88,7 +88,7 @@ fn the_loss_of_who_feeds_in_place_of_a_silent_parent_is_noticed_at_once() {
     let mut mesh = peer(3);
     push(&mut mesh, 1, 1, 2);
     announce(&mut mesh, 2, 2, 9);
-    mesh.wait(MS * 400);
+    mesh.wait(MS * 250);
     assert_eq!(grafts(&mesh, 2), 1);
     push(&mut mesh, 2, 2, 9);
     announce(&mut mesh, 3, 3, 4);

@@ -61,7 +61,7 @@ impl Link {
         self.outbound.seal_with(sealer);
         self.opener = Some(opener);
         self.keep_alive.heard(now);
-        self.keep_alive.sample(rtt);
+        self.keep_alive.estimate(rtt);
         self.phase = Phase::Deciding;
         let hello = match hello {
             Ok(hello) => hello,

@@ -175,6 +175,7 @@ fn answer_pings(stranger: &mut Stranger, span: Duration) -> Vec<Kind> {
                 other => said.push(other),
             }
         }
+        stranger.end.poll();
         let Some(due) = stranger.end.link.deadline().filter(|due| *due <= until) else { break };
         stranger.now = due;
         stranger.end.on_timer(due);

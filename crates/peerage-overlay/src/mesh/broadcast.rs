@@ -129,8 +129,8 @@ pub(crate) struct Broadcast {
     verifying: BTreeMap<JobId, Verifying>,
     verifying_ids: BTreeMap<MessageId, JobId>,
     verifying_bytes: u64,
-    /// How late pushes are after the announcement, smoothed, and how much that varies: RFC 6298's way.
-    pub(crate) lateness: (Duration, Duration),
+    /// How late pushes are after the announcement, smoothed, and how much that varies: RFC 6298's way, section 2.
+    pub(crate) lateness: Option<(Duration, Duration)>,
     /// The size of a broadcast that was refused as full.
     blocked: Option<u64>,
     pub(crate) stats: MeshStats,
@@ -160,7 +160,7 @@ impl Broadcast {
             verifying: BTreeMap::new(),
             verifying_ids: BTreeMap::new(),
             verifying_bytes: 0,
-            lateness: (config.graft_after / 5, config.graft_after / 5),
+            lateness: None,
             blocked: None,
             stats: MeshStats::default(),
             config,
@@ -357,7 +357,7 @@ impl Broadcast {
         if forgotten.is_some() {
             cx.out.count("mesh_origins_forgotten_total", 1);
         }
-        self.note_arrival(&id, from, pulled, now);
+        self.note_arrival(&id, from, pulled, cx);
         if !pulled && let Some(link) = from.filter(|link| self.neighbours.contains_key(link)) {
             self.fed_by(id.stream(), link, hops, cx);
         }
@@ -381,12 +381,12 @@ impl Broadcast {
         self.arm_upkeep(cx);
     }
 
-    fn note_arrival(&mut self, id: &MessageId, from: Option<LinkId>, pulled: bool, now: Instant) {
-        let (mean, deviation) = self.lateness;
+    fn note_arrival(&mut self, id: &MessageId, from: Option<LinkId>, pulled: bool, cx: &Cx<'_>) {
+        let (now, (mean, deviation)) = (cx.now.mono, self.lateness(cx));
         let Some(awaited) = self.missing.arrived(id) else {
             // It came before any announcement. What was measured in bad times, or not at all, fades.
             if !pulled && from.is_some() {
-                self.lateness = (mean * 255 / 256, deviation * 255 / 256);
+                self.lateness = Some((mean * 255 / 256, deviation * 255 / 256));
             }
             return;
         };
@@ -398,7 +398,8 @@ impl Broadcast {
         }
         if awaited.asked.is_none() && !pulled {
             let sample = now.since(awaited.heard);
-            self.lateness = (mean * 7 / 8 + sample / 8, deviation * 3 / 4 + mean.abs_diff(sample) / 4);
+            self.lateness =
+                Some((mean * 7 / 8 + sample / 8, deviation * 3 / 4 + mean.abs_diff(sample) / 4));
         }
     }
 

@@ -70,13 +70,14 @@ pub struct MeshConfig {
     pub catch_up: bool,
     /// How long announcements are gathered before they leave. 20 ms: at 1,000 messages/s, 20 share one.
     pub announce_after: Duration,
-    /// The wait for an announced message before it is asked for, before anything was measured, and its bounds. 300 ms,
-    /// 150 ms, 2 s. Plumtree section 3.8: about the diameter of the tree. A pusher that is lost is not waited for, so
-    /// this only matters when a message is; with a bound of 50 ms, trees of slow links took seconds to settle.
+    /// The wait for an announced message before it is asked for. Plumtree section 3.8: about the diameter of the tree. It
+    /// is measured; before that it is twenty round trips of the slowest neighbour, and this at most: 300 ms. Later it is
+    /// ten round trips at least, or half of this. With less, trees of slow links took seconds to settle; with a fixed
+    /// bound, peers a millisecond apart waited as long as peers on two continents.
     pub graft_after: Duration,
-    /// The least of the above.
+    /// The least wait, however near the neighbours are. 20 ms: a busy machine lets a process wait for so long.
     pub graft_after_min: Duration,
-    /// The most of the above.
+    /// The longest wait, whatever was measured. 2 s.
     pub graft_after_max: Duration,
     /// How many hops shorter another way must be to replace one that works. 3; Plumtree section 3.9 uses 7 at 10,000 peers.
     pub optimisation_threshold: u32,
@@ -155,7 +156,7 @@ impl MeshConfig {
             catch_up: true,
             announce_after: Duration::from_millis(20),
             graft_after: Duration::from_millis(300),
-            graft_after_min: Duration::from_millis(150),
+            graft_after_min: Duration::from_millis(20),
             graft_after_max: Duration::from_secs(2),
             optimisation_threshold: 3,
             trees: 64,

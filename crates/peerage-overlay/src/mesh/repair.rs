@@ -18,6 +18,8 @@ pub(crate) const MAX_ANNOUNCE_RANGES: usize = 4096;
 pub(crate) const MAX_ANNOUNCE_STREAMS: usize = 1024;
 /// The least time between two sweeps for what is too old.
 const SWEEP: Duration = Duration::from_secs(1);
+/// The depth of a tree, in round trips of a peer's slowest neighbour: a way of twenty hops.
+const TREE_ROUND_TRIPS: u32 = 10;
 
 impl Neighbour {
     /// Has a message announced with the next flush; false when too much waits already.
@@ -204,19 +206,34 @@ impl Broadcast {
 
     // Asking.
 
-    /// How long a push may be behind its announcement: what was measured, and at least two round trips.
+    /// How long a push may be behind its announcement: what was measured, and at least two round trips of the link that
+    /// announced it.
     fn graft_after(&self, link: LinkId, cx: &Cx<'_>) -> Duration {
-        let (least, most) = (self.config.graft_after_min, self.config.graft_after_max);
-        let (mean, deviation) = self.lateness;
+        let least = self.least_wait(cx);
+        let (mean, deviation) = self.lateness(cx);
         let measured = mean + deviation * 4;
         let round_trips = cx.links.slowest(std::iter::once(link)) * 2;
-        measured.max(round_trips).max(least).min(most.max(least))
+        measured.max(round_trips).clamp(least, self.config.graft_after_max.max(least))
+    }
+
+    /// How late pushes are, and how much that varies: twice the least wait in all, until something was measured.
+    pub(crate) fn lateness(&self, cx: &Cx<'_>) -> (Duration, Duration) {
+        self.lateness.unwrap_or_else(|| {
+            let least = self.least_wait(cx);
+            (least, least / 4)
+        })
+    }
+
+    /// The least wait for a push. It comes by several links in a row, which are about as slow as our own.
+    fn least_wait(&self, cx: &Cx<'_>) -> Duration {
+        let (least, most) = (self.config.graft_after_min, self.config.graft_after / 2);
+        (cx.links.slowest(self.neighbours.keys().copied()) * TREE_ROUND_TRIPS).clamp(least, most.max(least))
     }
 
     fn ask(&mut self, cx: &mut Cx<'_>) {
         let now = cx.now.mono;
         let neighbours = &self.neighbours;
-        let (least, most) = (self.config.graft_after_min, self.config.graft_after_max);
+        let (least, most) = (self.least_wait(cx), self.config.graft_after_max);
         let links = &*cx.links;
         // An answer takes a round trip, and what is before it in the queue.
         let patience =
