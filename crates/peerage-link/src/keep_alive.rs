@@ -7,7 +7,7 @@ use peerage_machine::Instant;
 use crate::LinkConfig;
 
 /// The handshake's round trip has four curve operations in it, so that a link is soon measured without.
-const FIRST_PING: Duration = Duration::from_millis(100);
+const FIRST_PING: Duration = Duration::from_millis(20);
 
 /// When to ping, when to give up, and the round-trip time.
 #[derive(Debug)]

@@ -19,10 +19,27 @@ fn peer(neighbours: u64) -> Alone {
 
 /// The neighbour pushes a message of one origin.
 fn push(mesh: &mut Alone, link: u64, seq: u64, hops: u32) {
+    push_unchecked(mesh, link, seq, hops);
+    mesh.verified(true);
+}
+
+/// The same, and the check of its signature takes a while.
+fn push_unchecked(mesh: &mut Alone, link: u64, seq: u64, hops: u32) {
     let line = vec![Bytes::from_static(b"line")];
     let payload = packets::payload(&identity(5), "news", 1, seq, WALL, line);
     mesh.say(link, Kind::Payload(proto::Payload { hops, ..payload }));
-    mesh.verified(true);
+}
+
+/// A neighbour that pushes has lost who feeds it.
+fn orphaned() -> Kind {
+    let origin = packets::bytes(&identity(5).peer_id());
+    let run = proto::Run { origin, epoch: 1, ranges: Vec::new(), hops: 0, now: true };
+    Kind::Announce(proto::Announce { runs: vec![run] })
+}
+
+/// How often that was told the neighbour.
+fn losses(mesh: &Alone, link: u64) -> usize {
+    said(mesh, link).filter(|kind| **kind == orphaned()).count()
 }
 
 fn announce(mesh: &mut Alone, link: u64, seq: u64, hops: u32) {
@@ -43,6 +60,13 @@ fn grafts(mesh: &Alone, link: u64) -> usize {
     said(mesh, link)
         .filter(|kind| matches!(kind, Kind::Want(want) if want.runs.iter().any(|run| run.now)))
         .count()
+}
+
+/// The ranges of each request.
+fn asked(mesh: &Alone, link: u64) -> Vec<Vec<u64>> {
+    let wants =
+        said(mesh, link).filter_map(|kind| if let Kind::Want(want) = kind { Some(want) } else { None });
+    wants.flat_map(|want| want.runs.iter().map(|run| run.ranges.clone())).collect()
 }
 
 #[test]
@@ -116,16 +140,6 @@ fn prunes_of_origins_that_nobody_knows_push_no_tree_out() {
 
 #[test]
 fn who_loses_its_feeder_tells_those_below_and_they_do_not_wait() {
-    let lost = |mesh: &Alone, link: u64| {
-        let orphaned = |run: &proto::Run| run.now && run.ranges.is_empty();
-        said(mesh, link)
-            .filter(|kind| matches!(kind, Kind::Announce(it) if it.runs.iter().any(orphaned)))
-            .count()
-    };
-    let origin = packets::bytes(&identity(5).peer_id());
-    let run = proto::Run { origin, epoch: 1, ranges: Vec::new(), hops: 0, now: true };
-    let orphaned = || Kind::Announce(proto::Announce { runs: vec![run.clone()] });
-
     // Link 1 feeds us, we feed link 2, and link 3 knows of more.
     let mut mesh = peer(3);
     push(&mut mesh, 1, 1, 0);
@@ -135,13 +149,13 @@ fn who_loses_its_feeder_tells_those_below_and_they_do_not_wait() {
     // Somebody who does not feed us has nothing to say about it.
     mesh.say(2, orphaned());
     mesh.wait(MS);
-    assert_eq!((grafts(&mesh, 3), lost(&mesh, 2)), (0, 0));
+    assert_eq!((grafts(&mesh, 3), losses(&mesh, 2)), (0, 0));
     mesh.say(1, orphaned());
     mesh.wait(MS);
-    assert_eq!((grafts(&mesh, 3), lost(&mesh, 2), lost(&mesh, 3)), (1, 1, 0));
+    assert_eq!((grafts(&mesh, 3), losses(&mesh, 2), losses(&mesh, 3)), (1, 1, 0));
     // Once is enough.
     mesh.say(1, orphaned());
-    assert_eq!(lost(&mesh, 2), 1);
+    assert_eq!(losses(&mesh, 2), 1);
 }
 
 #[test]
@@ -152,11 +166,63 @@ fn what_comes_from_a_neighbour_that_has_just_left_makes_nobody_wait_for_more() {
     push(&mut mesh, 9, 1, 0);
     assert_eq!((mesh.payloads(1).len(), mesh.payloads(2).len()), (1, 1));
     for link in [1, 2] {
-        let told = |kind: &Kind| matches!(kind, Kind::Announce(it) if it.runs.iter().any(|run| run.now && run.ranges.is_empty()));
-        assert_eq!(said(&mesh, link).filter(|kind| told(kind)).count(), 1, "link {link}");
+        assert_eq!(losses(&mesh, link), 1, "link {link}");
     }
     // With somebody who feeds us there is nothing to say.
     let mut mesh = peer(2);
     push(&mut mesh, 1, 1, 0);
     assert!(said(&mesh, 2).all(|kind| !matches!(kind, Kind::Announce(_))));
+}
+
+#[test]
+fn a_message_that_is_checked_while_its_pusher_runs_dry_shows_no_feeder() {
+    let mut mesh = peer(3);
+    push_unchecked(&mut mesh, 1, 1, 1);
+    mesh.say(1, orphaned());
+    // A second one pushes it as well: it is the only one that can feed us.
+    push_unchecked(&mut mesh, 2, 1, 0);
+    mesh.verified(true);
+    assert_eq!((prunes(&mesh, 1), prunes(&mesh, 2)), (0, 0));
+    assert_eq!((losses(&mesh, 2), losses(&mesh, 3)), (1, 1));
+    // The next is asked for as soon as somebody has it.
+    announce(&mut mesh, 3, 2, 4);
+    mesh.wait(MS);
+    assert_eq!(grafts(&mesh, 3), 1);
+    // Who pushes again feeds again.
+    push(&mut mesh, 1, 3, 1);
+    push(&mut mesh, 2, 3, 1);
+    assert_eq!((prunes(&mesh, 1), prunes(&mesh, 2)), (0, 1));
+}
+
+#[test]
+fn a_parent_that_pushed_nothing_during_a_wait_is_waited_for_once() {
+    let mut mesh = peer(3);
+    push(&mut mesh, 1, 1, 1);
+    mesh.say(2, Kind::Prune(proto::Prune { origin: packets::bytes(&identity(5).peer_id()) }));
+    announce(&mut mesh, 2, 2, 1);
+    mesh.wait(MS * 50);
+    announce(&mut mesh, 2, 3, 1);
+    mesh.wait(MS * 50);
+    announce(&mut mesh, 2, 4, 1);
+    assert_eq!(grafts(&mesh, 2), 0);
+    while grafts(&mesh, 2) == 0 {
+        mesh.wait(MS);
+    }
+    // All that it has was asked for at once, and those below know.
+    assert_eq!(asked(&mesh, 2), [vec![1, 2]]);
+    assert_eq!((losses(&mesh, 2), losses(&mesh, 3)), (0, 1));
+}
+
+#[test]
+fn a_parent_that_pushes_late_loses_one_message_to_another_and_not_the_rest() {
+    let mut mesh = peer(2);
+    push(&mut mesh, 1, 1, 1);
+    announce(&mut mesh, 2, 3, 1);
+    mesh.wait(MS * 50);
+    announce(&mut mesh, 2, 4, 1);
+    push(&mut mesh, 1, 2, 1);
+    while grafts(&mesh, 2) == 0 {
+        mesh.wait(MS);
+    }
+    assert_eq!(asked(&mesh, 2), [vec![2, 0]]);
 }

@@ -84,11 +84,21 @@ pub(crate) struct Neighbour {
 }
 
 #[derive(Debug)]
-struct Verifying {
-    link: LinkId,
-    message: Arc<Signed>,
+pub(crate) struct Verifying {
+    pub(crate) link: LinkId,
+    pub(crate) message: Arc<Signed>,
     hops: u32,
     pulled: bool,
+    /// Its sender has said meanwhile that it has nothing more to push.
+    pub(crate) dry: bool,
+}
+
+/// How a message came.
+#[derive(Clone, Copy, Debug, Default)]
+struct Came {
+    pulled: bool,
+    /// By a neighbour that has nothing more to push.
+    dry: bool,
 }
 
 /// What came of a check.
@@ -126,7 +136,7 @@ pub(crate) struct Broadcast {
     pub(crate) trees: Lru<PeerId, Tree>,
     pub(crate) window: Window,
     pub(crate) missing: Missing,
-    verifying: BTreeMap<JobId, Verifying>,
+    pub(crate) verifying: BTreeMap<JobId, Verifying>,
     verifying_ids: BTreeMap<MessageId, JobId>,
     verifying_bytes: u64,
     /// How late pushes are after the announcement, smoothed, and how much that varies: RFC 6298's way, section 2.
@@ -201,7 +211,7 @@ impl Broadcast {
         let message = Arc::new(draft.sign(|bytes| self.identity.sign(DOMAIN, bytes)));
         self.next_seq += 1;
         self.stats.published += 1;
-        self.accept(message, 0, None, false, cx);
+        self.accept(message, 0, None, Came::default(), cx);
         Ok(id)
     }
 
@@ -259,15 +269,18 @@ impl Broadcast {
             return cx.out.count("mesh_stale_total", 1);
         }
         let id = message.id;
+        if !pulled && let Some(tree) = self.trees.peek_mut(&id.origin) {
+            tree.dry.remove(&link);
+        }
         if self.streams.peek(&id.stream()).is_some_and(|stream| stream.seen.contains(id.seq)) {
             return self.duplicate(link, &id, hops, pulled, cx);
         }
         if let Some(first) = self.verifying_ids.get(&id).and_then(|job| self.verifying.get(job))
             && first.message == message
         {
-            let (first, first_pulled) = (first.link, first.pulled);
+            let (feeder, first_pulled) = ((!first.dry).then_some(first.link), first.pulled);
             if !pulled && !first_pulled {
-                self.fed_twice(id.stream(), Some(first), link, cx);
+                self.fed_twice(id.stream(), feeder, link, cx);
             }
             return self.count_duplicate(pulled, cx);
         }
@@ -290,7 +303,7 @@ impl Broadcast {
             message: message.body.clone(),
             signature: message.signature,
         });
-        self.verifying.insert(job, Verifying { link, message, hops, pulled });
+        self.verifying.insert(job, Verifying { link, message, hops, pulled, dry: false });
     }
 
     fn is_stale(&self, sent: UnixMillis, now: UnixMillis) -> bool {
@@ -319,7 +332,7 @@ impl Broadcast {
 
     /// A check of a signature ended, if it was one of ours.
     pub(crate) fn verified(&mut self, job: JobId, valid: bool, cx: &mut Cx<'_>) -> Verdict {
-        let Some(Verifying { link, message, hops, pulled }) = self.verifying.remove(&job) else {
+        let Some(Verifying { link, message, hops, pulled, dry }) = self.verifying.remove(&job) else {
             return Verdict::NotOurs;
         };
         self.verifying_bytes = self.verifying_bytes.saturating_sub(message.footprint());
@@ -336,21 +349,15 @@ impl Broadcast {
             self.count_duplicate(pulled, cx);
         } else {
             let origin = message.id.origin;
-            self.accept(message, hops, Some(link), pulled, cx);
+            self.accept(message, hops, Some(link), Came { pulled, dry }, cx);
             return Verdict::New { origin, link };
         }
         Verdict::Done
     }
 
     /// A message that is new and genuine, or our own.
-    fn accept(
-        &mut self,
-        message: Arc<Signed>,
-        hops: u32,
-        from: Option<LinkId>,
-        pulled: bool,
-        cx: &mut Cx<'_>,
-    ) {
+    fn accept(&mut self, message: Arc<Signed>, hops: u32, from: Option<LinkId>, came: Came, cx: &mut Cx<'_>) {
+        let Came { pulled, dry } = came;
         let (id, now) = (message.id, cx.now.mono);
         let (stream, forgotten) = self.streams.touch(&id.stream(), Stream::default);
         stream.seen.insert(id.seq, now);
@@ -358,7 +365,10 @@ impl Broadcast {
             cx.out.count("mesh_origins_forgotten_total", 1);
         }
         self.note_arrival(&id, from, pulled, cx);
-        if !pulled && let Some(link) = from.filter(|link| self.neighbours.contains_key(link)) {
+        if !pulled
+            && !dry
+            && let Some(link) = from.filter(|link| self.neighbours.contains_key(link))
+        {
             self.fed_by(id.stream(), link, hops, cx);
         }
         // What came by a short cut is passed on as if it had come by the tree: whoever prefers us, or not, for our hops
@@ -366,8 +376,11 @@ impl Broadcast {
         let depth = self.depth(id.stream(), from).map_or(hops, |depth| depth.max(hops));
         self.window.insert(now, Held { message: Arc::clone(&message), hops: depth, pushed: !pulled, from });
         self.relay(&message, depth, from, pulled, cx);
+        if dry && let Some(link) = from {
+            self.tree(id.origin).dry.insert(link);
+        }
         if !pulled && from.is_some() && self.parent(id.stream()).is_none() {
-            // It came from somebody who was a neighbour a moment ago. Whoever we feed now must not wait for more from us.
+            // It came from somebody who was a neighbour, or had a feeder, a moment ago. Whoever we feed now must not wait for more from us.
             if let Some(known) = self.streams.peek_mut(&id.stream()) {
                 known.fed = now;
             }
@@ -398,8 +411,7 @@ impl Broadcast {
         }
         if awaited.asked.is_none() && !pulled {
             let sample = now.since(awaited.heard);
-            self.lateness =
-                Some((mean * 7 / 8 + sample / 8, deviation * 3 / 4 + mean.abs_diff(sample) / 4));
+            self.lateness = Some((mean * 7 / 8 + sample / 8, deviation * 3 / 4 + mean.abs_diff(sample) / 4));
         }
     }
 

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, VecDeque};
 use std::time::Duration;
 
 use peerage_machine::{
-    CallId, Class, DialId, Direction, Effect, Instant, JobId, LinkId, LinkInfo, Now, SendId,
+    CallId, Class, DialId, Direction, Effect, Instant, JobId, LinkId, LinkInfo, Message as _, Now, SendId,
 };
 use peerage_wire::{Address, PeerId};
 
@@ -224,6 +224,16 @@ impl Links {
             link.busy_until = now + CONTROL_PAUSE;
         }
         Some(sent)
+    }
+
+    /// Queues a message so that it comes after what was pushed on the link, if the link has room for it.
+    pub(crate) fn after_pushes(&mut self, to: LinkId, words: Words, out: &mut Out) {
+        let size = Packet(words.clone()).encoded_len() as u64;
+        if self.links.get(&to).is_some_and(|link| link.has_room(size)) {
+            self.send(vec![to], words, size, Sent::Control, out);
+        } else {
+            self.control(to, words, out);
+        }
     }
 
     /// Queues a message that needs no credit.

@@ -39,6 +39,8 @@ pub(crate) struct Ask {
     pub(crate) stream: StreamKey,
     pub(crate) range: Range,
     pub(crate) graft: bool,
+    /// When it was first announced.
+    pub(crate) heard: Instant,
 }
 
 /// What was known of a message that now came.
@@ -230,7 +232,13 @@ impl Missing {
                     let patience = patience(source.link).saturating_mul(1 << gap.round.min(8));
                     gap.due = now + patience.max(Duration::from_millis(1));
                     let range = Range::new(*first, gap.last);
-                    asks.push(Ask { link: source.link, stream: *stream, range, graft: gap.graft });
+                    asks.push(Ask {
+                        link: source.link,
+                        stream: *stream,
+                        range,
+                        graft: gap.graft,
+                        heard: gap.heard,
+                    });
                 }
             }
             next = Some(next.map_or(gap.due, |next| next.min(gap.due)));

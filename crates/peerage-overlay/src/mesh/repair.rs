@@ -1,6 +1,6 @@
 //! What pushes leave out: announcements, requests, summaries, and when to give up.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use peerage_machine::{Instant, LinkId};
@@ -9,6 +9,7 @@ use super::broadcast::{Broadcast, Neighbour, News, OPTIMISE_EVERY, Owed, Stream,
 use super::event::MeshEvent;
 use super::links::Cx;
 use super::message::{MessageId, StreamKey};
+use super::missing::Ask;
 use super::packet::{MAX_PACKET_RANGES, MAX_RUN_LEN, MAX_RUN_RANGES, MAX_RUNS, Run, Words};
 use super::ranges::{Range, append, normalise};
 
@@ -119,13 +120,10 @@ impl Broadcast {
     }
 
     pub(crate) fn on_announce(&mut self, link: LinkId, runs: Vec<Run>, cx: &mut Cx<'_>) {
-        let mut orphans = Vec::new();
+        let mut dry = BTreeSet::new();
         for run in runs {
             if run.ranges.is_empty() && run.now {
-                // The neighbour has nothing to push us at present.
-                if self.streams.peek(&run.stream).is_some_and(|stream| stream.from == Some(link)) {
-                    orphans.push(run.stream);
-                }
+                dry.insert(run.stream);
                 continue;
             }
             let (mut all_seen, now) = (true, cx.now.mono);
@@ -138,7 +136,9 @@ impl Broadcast {
                 self.optimise(link, run.stream, run.hops, cx);
             }
         }
-        self.orphaned(orphans, cx);
+        if !dry.is_empty() && self.neighbours.contains_key(&link) {
+            self.ran_dry(link, &dry, cx);
+        }
     }
 
     pub(crate) fn on_summary(&mut self, link: LinkId, runs: Vec<Run>, cx: &mut Cx<'_>) {
@@ -206,6 +206,21 @@ impl Broadcast {
 
     // Asking.
 
+    fn due(&mut self, cx: &mut Cx<'_>) -> Vec<Ask> {
+        let neighbours = &self.neighbours;
+        let (least, most) = (self.least_wait(cx), self.config.graft_after_max);
+        let links = &*cx.links;
+        // An answer takes a round trip, and what is before it in the queue.
+        let patience =
+            |link: LinkId| links.get(link).map_or(least, |link| (link.rtt * 4 + least).min(most.max(least)));
+        let answered = |link: LinkId| neighbours.get(&link).map_or(Instant::START, |it| it.answered);
+        let (asks, given_up) = self.missing.due(cx.now.mono, patience, answered);
+        if given_up > 0 {
+            cx.out.count("mesh_requests_given_up_total", given_up);
+        }
+        asks
+    }
+
     /// How long a push may be behind its announcement: what was measured, and at least two round trips of the link that
     /// announced it.
     fn graft_after(&self, link: LinkId, cx: &Cx<'_>) -> Duration {
@@ -231,18 +246,23 @@ impl Broadcast {
     }
 
     fn ask(&mut self, cx: &mut Cx<'_>) {
-        let now = cx.now.mono;
-        let neighbours = &self.neighbours;
-        let (least, most) = (self.least_wait(cx), self.config.graft_after_max);
-        let links = &*cx.links;
-        // An answer takes a round trip, and what is before it in the queue.
-        let patience =
-            |link: LinkId| links.get(link).map_or(least, |link| (link.rtt * 4 + least).min(most.max(least)));
-        let answered = |link: LinkId| neighbours.get(&link).map_or(Instant::START, |it| it.answered);
-        let (asks, given_up) = self.missing.due(now, patience, answered);
-        if given_up > 0 {
-            cx.out.count("mesh_requests_given_up_total", given_up);
+        let mut asks = self.due(cx);
+        // A parent that pushed nothing all the while is none: what else is announced need not wait as long again, here or
+        // below.
+        let silent: BTreeSet<StreamKey> = asks
+            .iter()
+            .filter(|ask| ask.graft)
+            .filter(|ask| {
+                let known = self.streams.peek(&ask.stream);
+                known.is_some_and(|known| known.from.is_some() && known.fed <= ask.heard)
+            })
+            .map(|ask| ask.stream)
+            .collect();
+        if !silent.is_empty() {
+            self.orphaned(silent.into_iter().collect(), cx);
+            asks.extend(self.due(cx));
         }
+        let now = cx.now.mono;
         let mut by_link: BTreeMap<LinkId, Vec<Run>> = BTreeMap::new();
         for ask in asks {
             if !self.neighbours.contains_key(&ask.link) {

@@ -30,16 +30,19 @@ pub(crate) struct Tree {
     pub(crate) push: BTreeSet<LinkId>,
     /// Neighbours that were asked not to push to us, and when.
     pub(crate) pruned: BTreeMap<LinkId, Instant>,
+    /// Neighbours that said that they have nothing to push, and have pushed nothing since.
+    pub(crate) dry: BTreeSet<LinkId>,
 }
 
 impl Tree {
     pub(crate) fn forget(&mut self, link: LinkId) {
         self.push.remove(&link);
         self.pruned.remove(&link);
+        self.dry.remove(&link);
     }
 
     pub(crate) fn footprint(&self) -> usize {
-        192 + self.push.len() * 16 + self.pruned.len() * 24
+        216 + self.push.len() * 16 + self.pruned.len() * 24 + self.dry.len() * 16
     }
 }
 
@@ -71,10 +74,17 @@ impl Broadcast {
         push
     }
 
-    /// Who feeds us the stream: a neighbour, not pruned.
+    /// Who feeds us the stream: a neighbour, neither pruned nor dry.
     pub(crate) fn parent(&self, stream: StreamKey) -> Option<LinkId> {
-        let parent = self.streams.peek(&stream)?.from?;
-        (self.neighbours.contains_key(&parent) && !self.is_pruned(stream.origin, parent)).then_some(parent)
+        self.streams.peek(&stream)?.from.filter(|parent| self.can_feed(stream.origin, *parent))
+    }
+
+    fn can_feed(&self, origin: PeerId, link: LinkId) -> bool {
+        self.neighbours.contains_key(&link)
+            && self
+                .trees
+                .peek(&origin)
+                .is_none_or(|tree| !tree.pruned.contains_key(&link) && !tree.dry.contains(&link))
     }
 
     fn is_pruned(&self, origin: PeerId, link: LinkId) -> bool {
@@ -91,6 +101,7 @@ impl Broadcast {
     pub(crate) fn graft(&mut self, stream: StreamKey, link: LinkId, now: Instant) {
         if let Some(tree) = self.trees.peek_mut(&stream.origin) {
             tree.pruned.remove(&link);
+            tree.dry.remove(&link);
         }
         if let Some(known) = self.streams.peek_mut(&stream) {
             known.from = Some(link);
@@ -117,9 +128,28 @@ impl Broadcast {
         }
         for (link, runs) in tell {
             for runs in packets(runs.into_iter()) {
-                cx.control(link, Words::Announce { runs });
+                cx.links.after_pushes(link, Words::Announce { runs }, cx.out);
             }
         }
+    }
+
+    /// The neighbour feeds none of these to us until it pushes again; nor do its messages that are still being checked
+    /// show that it does.
+    pub(crate) fn ran_dry(&mut self, link: LinkId, streams: &BTreeSet<StreamKey>, cx: &mut Cx<'_>) {
+        let checked = self.verifying.values_mut();
+        for checked in checked.filter(|it| it.link == link && streams.contains(&it.message.id.stream())) {
+            checked.dry = true;
+        }
+        let mut orphans = Vec::new();
+        for stream in streams {
+            if let Some(tree) = self.trees.peek_mut(&stream.origin) {
+                tree.dry.insert(link);
+            }
+            if self.streams.peek(stream).is_some_and(|stream| stream.from == Some(link)) {
+                orphans.push(*stream);
+            }
+        }
+        self.orphaned(orphans, cx);
     }
 
     /// A message came first by this neighbour, pushed. It becomes the parent when there is none, when the parent is
@@ -169,9 +199,8 @@ impl Broadcast {
         if origin == self.me || !self.neighbours.contains_key(&second) {
             return self.prune(origin, second, cx);
         }
-        let feeds = |link: &LinkId| self.neighbours.contains_key(link) && !self.is_pruned(origin, *link);
         // Without another that is known to feed us, this one must stay.
-        let Some(first) = first.filter(feeds) else { return };
+        let Some(first) = first.filter(|first| self.can_feed(origin, *first)) else { return };
         let parent = self.parent(stream);
         let (keep, lose) = if parent == Some(second) { (second, first) } else { (first, second) };
         if parent.is_none_or(|parent| parent == keep)
