@@ -2,6 +2,7 @@
 //! code generator) is a package of its own that this one builds and runs.
 
 mod arrows;
+mod bench;
 mod cargo;
 mod ci;
 mod codegen;
@@ -21,6 +22,7 @@ The project's chores.
 usage: cargo xtask COMMAND [ARGUMENTS]
 
   demo     start a network of real processes on this machine and watch it work
+  bench    what links cost, beside what the machine itself allows
   test     all tests: doctests, then nextest where it is installed, else cargo test
   ci       everything that must hold before a change goes in
   codegen  write the protobuf code anew from proto/; with --check, compare only
@@ -28,7 +30,7 @@ usage: cargo xtask COMMAND [ARGUMENTS]
 
 `cargo xtask COMMAND --help` says more.";
 
-const COMMANDS: [&str; 5] = ["demo", "test", "ci", "codegen", "help"];
+const COMMANDS: [&str; 6] = ["demo", "bench", "test", "ci", "codegen", "help"];
 
 fn main() -> ExitCode {
     match run(&std::env::args().skip(1).collect::<Vec<_>>()) {
@@ -47,6 +49,7 @@ fn run(arguments: &[String]) -> Result<ExitCode> {
     };
     match command.as_str() {
         "demo" => demo::run(rest),
+        "bench" => bench::run(rest),
         "test" => test::run(rest),
         "ci" => ci::run(rest),
         "codegen" => codegen::run(rest),

@@ -1,0 +1,100 @@
+//! `cargo xtask bench`: what things cost, beside what the machine itself allows, in one run.
+
+mod cost;
+mod echo;
+mod figure;
+mod floor;
+mod handshakes;
+mod idle;
+mod link;
+mod pipe;
+mod stream;
+
+use std::ffi::OsString;
+use std::path::PathBuf;
+use std::process::{Command, ExitCode};
+
+use anyhow::{Context, Result, bail};
+use clap::{Args, Parser, Subcommand};
+
+/// Measures speed and cost on this machine, beside what the machine itself allows.
+#[derive(Parser)]
+#[command(bin_name = "cargo xtask bench", arg_required_else_help = true)]
+struct Options {
+    #[command(subcommand)]
+    bench: Bench,
+}
+
+#[derive(Subcommand)]
+enum Bench {
+    /// A link, beside raw TCP and TCP with bare sealed records: streams, echoes, handshakes, idle links
+    Link(LinkOptions),
+    /// Holds links for the parent process
+    #[command(hide = true)]
+    Idlers { address: peerage_wire::Address, count: usize },
+}
+
+#[derive(Args)]
+struct LinkOptions {
+    /// Run on this core alone; without, on all of them
+    #[arg(long, value_name = "CORE")]
+    pin: Option<usize>,
+    /// Append a JSON object per figure to this file
+    #[arg(long, value_name = "FILE")]
+    json: Option<PathBuf>,
+    /// How often each figure is measured; the median is shown
+    #[arg(long, value_name = "N", default_value_t = 5)]
+    rounds: usize,
+    /// Measure this only; may be given several times
+    #[arg(long, value_name = "PART", value_enum)]
+    only: Vec<link::Part>,
+}
+
+fn main() -> ExitCode {
+    match run(Options::parse()) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("error: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run(options: Options) -> Result<()> {
+    match options.bench {
+        Bench::Link(options) => {
+            if let Some(core) = options.pin {
+                pin(core)?;
+            }
+            link::run(&link::Plan {
+                rounds: options.rounds.max(1),
+                pinned: options.pin,
+                json: options.json,
+                only: options.only,
+            })
+        }
+        Bench::Idlers { address, count } => idle::idlers(&address, count),
+    }
+}
+
+/// Has everything run on one core: starts itself anew under `taskset`, once.
+fn pin(core: usize) -> Result<()> {
+    const PINNED: &str = "PEERAGE_BENCH_PINNED";
+    if std::env::var_os(PINNED).is_some() {
+        return Ok(());
+    }
+    let program = std::env::current_exe().context("finding this program")?;
+    let arguments: Vec<OsString> = std::env::args_os().skip(1).collect();
+    let status = Command::new("taskset")
+        .arg("-c")
+        .arg(core.to_string())
+        .arg(program)
+        .args(arguments)
+        .env(PINNED, "1")
+        .status()
+        .context("--pin needs `taskset`, of util-linux")?;
+    if !status.success() {
+        bail!("the pinned run failed: {status}");
+    }
+    std::process::exit(0);
+}
