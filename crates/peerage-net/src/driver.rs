@@ -162,32 +162,48 @@ pub(crate) async fn run(
 impl Driver {
     /// Ready when the link is over.
     fn poll(&mut self, cx: &mut Context<'_>) -> Poll<()> {
-        let began = self.shared.clock.mono();
+        let mut began = None;
         for _ in 0..TURNS {
             if self.over.is_some() {
                 return Poll::Ready(());
             }
-            let mut moved = self.take_commands(cx);
+            let now = self.shared.clock.mono();
+            if now.since(*began.get_or_insert(now)) > SLICE {
+                break;
+            }
+            let mut moved = self.take_commands();
             if self.over.is_none() {
                 moved |= self.poll_read(cx);
                 moved |= self.poll_write(cx);
-                moved |= self.poll_timer(cx);
-                self.report();
+                moved |= self.ring(now);
+                if moved {
+                    self.report();
+                }
             }
-            if !moved {
+            if !moved && self.rest(cx) {
                 return Poll::Pending;
-            }
-            if self.shared.clock.mono().since(began) > SLICE {
-                break;
             }
         }
         cx.waker().wake_by_ref();
         Poll::Pending
     }
 
-    fn take_commands(&mut self, cx: &Context<'_>) -> bool {
+    /// Whether there is nothing to do until somebody wakes this task: mail, or the timer. The socket will, too.
+    fn rest(&mut self, cx: &mut Context<'_>) -> bool {
+        if !self.handle.await_mail(cx.waker()) {
+            return false;
+        }
+        let Some(deadline) = self.link.deadline() else { return true };
+        if self.armed != Some(deadline) {
+            self.armed = Some(deadline);
+            self.timer.as_mut().reset(self.shared.clock.at(deadline));
+        }
+        self.timer.as_mut().poll(cx).is_pending()
+    }
+
+    fn take_commands(&mut self) -> bool {
         let mut commands = std::mem::take(&mut self.commands);
-        self.handle.take_mail(&mut commands, cx.waker());
+        self.handle.take_mail(&mut commands);
         let moved = !commands.is_empty();
         for command in commands.drain(..) {
             if self.over.is_some() {
@@ -258,18 +274,14 @@ impl Driver {
         }
     }
 
-    fn poll_timer(&mut self, cx: &mut Context<'_>) -> bool {
-        let Some(deadline) = self.link.deadline() else { return false };
-        if self.shared.clock.mono() >= deadline {
-            self.link.on_timer(self.shared.clock.mono());
-            self.pump();
-            return true;
+    /// Rings the link's timer when it is due.
+    fn ring(&mut self, now: peerage_machine::Instant) -> bool {
+        if self.link.deadline().is_none_or(|deadline| now < deadline) {
+            return false;
         }
-        if self.armed != Some(deadline) {
-            self.armed = Some(deadline);
-            self.timer.as_mut().reset(self.shared.clock.at(deadline));
-        }
-        self.timer.as_mut().poll(cx).is_ready()
+        self.link.on_timer(now);
+        self.pump();
+        true
     }
 
     /// Tells the instances what the link has to say; messages in batches.

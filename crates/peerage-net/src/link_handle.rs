@@ -140,7 +140,11 @@ pub(crate) struct LinkCounters {
 #[derive(Default)]
 struct Mail {
     commands: Vec<Command>,
+    /// Whom to wake, when it rests.
     waker: Option<Waker>,
+    /// The link's task has nothing to do. While it has, it looks here by itself: a message that is answered in the same
+    /// turn wakes nobody.
+    rests: bool,
     gone: bool,
 }
 
@@ -198,21 +202,32 @@ impl LinkHandle {
 
     fn put(mut mail: MutexGuard<'_, Mail>, command: Command) {
         mail.commands.push(command);
-        let waker = mail.waker.take();
+        let waker = std::mem::take(&mut mail.rests).then(|| mail.waker.clone()).flatten();
         drop(mail);
         if let Some(waker) = waker {
             waker.wake();
         }
     }
 
-    /// What has been asked since the last call, into `into`, which is empty; and whom to wake for more.
-    pub(crate) fn take_mail(&self, into: &mut Vec<Command>, waker: &Waker) {
+    /// What has been asked since the last call, into `into`, which is empty.
+    pub(crate) fn take_mail(&self, into: &mut Vec<Command>) {
         let mut mail = lock(&self.mail);
+        mail.rests = false;
         std::mem::swap(&mut mail.commands, into);
+    }
+
+    /// Has the link's task woken by the next command; false when there is one already.
+    pub(crate) fn await_mail(&self, waker: &Waker) -> bool {
+        let mut mail = lock(&self.mail);
+        if !mail.commands.is_empty() {
+            return false;
+        }
+        mail.rests = true;
         match &mail.waker {
             Some(known) if known.will_wake(waker) => {}
             _ => mail.waker = Some(waker.clone()),
         }
+        true
     }
 
     /// No more commands but [`Command::Abort`]; those that nobody took.

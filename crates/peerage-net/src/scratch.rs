@@ -3,6 +3,8 @@
 use std::cell::RefCell;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
+use bytes::BytesMut;
+
 /// Locks. A panic elsewhere while it was locked leaves data that is still whole enough to close down with.
 pub(crate) fn lock<T: ?Sized>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
@@ -17,6 +19,25 @@ const SCRATCH: usize = READ + (66 << 10);
 thread_local! {
     /// One read buffer for each thread, so that an idle link has none.
     static BUFFER: RefCell<Vec<u8>> = const { RefCell::new(Vec::new()) };
+    /// And one for what is sealed and written, which a link that cannot write at once takes along.
+    static WRITE: RefCell<BytesMut> = RefCell::new(BytesMut::new());
+}
+
+/// Takes this thread's write buffer, empty, or a new one.
+pub(crate) fn take_write_buffer() -> BytesMut {
+    WRITE
+        .with(|buffer| buffer.try_borrow_mut().map(|mut buffer| std::mem::take(&mut *buffer)))
+        .unwrap_or_default()
+}
+
+/// Gives it back.
+pub(crate) fn give_write_buffer(mut written: BytesMut) {
+    WRITE.with(|buffer| {
+        if let Ok(mut buffer) = buffer.try_borrow_mut() {
+            written.clear();
+            *buffer = written;
+        }
+    });
 }
 
 /// Lends this thread's read buffer.

@@ -25,12 +25,9 @@ pub(crate) struct Delay {
 
 /// Over a link, from machine to machine.
 pub(crate) async fn link(config: &Config) -> Result<Delay> {
-    let pair = Pair::new(config, Role::Pinger, Role::Mirror).await?;
+    let pair = Pair::new(config, Role::Pinger, Role::Mirror, WARM_UP + COUNT).await?;
     pair.start(SIZE)?;
-    let mut times = Vec::with_capacity(WARM_UP + COUNT);
-    while times.len() < WARM_UP + COUNT {
-        times.push(pair.times.recv_timeout(PATIENCE).context("an echo did not come back")?);
-    }
+    let times = pair.times.recv_timeout(PATIENCE).context("the echoes did not come back")?;
     pair.meter.stop.store(true, Ordering::Relaxed);
     pair.close().await;
     Ok(delay(times))

@@ -74,17 +74,18 @@ impl Pipe {
         }
     }
 
-    /// Begins.
+    /// Begins, now or when there is a link.
     pub(crate) fn start(&mut self, body: Bytes, out: &mut OutboxOf<Self>) {
         self.body = body;
-        match self.role {
-            Role::Source => self.pour(out),
-            Role::Pinger => {
-                if let Some(link) = self.link {
-                    out.send(link, Blob(self.body.clone()));
-                }
-            }
-            Role::Drain | Role::Mirror => {}
+        self.begin(out);
+    }
+
+    fn begin(&mut self, out: &mut OutboxOf<Self>) {
+        match (self.role, self.link) {
+            _ if self.body.is_empty() => {}
+            (Role::Source, _) => self.pour(out),
+            (Role::Pinger, Some(link)) => out.send(link, Blob(self.body.clone())),
+            _ => {}
         }
     }
 }
@@ -99,6 +100,7 @@ impl Machine for Pipe {
             Input::Up { link, info } => {
                 self.link = Some(link);
                 self.room = info.credit;
+                self.begin(out);
             }
             Input::Down { .. } => self.link = None,
             Input::Credit { bytes, .. } => {
@@ -131,19 +133,24 @@ impl Machine for Pipe {
     }
 }
 
-/// Times from one echo to the next, in nanoseconds.
+/// Times from one echo to the next, in nanoseconds. Handed over once there are enough: whoever waits for them is not
+/// woken before.
 pub(crate) struct Times {
     last: WallInstant,
-    into: std::sync::mpsc::Sender<u64>,
+    times: Vec<u64>,
+    enough: usize,
+    into: std::sync::mpsc::Sender<Vec<u64>>,
 }
 
 impl Sink<Pipe> for Times {
     fn event(&mut self, (): ()) {
         let now = WallInstant::now();
-        let nanos = u64::try_from(now.duration_since(self.last).as_nanos()).unwrap_or(u64::MAX);
+        self.times.push(u64::try_from(now.duration_since(self.last).as_nanos()).unwrap_or(u64::MAX));
         self.last = now;
-        // Whoever measured may be done.
-        let _ = self.into.send(nanos);
+        if self.times.len() == self.enough {
+            // Whoever measured may be done.
+            let _ = self.into.send(std::mem::take(&mut self.times));
+        }
     }
 
     fn answer(&mut self, _: CallId, (): ()) {}
@@ -156,11 +163,12 @@ pub(crate) struct Pair {
     pub(crate) near: Hosted<Pipe>,
     far: Hosted<Pipe>,
     pub(crate) meter: Arc<Meter>,
-    pub(crate) times: std::sync::mpsc::Receiver<u64>,
+    pub(crate) times: std::sync::mpsc::Receiver<Vec<u64>>,
 }
 
 impl Pair {
-    pub(crate) async fn new(config: &Config, near: Role, far: Role) -> Result<Self> {
+    /// The near end tells the times of `echoes` echoes together.
+    pub(crate) async fn new(config: &Config, near: Role, far: Role, echoes: usize) -> Result<Self> {
         let meter = Arc::new(Meter::default());
         let (into, times) = std::sync::mpsc::channel();
         let (far_end, near_end) = (endpoint(config, true).await?, endpoint(config, false).await?);
@@ -171,7 +179,16 @@ impl Pair {
                 parameters: Bytes::new(),
             };
             let machine = Pipe { role, body: Bytes::new(), link: None, room: 0, meter: Arc::clone(&meter) };
-            endpoint.host(spec, |_| machine, Times { last: WallInstant::now(), into: into.clone() })
+            endpoint.host(
+                spec,
+                |_| machine,
+                Times {
+                    last: WallInstant::now(),
+                    times: Vec::with_capacity(echoes),
+                    enough: echoes,
+                    into: into.clone(),
+                },
+            )
         };
         let far = host(&far_end, far)?;
         let near = host(&near_end, near)?;

@@ -27,7 +27,7 @@ pub(crate) struct Flow {
 
 /// Over a link.
 pub(crate) async fn link(config: &Config, size: usize) -> Result<Flow> {
-    let pair = Pair::new(config, Role::Source, Role::Drain).await?;
+    let pair = Pair::new(config, Role::Source, Role::Drain, 0).await?;
     pair.start(size)?;
     let received = Arc::clone(&pair.meter);
     let flow = measure(|| received.received.load(Ordering::Relaxed)).await;

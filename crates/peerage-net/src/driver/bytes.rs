@@ -5,13 +5,13 @@ use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
-use bytes::{Buf, BytesMut};
+use bytes::Buf;
 use peerage_machine::Why;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 use super::Driver;
 use crate::counters::add;
-use crate::scratch::{READ, with_read_buffer};
+use crate::scratch::{READ, give_write_buffer, take_write_buffer, with_read_buffer};
 
 /// Bytes sealed ahead of the socket. More would only wait where it can no longer be ordered.
 const WRITE_AHEAD: usize = 128 << 10;
@@ -48,13 +48,11 @@ impl Driver {
             add(&self.shared.counters.bytes_received, filled as u64);
             let end = held + filled;
             let mut used = 0;
-            loop {
-                let now = self.shared.clock.mono();
-                let Some(rest) = buffer.get_mut(used..end) else { break };
-                let taken = self.link.receive(now, rest);
+            while let Some(rest) = buffer.get_mut(used..end) {
+                let taken = self.link.receive(self.shared.clock.mono(), rest);
                 used += taken;
                 self.pump();
-                if taken == 0 {
+                if taken == 0 || used == end {
                     break;
                 }
             }
@@ -77,12 +75,18 @@ impl Driver {
         let mut moved = false;
         loop {
             if self.unsent.is_empty() {
-                self.unsent.clear();
+                if self.unsent.capacity() > 0 {
+                    give_write_buffer(std::mem::take(&mut self.unsent));
+                }
+                if !self.link.has_work() {
+                    return moved;
+                }
+                // An idle link keeps no buffer.
+                self.unsent = take_write_buffer();
                 self.link.transmit(&mut self.unsent, WRITE_AHEAD);
                 self.pump();
                 if self.unsent.is_empty() {
-                    // An idle link keeps no buffer.
-                    self.unsent = BytesMut::new();
+                    give_write_buffer(std::mem::take(&mut self.unsent));
                     return moved;
                 }
             }
@@ -116,9 +120,9 @@ impl Driver {
     /// unread bytes would take the goodbye back.
     pub(super) fn poll_hang_up(&mut self, cx: &mut Context<'_>) -> Poll<()> {
         let mut commands = Vec::new();
-        self.handle.take_mail(&mut commands, cx.waker());
+        self.handle.take_mail(&mut commands);
         // All that is still asked of it is to stop.
-        if self.broken || !commands.is_empty() {
+        if self.broken || !commands.is_empty() || !self.handle.await_mail(cx.waker()) {
             return Poll::Ready(());
         }
         let began = *self.over_at.get_or_insert_with(tokio::time::Instant::now);
