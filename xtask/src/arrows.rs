@@ -23,6 +23,7 @@ const FLOORS: &[(&str, u8)] = &[
     ("peerage-codegen", 7),
     ("peerage-demo", 7),
     ("peerage-bench", 7),
+    ("peerage-fuzz", 7),
     ("peerage-examples", 7),
     ("xtask", 7),
 ];

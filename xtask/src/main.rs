@@ -7,6 +7,7 @@ mod cargo;
 mod ci;
 mod codegen;
 mod demo;
+mod fuzz;
 mod readme;
 mod stages;
 mod test;

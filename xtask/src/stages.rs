@@ -4,7 +4,7 @@ use std::process::Command;
 
 use anyhow::{Context, Result};
 
-use crate::{arrows, cargo, readme, tidy};
+use crate::{arrows, cargo, fuzz, readme, tidy};
 
 /// One thing that must hold.
 pub(crate) struct Stage {
@@ -29,6 +29,11 @@ pub(crate) const STAGES: &[Stage] = &[
     Stage { name: "docs", about: "rustdoc has no warnings", run: docs },
     Stage { name: "examples", about: "the example that ends by itself runs", run: examples },
     Stage { name: "demo", about: "a short demo: 12 processes, 2 killed, every line everywhere", run: demo },
+    Stage {
+        name: "fuzz",
+        about: "each fuzzer for a few seconds, where cargo-fuzz is installed",
+        run: fuzz::run,
+    },
     Stage { name: "test", about: "the README's test command", run: test },
 ];
 

@@ -1,0 +1,69 @@
+//! A handshake with somebody in between, and one with somebody who never heard of it.
+
+use peerage_machine::{Direction, Instant};
+
+use crate::Choices;
+use crate::peers::End;
+
+/// More than what either side says before both are up.
+const TURNS: usize = 8;
+/// A link in its handshake holds no more than this of what a stranger sends.
+const HELD: u64 = 70_000;
+
+/// The first byte says whether the rest is all that a link gets to read, or the list of the bytes that somebody in
+/// between changes. Whoever reads a changed byte before it is up, never is.
+pub fn handshake(data: &[u8]) {
+    let mut choices = Choices(data);
+    let how = choices.byte();
+    let direction = if how & 1 == 0 { Direction::Inbound } else { Direction::Outbound };
+    if how & 2 == 0 { strange(direction, choices.0) } else { changed(direction, choices) }
+}
+
+fn strange(direction: Direction, bytes: &[u8]) {
+    let now = Instant::from_micros(1_000_000);
+    let mut end = End::new(direction, now);
+    end.said();
+    for piece in bytes.chunks(97) {
+        end.arrive(now, piece);
+        end.said();
+        assert!(end.link.held_bytes() <= HELD, "{} bytes held", end.link.held_bytes());
+    }
+    assert!(!end.is_up, "up with somebody who has no key");
+}
+
+fn changed(victim: Direction, mut choices: Choices<'_>) {
+    let mut edits = Vec::new();
+    while !choices.is_empty() {
+        edits.push((usize::from(choices.number() & 0x03ff), choices.byte()));
+    }
+    let now = Instant::from_micros(1_000_000);
+    let mut ends = [Direction::Outbound, Direction::Inbound].map(|direction| End::new(direction, now));
+    let (mut at, mut spoilt) = (0, false);
+    for _ in 0..TURNS {
+        for from in 0..2 {
+            let [dialer, listener] = &mut ends;
+            let (from, to, reader) = if from == 0 {
+                (dialer, listener, Direction::Inbound)
+            } else {
+                (listener, dialer, Direction::Outbound)
+            };
+            for byte in from.said() {
+                let mut byte = byte;
+                if reader == victim {
+                    for (_, mask) in edits.iter().filter(|(place, _)| *place == at) {
+                        byte ^= mask;
+                        spoilt |= *mask != 0 && !to.is_up;
+                    }
+                    at += 1;
+                }
+                to.arrive(now, &[byte]);
+            }
+        }
+    }
+    let [dialer, listener] = &ends;
+    let victim = if victim == Direction::Outbound { dialer } else { listener };
+    // Two changes of one byte may undo each other.
+    let undone = edits.len() > 1;
+    assert!(undone || !(spoilt && victim.is_up), "up although a byte was changed");
+    assert!(spoilt || edits.iter().any(|(_, mask)| *mask != 0) || (dialer.is_up && listener.is_up));
+}
