@@ -16,6 +16,9 @@ pub struct LinkConfig {
     /// A link on which nothing came for so long is closed as silent. 15 s: three pings lost in a row. So long, too, a
     /// channel that was closed, and a link that nobody holds, wait for the peer to take what is still to be sent.
     pub silent_after: Duration,
+    /// How long a peer that seems to have lost this link has to show that it has not: 1 s, or four round trips if that is
+    /// longer. Asked only when the same start of the peer comes with another connection ([`crate::Link::probe`]).
+    pub probe_timeout: Duration,
     /// How long a link that no instance holds stays, in case one changes its mind. 2 s. A guess.
     pub unheld_grace: Duration,
     /// The longest message that this end takes, in bytes. 16 MiB. Told to the peer, which refuses longer ones at the
@@ -42,6 +45,7 @@ impl Default for LinkConfig {
             handshake_timeout: Duration::from_secs(5),
             ping_every: Duration::from_secs(5),
             silent_after: Duration::from_secs(15),
+            probe_timeout: Duration::from_secs(1),
             unheld_grace: Duration::from_secs(2),
             max_message: 16 << 20,
             window: 256 << 10,

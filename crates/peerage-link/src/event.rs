@@ -55,6 +55,8 @@ pub enum LinkEvent {
     },
     /// A new round-trip time, smoothed as in RFC 6298, section 2.
     Rtt(Duration),
+    /// The peer has shown that it lives, as [`crate::Link::probe`] asked.
+    Answered,
     /// The link is over. What [`crate::Link::transmit`] still gives is a goodbye to flush; nothing else follows.
     Closed(Why),
 }

@@ -16,20 +16,35 @@ pub(crate) struct KeepAlive {
     wait: Duration,
     every: Duration,
     silent_after: Duration,
+    probe_timeout: Duration,
     last_heard: Instant,
     next_ping: Instant,
     nonce: u64,
     waiting: Option<(u64, Instant)>,
+    probe: Option<Probe>,
     smoothed: Option<Duration>,
     /// By a ping, not by the handshake.
     measured: bool,
+}
+
+/// A question whether the peer is still there, to be answered sooner than silence would tell.
+#[derive(Clone, Copy, Debug)]
+struct Probe {
+    nonce: u64,
+    /// What was heard since then is no leftover of a peer that is gone.
+    counts_from: Instant,
+    ends: Instant,
+    after: Duration,
 }
 
 /// What the timer found.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) enum Due {
     Ping(u64),
-    Silent,
+    /// Nothing was heard for so long.
+    Silent(Duration),
+    /// The peer has not answered the probe, and yet it speaks.
+    Answered,
     Nothing,
 }
 
@@ -39,10 +54,12 @@ impl KeepAlive {
             wait: FIRST_PING.min(config.ping_every),
             every: config.ping_every,
             silent_after: config.silent_after,
+            probe_timeout: config.probe_timeout,
             last_heard: now,
             next_ping: now + FIRST_PING.min(config.ping_every),
             nonce: 0,
             waiting: None,
+            probe: None,
             smoothed: None,
             measured: false,
         }
@@ -53,12 +70,42 @@ impl KeepAlive {
     }
 
     pub(crate) fn deadline(&self) -> Instant {
-        self.next_ping.min(self.last_heard + self.silent_after)
+        let regular = self.next_ping.min(self.last_heard + self.silent_after);
+        self.probe.map_or(regular, |probe| regular.min(probe.ends))
+    }
+
+    /// Asks the peer for a sign of life, within [`LinkConfig::probe_timeout`] or four round trips if that is longer:
+    /// the nonce of the ping to send, or none when the peer has been asked already.
+    pub(crate) fn probe(&mut self, now: Instant) -> Option<u64> {
+        if self.probe.is_some() {
+            return None;
+        }
+        self.nonce += 1;
+        if self.waiting.is_none() {
+            self.waiting = Some((self.nonce, now));
+        }
+        let after = self.probe_timeout.max(self.smoothed.unwrap_or_default() * 4);
+        // What the socket still holds of a peer that is gone is read soon; half the time is late enough.
+        let counts_from = now + after / 2;
+        self.probe = Some(Probe { nonce: self.nonce, counts_from, ends: now + after, after });
+        Some(self.nonce)
+    }
+
+    /// Whether a pong answers the probe, which then is over.
+    pub(crate) fn answers_probe(&mut self, nonce: u64) -> bool {
+        self.probe.take_if(|probe| nonce >= probe.nonce).is_some()
     }
 
     pub(crate) fn on_timer(&mut self, now: Instant) -> Due {
         if now >= self.last_heard + self.silent_after {
-            return Due::Silent;
+            return Due::Silent(self.silent_after);
+        }
+        if let Some(probe) = self.probe.take_if(|probe| now >= probe.ends) {
+            return if self.last_heard > probe.counts_from {
+                Due::Answered
+            } else {
+                Due::Silent(probe.after)
+            };
         }
         if now < self.next_ping {
             return Due::Nothing;

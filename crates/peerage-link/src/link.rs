@@ -254,6 +254,16 @@ impl Link {
         }
     }
 
+    /// Asks the peer for a sign of life: [`LinkEvent::Answered`] follows, or the link ends as [`Why::Silent`] within
+    /// [`LinkConfig::probe_timeout`]. One question at a time; a link that is not up asks none, and has a deadline anyway.
+    pub fn probe(&mut self, now: Instant) {
+        if matches!(self.phase, Phase::Up)
+            && let Some(nonce) = self.keep_alive.probe(now)
+        {
+            self.outbound.control(Kind::Ping(proto::Ping { nonce }));
+        }
+    }
+
     /// Ends the link now; messages that wait are dropped, the peer is told why.
     pub fn close(&mut self, why: Why) {
         match self.phase {
@@ -383,7 +393,8 @@ impl Link {
                 match self.keep_alive.on_timer(now) {
                     Due::Nothing => {}
                     Due::Ping(nonce) => self.outbound.control(Kind::Ping(proto::Ping { nonce })),
-                    Due::Silent => self.close(Why::Silent { after: self.config.silent_after }),
+                    Due::Silent(after) => self.close(Why::Silent { after }),
+                    Due::Answered => self.event(LinkEvent::Answered),
                 }
             }
         }
@@ -425,6 +436,11 @@ impl Link {
     /// [`LinkConfig::worst_case_inbound_bytes`].
     pub fn held_bytes(&self) -> u64 {
         self.inbound.held_bytes()
+    }
+
+    /// Whether the host has yet to say [`Link::admit`] or [`Link::refuse`]. Until then [`Link::receive`] takes nothing.
+    pub fn is_deciding(&self) -> bool {
+        matches!(self.phase, Phase::Deciding)
     }
 
     /// Whether the link is over; there may still be a goodbye to flush.

@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 use bytes::{Bytes, BytesMut};
 use peerage_identity::Identity;
 use peerage_machine::{CallId, Input, InstanceName, Machine, Malformed, Message, Now, OutboxOf};
-use peerage_net::{Endpoint, InstanceSpec, Sink};
+use peerage_net::{Endpoint, InstanceSpec, OnReturn, Sink};
 use tokio::sync::{mpsc, oneshot};
 
 #[derive(Clone, Debug)]
@@ -87,6 +87,7 @@ async fn main() -> Result<(), Box<dyn Error>> {
         name: InstanceName { protocol: "counter".to_owned(), name: String::new() },
         version: 1,
         parameters: Bytes::new(),
+        on_return: OnReturn::default(),
     };
     let hosted = endpoint.host(spec, |_| Counter(0), Deaf)?;
     let call = || {

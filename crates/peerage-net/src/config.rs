@@ -4,6 +4,8 @@ use std::time::Duration;
 
 use peerage_link::LinkConfig;
 
+use crate::backoff::BackoffConfig;
+
 /// Where an endpoint's links and machines run.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
@@ -26,6 +28,8 @@ pub struct Config {
     pub shards: Shards,
     /// For one connection attempt of a transport. 5 s. A guess.
     pub connect_timeout: Duration,
+    /// When [`crate::Endpoint::maintain`] dials again.
+    pub redial: BackoffConfig,
     /// How long [`crate::Endpoint::close`] lets links flush. 2 s. A guess.
     pub close_grace: Duration,
     /// The most links, those in their handshake included. 4096; a stranger beyond that is hung up on, and counted as
@@ -50,6 +54,7 @@ impl Default for Config {
             link: LinkConfig::default(),
             shards: Shards::Threads(1),
             connect_timeout: Duration::from_secs(5),
+            redial: BackoffConfig::default(),
             close_grace: Duration::from_secs(2),
             max_links: 4096,
             max_handshakes: 256,

@@ -5,12 +5,13 @@ use std::time::Duration;
 
 use peerage_machine::{Direction, Side, Target, Why};
 use peerage_wire::{Address, PeerId};
+use tokio::sync::oneshot;
 
 use crate::counters::add;
 use crate::driver::{self, Ending};
 use crate::hub::Shared;
-use crate::link_handle::Waiter;
 use crate::transport::Connection;
+use crate::waiter::{Granted, Waiter};
 
 /// How often an address is tried that leads to a peer which says that it has another link to us.
 const TRIES: usize = 3;
@@ -47,6 +48,13 @@ impl Shared {
                 }
             }
         }
+    }
+
+    /// As [`Shared::dial`], for somebody who waits here, and who holds the link by what it gets.
+    pub(crate) async fn dial_for_application(self: &Arc<Self>, target: Target) -> Granted {
+        let (answer, answered) = oneshot::channel();
+        self.dial(Waiter::application(self.next_key(), answer), target, Waiter::failed);
+        answered.await.unwrap_or_else(|_| Err(Why::Shutdown { by: Side::Us, detail: String::new() }))
     }
 
     fn begin(self: &Arc<Self>, attempt: Attempt) {
@@ -90,7 +98,12 @@ async fn run(shared: Arc<Shared>, attempt: Attempt) {
     let mut last = Why::NoAddress;
     for address in addresses {
         for _ in 0..TRIES {
-            let connection = match connect(&shared, &address).await {
+            let connected = tokio::select! {
+                // Nobody waits for the answer any more, nor would anybody hold the link.
+                () = waiter.abandoned() => return,
+                connected = connect(&shared, &address) => connected,
+            };
+            let connection = match connected {
                 Ok(connection) => connection,
                 Err(why) => {
                     tracing::debug!(%address, %why, "could not connect");

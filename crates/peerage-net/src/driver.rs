@@ -2,6 +2,7 @@
 //!
 //! Reading and writing go on independently: a peer that does not read cannot keep us from hearing it.
 
+mod admission;
 mod bytes;
 mod instances;
 
@@ -15,18 +16,17 @@ use std::time::Duration;
 
 use ::bytes::{Bytes, BytesMut};
 use peerage_link::{Link, LinkEvent, LinkStats, Setup};
-use peerage_machine::{Incarnation, Side, Why};
+use peerage_machine::{Side, Why};
 use peerage_wire::PeerId;
-use peerage_wire::hello::Hello;
 use tokio::time::Sleep;
 use tracing::Instrument;
 
-use crate::clock::Clock;
 use crate::counters::add;
 use crate::hosted::Instance;
 use crate::hub::{Seat, Shared};
-use crate::link_handle::{Command, Known, LinkHandle, Waiter};
+use crate::link_handle::{Command, LinkHandle};
 use crate::transport::{Connection, Stream};
+use crate::waiter::Waiter;
 
 /// Turns of the loop before other tasks of the shard have theirs.
 const TURNS: u32 = 16;
@@ -61,6 +61,13 @@ struct Channel {
     state: State,
 }
 
+/// Somebody who waits for this link, or for an instance on it.
+struct Waiting {
+    waiter: Waiter,
+    /// Until when the peer may leave an offered instance unanswered; from when the link is up.
+    until: Option<peerage_machine::Instant>,
+}
+
 struct Driver {
     shared: Arc<Shared>,
     handle: Arc<LinkHandle>,
@@ -72,7 +79,13 @@ struct Driver {
     deferred: Vec<Arc<dyn Instance>>,
     /// The dial that made this connection.
     dial: Option<Waiter>,
-    waiters: Vec<Waiter>,
+    waiters: Vec<Waiting>,
+    /// When the first of them has waited long enough.
+    waiters_due: Option<peerage_machine::Instant>,
+    /// Connections that wait to hear whether the peer still has this link.
+    probers: Vec<Arc<LinkHandle>>,
+    /// Enough was read for a connection whose place is not decided.
+    stalled: bool,
     commands: Vec<Command>,
     /// Read and not yet used: part of a record.
     leftover: Vec<u8>,
@@ -130,6 +143,9 @@ pub(crate) async fn run(
         deferred: Vec::new(),
         dial,
         waiters: Vec::new(),
+        waiters_due: None,
+        probers: Vec::new(),
+        stalled: false,
         commands: Vec::new(),
         leftover: Vec::new(),
         unsent: BytesMut::new(),
@@ -193,7 +209,7 @@ impl Driver {
         if !self.handle.await_mail(cx.waker()) {
             return false;
         }
-        let Some(deadline) = self.link.deadline() else { return true };
+        let Some(deadline) = self.deadline() else { return true };
         if self.armed != Some(deadline) {
             self.armed = Some(deadline);
             self.timer.as_mut().reset(self.shared.clock.at(deadline));
@@ -226,6 +242,9 @@ impl Driver {
     fn too_late(&mut self, command: Command) {
         match command {
             Command::Await(waiter) => self.reroute(waiter),
+            Command::Probe(asker) => {
+                asker.ask(Command::Probed { rival: self.handle.id, alive: false });
+            }
             Command::Send { .. } => self.shared.counters.dropped(Why::NotUp.label(), 1),
             Command::Abort => self.broken = true,
             _ => {}
@@ -257,9 +276,12 @@ impl Driver {
             }
             Command::CloseInstance { key, detail } => self.close_instance(key, &detail),
             Command::Await(waiter) => {
-                self.waiters.push(waiter);
+                self.add_waiters([waiter]);
                 self.answer_waiters();
             }
+            Command::Superseded => self.superseded(),
+            Command::Probe(asker) => self.probe(asker),
+            Command::Probed { rival, alive } => self.probed(rival, alive),
             Command::HeldChanged => {
                 let now = self.shared.clock.mono();
                 self.link.set_held(now, self.handle.is_held());
@@ -274,13 +296,21 @@ impl Driver {
         }
     }
 
-    /// Rings the link's timer when it is due.
+    /// When something is due whatever the peer does.
+    fn deadline(&self) -> Option<peerage_machine::Instant> {
+        self.link.deadline().into_iter().chain(self.waiters_due).min()
+    }
+
+    /// Rings the link's timer when it is due, and tells those who have waited long enough.
     fn ring(&mut self, now: peerage_machine::Instant) -> bool {
-        if self.link.deadline().is_none_or(|deadline| now < deadline) {
+        if self.deadline().is_none_or(|deadline| now < deadline) {
             return false;
         }
         self.link.on_timer(now);
         self.pump();
+        if self.waiters_due.is_some_and(|due| now >= due) {
+            self.answer_waiters();
+        }
         true
     }
 
@@ -334,6 +364,7 @@ impl Driver {
                     channel.instance.rtt(self.handle.id, rtt);
                 }
             }
+            LinkEvent::Answered => self.tell_probers(true),
             LinkEvent::Closed(why) => self.closed(why),
             // Messages are taken in batches, by `pump`.
             _ => {}
@@ -345,56 +376,10 @@ impl Driver {
         self.handle.counters.rtt_micros.store(micros, Ordering::Relaxed);
     }
 
-    fn greet(&mut self, hello: Hello) {
-        let (peer, incarnation) = (hello.identity, Incarnation(hello.incarnation));
-        tracing::Span::current().record("peer", tracing::field::display(peer.short()));
-        let known = Known {
-            peer,
-            incarnation,
-            addresses: hello.addresses,
-            software: hello.software,
-            since: Clock::wall(),
-        };
-        // Set once: a link greets once.
-        let _ = self.handle.known.set(known);
-        match self.shared.consider(&self.handle, peer, incarnation) {
-            Ok(()) => self.link.admit(),
-            Err(why) => self.link.refuse(why),
-        }
-    }
-
     fn handshake_over(&mut self) {
         if !std::mem::replace(&mut self.greeted, true) {
             self.shared.handshake_over(self.handle.direction);
         }
-    }
-
-    fn up(&mut self, rtt: Option<Duration>) {
-        self.handshake_over();
-        let Some(known) = self.handle.known.get() else { return };
-        if let Some(rtt) = rtt {
-            self.store_rtt(rtt);
-        }
-        let established = self.shared.established(&self.handle, known.peer, known.incarnation);
-        self.waiters.extend(established.waiters);
-        if established.gives_way {
-            return self.link.close(Why::Duplicate);
-        }
-        if let Some((old, why)) = established.replaced {
-            // Before anybody hears of this link: nobody ever sees two to one peer.
-            old.detach(&why);
-            old.ask(Command::Close(why));
-        }
-        self.was_up = true;
-        self.handle.up.store(true, Ordering::Release);
-        add(&self.shared.counters.links_up, 1);
-        metrics::counter!("peerage_links_up_total").increment(1);
-        tracing::debug!(software = known.software, "link up");
-        self.waiters.extend(self.dial.take());
-        let now = self.shared.clock.mono();
-        self.link.set_held(now, self.handle.is_held());
-        self.open_deferred();
-        self.answer_waiters();
     }
 
     fn closed(&mut self, why: Why) {
@@ -420,10 +405,12 @@ impl Driver {
         let late = self.handle.shut_mail();
         let peer = self.link.peer();
         if let Some(peer) = peer {
-            self.waiters.extend(self.shared.detached(&self.handle, peer));
+            let waiters = self.shared.detached(&self.handle, peer);
+            self.add_waiters(waiters);
         }
         late.into_iter().for_each(|command| self.too_late(command));
-        for waiter in std::mem::take(&mut self.waiters) {
+        self.tell_probers(false);
+        for Waiting { waiter, .. } in std::mem::take(&mut self.waiters) {
             self.reroute(waiter);
         }
         if why == Why::Duplicate

@@ -17,8 +17,9 @@ use crate::counters::Counters;
 use crate::error::{BindError, DialError, HostError};
 use crate::hosted::{Cell, Hosted};
 use crate::hub::{Hub, Shared};
-use crate::link_handle::Waiter;
+use crate::link_handle::InstanceKey;
 use crate::listen;
+use crate::maintain::{Aim, Maintained};
 use crate::scratch::lock;
 use crate::shards::Shards;
 use crate::snapshot::Snapshot;
@@ -231,7 +232,9 @@ impl Endpoint {
         self.life.shared.clock.now()
     }
 
-    /// Has a link to whoever listens at `address`, and holds it for the application. Gives who that is.
+    /// Has a link to whoever listens at `address`, and holds it for the application until the endpoint closes. Gives
+    /// who that is. A link that ends is not dialled again: [`Endpoint::maintain`] does that. A call that is cancelled
+    /// holds nothing.
     ///
     /// # Errors
     /// [`DialError`], with the reason that the other end has too, where there is one.
@@ -247,11 +250,39 @@ impl Endpoint {
         self.dial(address, Target::Peer { peer, addresses: vec![address.clone()] }).await
     }
 
+    /// Wants a link to whoever listens at `address`, now and whenever it ends for a reason that may pass, until what
+    /// this gives is dropped. Waits between dials grow as [`Config::redial`] says. Dialled are the address where the last
+    /// link was found, then `address`, then those that the peer gave in its hello; the peer of the last link is looked
+    /// for first, and should somebody else answer at `address`, that will do. A peer that comes by itself ends the wait.
+    ///
+    /// | reason | dialled again? |
+    /// |---|---|
+    /// | lost, silent, timed out, unreachable | yes |
+    /// | the peer shut down | yes: it may start again |
+    /// | a limit, of either side | yes: others may leave |
+    /// | a fault | yes: a bit that flips on the way is one too, and the waits bound what a broken peer costs |
+    /// | unheld | yes: the word that this side holds the link crossed the goodbye |
+    /// | duplicate | no need: the link that stays is held; if that has gone too, yes |
+    /// | superseded | the same; if there is no other link, somebody else runs with this endpoint's key: given up |
+    /// | refused | no: the two run nothing in common |
+    /// | incompatible | no: nor do they speak a common version or suite |
+    /// | the wrong peer, this endpoint itself, no transport | no, unless another address serves |
+    /// | this endpoint shut down | no |
+    pub fn maintain(&self, address: &Address) -> Maintained {
+        Maintained::start(&self.life.shared, Aim::Address(address.clone()))
+    }
+
+    /// As [`Endpoint::maintain`], to this peer and no other. Without addresses it waits for the peer to come.
+    pub fn maintain_to(&self, peer: PeerId, addresses: &[Address]) -> Maintained {
+        Maintained::start(&self.life.shared, Aim::Peer(peer, addresses.to_vec()))
+    }
+
     async fn dial(&self, address: &Address, target: Target) -> Result<PeerId, DialError> {
-        let (answer, answered) = oneshot::channel();
-        self.life.shared.dial(Waiter::application(answer), target, Waiter::failed);
-        let gone = || peerage_machine::Why::Shutdown { by: peerage_machine::Side::Us, detail: String::new() };
-        answered.await.unwrap_or_else(|_| Err(gone())).map_err(|why| DialError { to: address.clone(), why })
+        let grant = self.life.shared.dial_for_application(target).await;
+        let grant = grant.map_err(|why| DialError { to: address.clone(), why })?;
+        // Before the grant's own hold ends.
+        grant.link.hold(InstanceKey::APPLICATION);
+        Ok(grant.peer)
     }
 
     /// Runs a machine as the instance `spec`, on every link whose peer runs the same.

@@ -20,9 +20,10 @@ use tokio::sync::Notify;
 use crate::endpoint::Endpoint;
 use crate::error::Closed;
 use crate::hub::Shared;
-use crate::link_handle::{Command, InstanceKey, LinkHandle, Waiter};
+use crate::link_handle::{Command, InstanceKey, LinkHandle};
 use crate::scratch::lock;
 use crate::spec::{InstanceSpec, Sink};
+use crate::waiter::Waiter;
 
 /// Generations of effects and of the inputs that follow from them at once. A machine that goes on beyond is in a loop.
 const MAX_ROUNDS: usize = 1000;

@@ -16,11 +16,12 @@ use crate::config::Config;
 use crate::counters::Counters;
 use crate::error::HostError;
 use crate::hosted::Instance;
-use crate::link_handle::{Command, InstanceKey, LinkHandle, Waiter};
+use crate::link_handle::{Command, InstanceKey, LinkHandle};
 use crate::scratch::lock;
 use crate::shards::Shards;
 use crate::spec::InstanceSpec;
 use crate::transport::Transport;
+use crate::waiter::Waiter;
 
 /// What all tasks of an endpoint share.
 pub(crate) struct Shared {
@@ -59,16 +60,35 @@ pub(crate) struct Hub {
 
 #[derive(Default)]
 struct PeerEntry {
-    current: Option<Arc<LinkHandle>>,
+    /// Links that are up, the newest last. All but that one are superseded, and stay for instances that coexist.
+    links: Vec<Arc<LinkHandle>>,
     /// Admitted by us, not yet up.
     pending: Vec<Arc<LinkHandle>>,
     waiters: Vec<Waiter>,
 }
 
+impl PeerEntry {
+    /// The link to the peer, but for instances that have older ones too.
+    fn current(&self) -> Option<&Arc<LinkHandle>> {
+        self.links.iter().rev().find(|link| !link.is_superseded())
+    }
+}
+
+/// Whether a connection should become a link.
+pub(crate) enum Verdict {
+    Admit,
+    Refuse(Why),
+    /// This link is in its way, if its peer still has it.
+    Ask(Arc<LinkHandle>),
+}
+
 /// What becomes of a connection that is up.
+#[derive(Default)]
 pub(crate) struct Established {
-    /// The link that it replaces, and why that ends.
-    pub(crate) replaced: Option<(Arc<LinkHandle>, Why)>,
+    /// The links that it replaces, and why they end.
+    pub(crate) replaced: Vec<(Arc<LinkHandle>, Why)>,
+    /// Links to another incarnation that stay for the instances that want it.
+    pub(crate) superseded: Vec<Arc<LinkHandle>>,
     /// Whether it ends as a duplicate instead.
     pub(crate) gives_way: bool,
     /// Dials that waited for a link to the peer.
@@ -143,36 +163,40 @@ impl Shared {
 
     /// Whether a peer's new connection should become a link. A restarted peer always may. Of two dials that cross, the
     /// one of the smaller key stays. Of two dials by the same side, the dialer knows which it wants; and what it dialled
-    /// in ignorance, by an address that turns out to be a peer's with whom it has a link, it takes back.
+    /// in ignorance, by an address that turns out to be a peer's with whom it has a link, it takes back. A link that is
+    /// up and would stay is asked first whether its peer still has it; `gone` is one that was asked and did not answer.
     pub(crate) fn consider(
         &self,
         new: &Arc<LinkHandle>,
         peer: PeerId,
         incarnation: Incarnation,
-    ) -> Result<(), Why> {
+        gone: Option<LinkId>,
+    ) -> Verdict {
         let smaller_dials = self.smaller_dials(peer);
         let mut hub = lock(&self.hub);
         let entry = hub.peers.entry(peer).or_default();
         let same = |rival: &LinkHandle| {
-            rival.known.get().is_some_and(|known| known.incarnation == incarnation) && rival.id != new.id
+            rival.known.get().is_some_and(|known| known.incarnation == incarnation)
+                && rival.id != new.id
+                && Some(rival.id) != gone
         };
-        let up = entry.current.iter().filter(|rival| same(rival));
-        let pending = entry.pending.iter().filter(|rival| same(rival));
         let crossed = |rival: &LinkHandle| match (rival.direction == new.direction, new.direction) {
             (true, Direction::Outbound) => true,
             (true, Direction::Inbound) => false,
             (false, _) => rival.direction == smaller_dials,
         };
+        if entry.pending.iter().any(|rival| same(rival) && crossed(rival)) {
+            return Verdict::Refuse(Why::Duplicate);
+        }
         let outbound = new.direction == Direction::Outbound;
-        let stays = up.into_iter().any(|rival| outbound || crossed(rival))
-            || pending.into_iter().any(|rival| crossed(rival));
-        if stays {
-            return Err(Why::Duplicate);
+        let rival = entry.current().filter(|rival| same(rival) && (outbound || crossed(rival)));
+        if let Some(rival) = rival {
+            return Verdict::Ask(Arc::clone(rival));
         }
         entry.pending.push(Arc::clone(new));
         drop(hub);
         self.arrived.notify_waiters();
-        Ok(())
+        Verdict::Admit
     }
 
     /// A connection is up on both sides. It becomes the link to its peer, or gives way to one that is.
@@ -186,18 +210,27 @@ impl Shared {
         let entry = hub.peers.entry(peer).or_default();
         entry.pending.retain(|pending| pending.id != new.id);
         let waiters = std::mem::take(&mut entry.waiters);
-        let Some(old) = &entry.current else {
-            entry.current = Some(Arc::clone(new));
-            return Established { replaced: None, gives_way: false, waiters };
-        };
-        let same = old.known.get().is_some_and(|known| known.incarnation == incarnation);
+        let mut established = Established { waiters, ..Established::default() };
+        let same = |old: &LinkHandle| old.known.get().is_some_and(|known| known.incarnation == incarnation);
         // Both sides let two crossing dials come up: each side now ends the same one.
-        if same && old.direction != new.direction && old.direction == self.smaller_dials(peer) {
-            return Established { replaced: None, gives_way: true, waiters };
+        established.gives_way = entry.current().is_some_and(|old| {
+            same(old) && old.direction != new.direction && old.direction == self.smaller_dials(peer)
+        });
+        if established.gives_way {
+            return established;
         }
-        let why = if same { Why::Duplicate } else { Why::Superseded };
-        let replaced = entry.current.replace(Arc::clone(new)).map(|old| (old, why));
-        Established { replaced, gives_way: false, waiters }
+        for old in std::mem::take(&mut entry.links) {
+            if same(&old) {
+                established.replaced.push((old, Why::Duplicate));
+            } else if old.coexists() {
+                established.superseded.push(Arc::clone(&old));
+                entry.links.push(old);
+            } else {
+                established.replaced.push((old, Why::Superseded));
+            }
+        }
+        entry.links.push(Arc::clone(new));
+        established
     }
 
     /// The direction, seen from here, of the dial that stays when two cross.
@@ -210,27 +243,45 @@ impl Shared {
         let mut hub = lock(&self.hub);
         let Some(entry) = hub.peers.get_mut(&peer) else { return Vec::new() };
         entry.pending.retain(|pending| pending.id != old.id);
-        if entry.current.as_ref().is_some_and(|current| current.id == old.id) {
-            entry.current = None;
-        }
-        if entry.current.is_some() || !entry.pending.is_empty() {
+        entry.links.retain(|link| link.id != old.id);
+        if entry.current().is_some() || !entry.pending.is_empty() {
             return Vec::new();
         }
-        hub.peers.remove(&peer).map(|entry| entry.waiters).unwrap_or_default()
+        let waiters = std::mem::take(&mut entry.waiters);
+        if entry.links.is_empty() {
+            hub.peers.remove(&peer);
+        }
+        waiters
     }
 
     /// Lets a waiter wait for the link to a peer, there or on its way; gives it back when there is neither.
     pub(crate) fn await_peer(&self, peer: PeerId, waiter: Waiter) -> Result<(), Waiter> {
         let mut hub = lock(&self.hub);
         let Some(entry) = hub.peers.get_mut(&peer) else { return Err(waiter) };
-        if let Some(current) = &entry.current {
+        if let Some(current) = entry.current() {
             return current.wait(waiter);
         }
         if entry.pending.is_empty() {
-            return Err(waiter);
+            return match entry.links.last().filter(|_| waiter.coexists()) {
+                Some(older) => older.wait(waiter),
+                None => Err(waiter),
+            };
         }
         entry.waiters.push(waiter);
         Ok(())
+    }
+
+    /// Whether there is a link to the peer, or one on its way.
+    pub(crate) fn is_linked(&self, peer: PeerId) -> bool {
+        let hub = lock(&self.hub);
+        hub.peers.get(&peer).is_some_and(|entry| entry.current().is_some() || !entry.pending.is_empty())
+    }
+
+    /// A name for one more holder of links.
+    pub(crate) fn next_key(&self) -> InstanceKey {
+        let mut hub = lock(&self.hub);
+        hub.next_instance += 1;
+        InstanceKey(hub.next_instance)
     }
 
     /// A connection's task is over.

@@ -21,7 +21,9 @@
 //!
 //! # Guarantees
 //!
-//! - At most one link for each pair of running endpoints; a restarted peer replaces its old link at once.
+//! - At most one link for each pair of running endpoints; a restarted peer replaces its old link at once, but for
+//!   instances that asked to coexist ([`OnReturn`]).
+//! - A peer that lost its link and dials anew has its place within a second, also while the old link looks alive here.
 //! - Every dial ends in one answer, every link in one reason, on both sides where there are two.
 //! - A dial finds the link that there is, or is on its way, in either direction. When that one ends before the dial has its
 //!   answer, the dial's own addresses are tried.
@@ -32,12 +34,14 @@
 //! # Non-guarantees
 //!
 //! - That a queued message arrives. Protocols above say what they promise.
-//! - Redial. An endpoint dials when a machine asks, and says why a dial failed.
+//! - Redial for machines. An endpoint dials when a machine asks, and says why a dial failed; the application's links are
+//!   dialled again when it asks for that, by [`Endpoint::maintain`].
 //!
 //! # Limits
 //!
 //! [`Config`] bounds links in all, half-open handshakes, links from one address, queues and message sizes.
 
+mod backoff;
 mod clock;
 mod close;
 mod config;
@@ -50,17 +54,21 @@ mod hosted;
 mod hub;
 mod link_handle;
 mod listen;
+mod maintain;
 mod scratch;
 mod shards;
 mod snapshot;
 mod spec;
 pub mod transport;
+mod waiter;
 
+pub use backoff::{Backoff, BackoffConfig};
 pub use close::CloseReport;
 pub use config::{Config, Shards};
 pub use endpoint::{Builder, Endpoint};
 pub use error::{BindError, Closed, DialError, HostError};
 pub use hosted::Hosted;
+pub use maintain::{LinkState, Maintained};
 pub use snapshot::{LinkSnapshot, Snapshot, Totals};
-pub use spec::{InstanceSpec, Sink, Start};
+pub use spec::{InstanceSpec, OnReturn, Sink, Start};
 pub use transport::{MemoryTransport, TcpTransport, Transport};

@@ -6,89 +6,22 @@ use std::sync::{Arc, Mutex, MutexGuard, OnceLock};
 use std::task::Waker;
 
 use bytes::Bytes;
-use peerage_machine::{Class, DialId, Direction, Incarnation, LinkId, UnixMillis, Why};
+use peerage_machine::{Class, Direction, Incarnation, LinkId, UnixMillis, Why};
 use peerage_wire::{Address, PeerId};
 use tokio::sync::oneshot;
 
 use crate::hosted::Instance;
 use crate::scratch::lock;
+use crate::spec::OnReturn;
+use crate::waiter::Waiter;
 
-/// Names an instance within its endpoint; 0 is the application itself, through `connect`.
+/// Names an instance within its endpoint, or whoever else holds a link.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct InstanceKey(pub(crate) u64);
 
-/// Who waits for a dial.
-enum Who {
-    Machine { instance: Arc<dyn Instance>, dial: DialId },
-    Application(oneshot::Sender<Result<PeerId, Why>>),
-}
-
-/// Somebody who waits for a link, and must get one answer.
-pub(crate) struct Waiter {
-    who: Who,
-    /// Where to dial, should the link that is waited for come to nothing.
-    fallback: Vec<Address>,
-}
-
-impl Waiter {
-    pub(crate) fn machine(instance: Arc<dyn Instance>, dial: DialId) -> Self {
-        Self { who: Who::Machine { instance, dial }, fallback: Vec::new() }
-    }
-
-    pub(crate) fn application(answer: oneshot::Sender<Result<PeerId, Why>>) -> Self {
-        Self { who: Who::Application(answer), fallback: Vec::new() }
-    }
-
-    pub(crate) fn or_dial(self, fallback: Vec<Address>) -> Self {
-        Self { fallback, ..self }
-    }
-
-    pub(crate) fn take_fallback(&mut self) -> Vec<Address> {
-        std::mem::take(&mut self.fallback)
-    }
-
-    pub(crate) fn key(&self) -> InstanceKey {
-        match &self.who {
-            Who::Machine { instance, .. } => instance.key(),
-            Who::Application(_) => InstanceKey(0),
-        }
-    }
-
-    /// The instance that waits, or none when the application itself does.
-    pub(crate) fn instance(&self) -> Option<&Arc<dyn Instance>> {
-        match &self.who {
-            Who::Machine { instance, .. } => Some(instance),
-            Who::Application(_) => None,
-        }
-    }
-
-    /// The link is there. Gives the waiter back when its instance has just lost the link again.
-    pub(crate) fn done(self, link: &LinkHandle) -> Result<(), Self> {
-        match self.who {
-            Who::Machine { instance, dial } => {
-                if instance.dialed(dial, link.id) {
-                    return Ok(());
-                }
-                Err(Self { who: Who::Machine { instance, dial }, fallback: self.fallback })
-            }
-            Who::Application(answer) => {
-                if let Some(known) = link.known.get() {
-                    // Whoever asked may have stopped waiting.
-                    let _ = answer.send(Ok(known.peer));
-                }
-                Ok(())
-            }
-        }
-    }
-
-    pub(crate) fn failed(self, why: Why) {
-        match self.who {
-            Who::Machine { instance, dial } => instance.dial_failed(dial, why),
-            Who::Application(answer) => {
-                let _ = answer.send(Err(why));
-            }
-        }
-    }
+impl InstanceKey {
+    /// The application itself, through `connect`.
+    pub(crate) const APPLICATION: Self = Self(0);
 }
 
 /// What a link's task is asked to do.
@@ -106,6 +39,15 @@ pub(crate) enum Command {
     /// Tell this waiter when its instance is up on this link, or why not.
     Await(Waiter),
     HeldChanged,
+    /// A newer incarnation of the peer has a link: only what coexists stays on this one.
+    Superseded,
+    /// See whether the peer still has this link, and tell that connection, which else would take its place.
+    Probe(Arc<LinkHandle>),
+    /// What became of the link that was in this connection's way.
+    Probed {
+        rival: LinkId,
+        alive: bool,
+    },
     Fault(&'static str),
     Close(Why),
     Drain(Why),
@@ -137,6 +79,18 @@ pub(crate) struct LinkCounters {
     pub(crate) unsent_bytes: AtomicU64,
 }
 
+/// Those who wait for a link's end, or how it came.
+enum End {
+    Awaited(Vec<oneshot::Sender<Why>>),
+    Came(Why),
+}
+
+impl Default for End {
+    fn default() -> Self {
+        Self::Awaited(Vec::new())
+    }
+}
+
 #[derive(Default)]
 struct Mail {
     commands: Vec<Command>,
@@ -159,6 +113,9 @@ pub(crate) struct LinkHandle {
     pub(crate) open: Mutex<BTreeMap<InstanceKey, Arc<dyn Instance>>>,
     /// Taken from its instances: it comes up for none of them any more.
     detached: AtomicBool,
+    /// Left to the instances that coexist: it is not the link to its peer any more.
+    superseded: AtomicBool,
+    end: Mutex<End>,
     holders: Mutex<BTreeSet<InstanceKey>>,
     mail: Mutex<Mail>,
 }
@@ -174,6 +131,8 @@ impl LinkHandle {
             counters: LinkCounters::default(),
             open: Mutex::default(),
             detached: AtomicBool::new(false),
+            superseded: AtomicBool::new(false),
+            end: Mutex::default(),
             holders: Mutex::default(),
             mail: Mutex::default(),
         }
@@ -270,8 +229,88 @@ impl LinkHandle {
         for instance in open.into_values() {
             instance.down(self.id, why.clone());
         }
+        self.tell_end(why);
     }
+
     pub(crate) fn is_detached(&self) -> bool {
         self.detached.load(Ordering::SeqCst)
+    }
+
+    /// Whether an instance is open that wants to keep it beside a newer one.
+    pub(crate) fn coexists(&self) -> bool {
+        lock(&self.open).values().any(|instance| instance.spec().on_return == OnReturn::Coexist)
+    }
+
+    /// Takes the link at once from all but the instances that coexist.
+    pub(crate) fn supersede(&self) {
+        self.superseded.store(true, Ordering::SeqCst);
+        let mut taken = Vec::new();
+        lock(&self.open).retain(|key, instance| {
+            let stays = instance.spec().on_return == OnReturn::Coexist;
+            if !stays {
+                taken.push((*key, Arc::clone(instance)));
+            }
+            stays
+        });
+        for (_, instance) in &taken {
+            instance.down(self.id, Why::Superseded);
+        }
+        self.tell_end(&Why::Superseded);
+        self.ask(Command::Superseded);
+    }
+
+    pub(crate) fn is_superseded(&self) -> bool {
+        self.superseded.load(Ordering::SeqCst)
+    }
+
+    /// Whether the instance has no place on this link any more.
+    pub(crate) fn bars(&self, instance: &dyn Instance) -> bool {
+        self.is_superseded() && instance.spec().on_return == OnReturn::Replace
+    }
+
+    /// Ends what holds the link, but for these.
+    pub(crate) fn release_all_but(&self, stay: &BTreeSet<InstanceKey>) {
+        let changed = {
+            let mut holders = lock(&self.holders);
+            let was = !holders.is_empty();
+            holders.retain(|key| stay.contains(key));
+            was && holders.is_empty()
+        };
+        if changed {
+            self.ask(Command::HeldChanged);
+        }
+    }
+
+    fn tell_end(&self, why: &Why) {
+        let mut end = lock(&self.end);
+        if let End::Awaited(waiting) = &mut *end {
+            for waiting in std::mem::take(waiting) {
+                // Whoever waits may have stopped.
+                let _ = waiting.send(why.clone());
+            }
+            *end = End::Came(why.clone());
+        }
+    }
+
+    /// Returns when this is no link any more for whoever is no instance, with the reason.
+    pub(crate) async fn ended(&self) -> Why {
+        let (answer, ended) = oneshot::channel();
+        match &mut *lock(&self.end) {
+            End::Came(why) => return why.clone(),
+            End::Awaited(waiting) => {
+                waiting.retain(|waiting| !waiting.is_closed());
+                waiting.push(answer);
+            }
+        }
+        ended.await.unwrap_or(Why::NotUp)
+    }
+}
+
+impl std::fmt::Debug for LinkHandle {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("LinkHandle")
+            .field("id", &self.id)
+            .field("remote", &self.remote)
+            .finish_non_exhaustive()
     }
 }

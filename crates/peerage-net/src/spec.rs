@@ -8,7 +8,21 @@ use peerage_machine::{CallId, Incarnation, InstanceName, Machine, Now, Seed};
 use peerage_wire::Address;
 use peerage_wire::hello::Instance;
 
-/// What an instance is called. Peers meet in it when all of it is equal.
+/// What an instance does with its link to a peer when that peer's key comes back with another incarnation: the peer
+/// restarted, or a second program runs with its key.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum OnReturn {
+    /// The newest link takes over; on the old one the instance ends as [`peerage_machine::Why::Superseded`], so that a
+    /// restarted peer is not locked out behind its half-open ghost. An instance so has one link to a peer.
+    #[default]
+    Replace,
+    /// Both stay, with an incarnation each: several sessions of one identity. The old link ends by itself: when the
+    /// instance releases it, or as silent. Dials of the instance find the newest.
+    Coexist,
+}
+
+/// What an instance is called, and how it is hosted. Peers meet in it when name, version and parameters are equal.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct InstanceSpec {
     /// The protocol and the network's name.
@@ -17,6 +31,8 @@ pub struct InstanceSpec {
     pub version: u32,
     /// What both ends must agree on, in the protocol's own encoding; at most 1024 bytes.
     pub parameters: Bytes,
+    /// What becomes of its link to a peer that comes back. A side's own choice; the peer is not told.
+    pub on_return: OnReturn,
 }
 
 impl From<&InstanceSpec> for Instance {

@@ -148,6 +148,9 @@ impl Link {
                 if let Some(rtt) = self.keep_alive.pong(now, pong.nonce) {
                     self.event(LinkEvent::Rtt(rtt));
                 }
+                if self.keep_alive.answers_probe(pong.nonce) {
+                    self.event(LinkEvent::Answered);
+                }
             }
             (_, Phase::Admitted) => return Err("a frame before Accept or Refuse".to_owned()),
             (Kind::Accept(_) | Kind::Refuse(_), _) => return Err("a second Accept or Refuse".to_owned()),

@@ -25,6 +25,9 @@ impl Driver {
     }
 
     fn poll_read_once(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        if self.stalled {
+            return Poll::Pending;
+        }
         with_read_buffer(|buffer| {
             let held = self.leftover.len();
             if let Some(front) = buffer.get_mut(..held) {
@@ -46,23 +49,36 @@ impl Driver {
             };
             add(&self.handle.counters.bytes_received, filled as u64);
             add(&self.shared.counters.bytes_received, filled as u64);
-            let end = held + filled;
-            let mut used = 0;
-            while let Some(rest) = buffer.get_mut(used..end) {
-                let taken = self.link.receive(self.shared.clock.mono(), rest);
-                used += taken;
-                self.pump();
-                if taken == 0 || used == end {
-                    break;
-                }
-            }
-            self.leftover.clear();
-            self.leftover.extend_from_slice(buffer.get(used..end).unwrap_or_default());
-            if self.leftover.is_empty() {
-                self.leftover = Vec::new();
-            }
+            self.digest(buffer.get_mut(..held + filled).unwrap_or_default());
             Poll::Ready(())
         })
+    }
+
+    /// Hands the link what it has left unread.
+    pub(super) fn go_on(&mut self) {
+        let mut leftover = std::mem::take(&mut self.leftover);
+        self.digest(&mut leftover);
+    }
+
+    /// Lets the link use what it can; the rest is left over.
+    fn digest(&mut self, bytes: &mut [u8]) {
+        let mut used = 0;
+        let end = bytes.len();
+        while let Some(rest) = bytes.get_mut(used..) {
+            let taken = self.link.receive(self.shared.clock.mono(), rest);
+            used += taken;
+            self.pump();
+            if taken == 0 || used == end {
+                break;
+            }
+        }
+        self.leftover.clear();
+        self.leftover.extend_from_slice(bytes.get(used..).unwrap_or_default());
+        if self.leftover.is_empty() {
+            self.leftover = Vec::new();
+        }
+        // The link takes nothing before it is decided, and then an `Accept`: reading on would only fill memory.
+        self.stalled = self.link.is_deciding() && !self.leftover.is_empty();
     }
 
     fn broken(&mut self, detail: &str) {

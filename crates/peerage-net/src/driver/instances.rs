@@ -4,10 +4,15 @@ use std::sync::Arc;
 
 use peerage_machine::{LinkInfo, Why};
 
-use super::{Channel, Driver, State};
+use super::{Channel, Driver, State, Waiting};
 use crate::hosted::Instance;
-use crate::link_handle::{InstanceKey, Waiter};
+use crate::link_handle::InstanceKey;
 use crate::scratch::lock;
+use crate::spec::OnReturn;
+use crate::waiter::Waiter;
+
+/// What an instance ends with on a link that a newer incarnation of its peer has superseded; the peer is told so.
+const SUPERSEDED: &str = "another start of the peer has a newer link";
 
 impl Driver {
     /// Offers the peer what was hosted since the hello, as soon as that has a clear meaning: when both sides have
@@ -17,6 +22,9 @@ impl Driver {
             return;
         }
         for instance in std::mem::take(&mut self.deferred) {
+            if self.handle.bars(&*instance) {
+                continue;
+            }
             let is_namesake = |channel: &Channel| {
                 matches!(channel.state, State::Closing(_))
                     && channel.instance.spec().name == instance.spec().name
@@ -46,6 +54,11 @@ impl Driver {
         if !self.was_up || self.handle.is_detached() {
             return;
         }
+        if self.handle.bars(&*channel.instance) {
+            self.link.close_channel(self.shared.clock.mono(), number, SUPERSEDED);
+            self.channels.remove(&number);
+            return self.answer_waiters();
+        }
         channel.state = State::Up;
         let instance = Arc::clone(&channel.instance);
         lock(&self.handle.open).insert(instance.key(), Arc::clone(&instance));
@@ -64,7 +77,23 @@ impl Driver {
         if self.handle.is_detached() {
             // Taken away while it came up; who took it may have been too early to tell this instance.
             instance.down(self.handle.id, Why::Duplicate);
+        } else if self.handle.bars(&*instance) {
+            instance.down(self.handle.id, Why::Superseded);
+            self.close_instance(instance.key(), SUPERSEDED);
         }
+        self.answer_waiters();
+    }
+
+    /// Leaves the link to the instances that coexist with those on the newer one.
+    pub(super) fn superseded(&mut self) {
+        let instances = self.channels.values().map(|channel| &channel.instance);
+        let (stay, go): (Vec<_>, Vec<_>) =
+            instances.cloned().partition(|instance| instance.spec().on_return == OnReturn::Coexist);
+        for instance in go {
+            self.close_instance(instance.key(), SUPERSEDED);
+        }
+        self.deferred.retain(|instance| !self.handle.bars(&**instance));
+        self.handle.release_all_but(&stay.iter().map(|instance| instance.key()).collect());
         self.answer_waiters();
     }
 
@@ -113,46 +142,74 @@ impl Driver {
         self.answer_waiters();
     }
 
-    /// Tells those who wait for an instance on this link, as far as it is known by now.
+    pub(super) fn add_waiters(&mut self, waiters: impl IntoIterator<Item = Waiter>) {
+        self.waiters.extend(waiters.into_iter().map(|waiter| Waiting { waiter, until: None }));
+    }
+
+    /// Tells those who wait for an instance on this link, as far as it is known by now. Who has waited for the peer's
+    /// word on it for as long as a handshake may take hears that: the peer may live, and never say.
     pub(super) fn answer_waiters(&mut self) {
         if !self.was_up || self.over.is_some() || self.handle.is_detached() {
             return;
         }
-        for waiter in std::mem::take(&mut self.waiters) {
-            self.answer_waiter(waiter);
+        let now = self.shared.clock.mono();
+        let patience = self.shared.link_config.handshake_timeout;
+        for Waiting { waiter, until } in std::mem::take(&mut self.waiters) {
+            let Some(waiter) = self.answer_waiter(waiter) else { continue };
+            match until {
+                Some(until) if now >= until => {
+                    self.handle.release(waiter.key());
+                    waiter.failed(Why::TimedOut {
+                        what: "the peer's word on an offered instance",
+                        after: patience,
+                    });
+                }
+                until => {
+                    let until = until.or(Some(now + patience));
+                    self.waiters.push(Waiting { waiter, until });
+                }
+            }
         }
+        self.waiters_due = self.waiters.iter().filter_map(|waiting| waiting.until).min();
     }
 
-    fn answer_waiter(&mut self, waiter: Waiter) {
+    /// Gives the waiter back when there is nothing to say yet.
+    fn answer_waiter(&mut self, waiter: Waiter) -> Option<Waiter> {
         let key = waiter.key();
+        if self.handle.is_superseded() && !waiter.coexists() {
+            self.handle.release(key);
+            self.shared.reroute(self.link.peer(), waiter, Why::Superseded);
+            return None;
+        }
         let mut channels = self.channels.values();
         let state = channels.find(|channel| channel.instance.key() == key).map(|channel| &channel.state);
         let fails = match (state, waiter.instance()) {
             (_, None) | (Some(State::Up), _) => {
                 self.handle.hold(key);
-                if let Err(waiter) = waiter.done(&self.handle) {
+                let back = waiter.done(&self.handle).err();
+                if back.is_some() {
                     // The instance has closed the channel, or lost the link, and word of it is on its way here.
                     self.handle.release(key);
-                    self.waiters.push(waiter);
                 }
-                return;
+                return back;
             }
-            (Some(State::Offered), _) => return self.waiters.push(waiter),
+            (Some(State::Offered), _) => return Some(waiter),
             (Some(State::Down(why)), _) => why.clone(),
             (Some(State::Closing(_)), _) => Why::NotUp,
             (None, Some(instance)) => {
                 if self.deferred.iter().any(|deferred| deferred.key() == key) {
-                    return self.waiters.push(waiter);
+                    return Some(waiter);
                 }
                 // It closed its channel on this link, and wants one again.
                 if self.shared.runs(key) {
                     self.open(Arc::clone(instance));
-                    return self.waiters.push(waiter);
+                    return Some(waiter);
                 }
                 Why::NotUp
             }
         };
         self.handle.release(key);
         waiter.failed(fails);
+        None
     }
 }

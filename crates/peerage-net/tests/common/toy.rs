@@ -7,7 +7,7 @@ use peerage_machine::{
     CallId, Class, DialId, Effect, Input, InstanceName, Instant, JobId, LinkId, LinkInfo, Machine, Malformed,
     Message, Now, OutboxOf, SendId, StoreError, Target, Why,
 };
-use peerage_net::{Hosted, InstanceSpec, Sink};
+use peerage_net::{Hosted, InstanceSpec, OnReturn, Sink};
 use peerage_wire::PeerId;
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 
@@ -211,6 +211,7 @@ pub fn spec(name: &str) -> InstanceSpec {
         name: InstanceName { protocol: "toy".to_owned(), name: name.to_owned() },
         version: 1,
         parameters: Bytes::from_static(b"parameters"),
+        on_return: OnReturn::default(),
     }
 }
 

@@ -4,7 +4,7 @@ use std::fmt;
 use std::sync::{Arc, Mutex, RwLock, Weak};
 
 use peerage_machine::{CallId, InstanceName};
-use peerage_net::{Endpoint, HostError, Hosted, InstanceSpec};
+use peerage_net::{Endpoint, HostError, Hosted, InstanceSpec, OnReturn};
 use peerage_wire::{Address, PeerId};
 
 use super::Closed;
@@ -91,6 +91,7 @@ impl Mesh {
             name: InstanceName { protocol: "mesh".to_owned(), name: config.name.clone() },
             version: MeshConfig::VERSION,
             parameters: config.parameters(),
+            on_return: OnReturn::Replace,
         };
         let desk = Arc::new(Desk::new(&config));
         let settings = config.clone();
