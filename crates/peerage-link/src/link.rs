@@ -390,11 +390,15 @@ impl Link {
                     }
                     self.drain_ends = Some(now + self.config.silent_after);
                 }
-                match self.keep_alive.on_timer(now) {
-                    Due::Nothing => {}
+                let mut due = self.keep_alive.on_timer(now);
+                if due == Due::Answered {
+                    self.event(LinkEvent::Answered);
+                    due = self.keep_alive.on_timer(now);
+                }
+                match due {
                     Due::Ping(nonce) => self.outbound.control(Kind::Ping(proto::Ping { nonce })),
                     Due::Silent(after) => self.close(Why::Silent { after }),
-                    Due::Answered => self.event(LinkEvent::Answered),
+                    Due::Answered | Due::Nothing => {}
                 }
             }
         }

@@ -9,6 +9,7 @@ use peerage_machine::{Instant, Rng};
 pub struct BackoffConfig {
     /// The first wait is up to this, uniform from zero; each later one is at least this. 100 ms: a peer that restarts
     /// is back soon, and the thousand peers of one that fell do not dial it in the same millisecond.
+    /// Less than a millisecond is taken for one, here and for the cap.
     pub first: Duration,
     /// No wait is longer. 30 s: a peer that is away costs a connection attempt every 15 s on average, and one that is
     /// back is found after 15 s on average.
@@ -27,6 +28,8 @@ impl Default for BackoffConfig {
         }
     }
 }
+
+const LEAST: Duration = Duration::from_millis(1);
 
 /// Capped exponential back-off with jitter, as a value: it is told the time and lent randomness.
 ///
@@ -60,8 +63,9 @@ impl Backoff {
 
     /// How long to wait now.
     pub fn next(&mut self, rng: &mut Rng) -> Duration {
-        let BackoffConfig { first, cap, .. } = self.config;
-        let first = first.min(cap);
+        // Whatever the configuration says, nobody is dialled without a pause.
+        let cap = self.config.cap.max(LEAST);
+        let first = self.config.first.clamp(LEAST, cap);
         let wait = match self.waits {
             0 => rng.duration_between(Duration::ZERO, first),
             n => {

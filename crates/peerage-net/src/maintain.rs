@@ -207,13 +207,18 @@ impl Keeper {
     async fn until_given_up(&mut self) -> Why {
         loop {
             self.told.send_replace(LinkState::Dialling { waits: self.backoff.waits() });
-            let why = match self.dial().await {
+            let dialled = tokio::select! {
+                dialled = self.dial() => dialled,
+                // The peer came by itself, while a dial stands before a door that does not open.
+                peer = self.linked() => self.dial_none(peer).await,
+            };
+            let why = match dialled {
                 Err((why, Outlook::Passing)) => why,
                 Err((why, _)) => return why,
                 Ok(grant) => {
                     let why = self.hold(grant).await;
-                    let elsewhere = matches!(why, Why::Duplicate | Why::Superseded) && self.is_linked();
-                    if elsewhere {
+                    let elsewhere = matches!(why, Why::Duplicate | Why::Superseded);
+                    if elsewhere && self.peer().is_some_and(|peer| self.shared.is_linked(peer)) {
                         continue;
                     }
                     if outlook(&why) != Outlook::Passing {
@@ -226,14 +231,35 @@ impl Keeper {
         }
     }
 
-    /// Whether there is a link to the peer that we had one to.
-    fn is_linked(&self) -> bool {
-        let peer = match (&self.last, &self.aim) {
-            (Some(last), _) => last.peer,
-            (None, Aim::Peer(peer, _)) => *peer,
-            (None, Aim::Address(_)) => return false,
-        };
-        self.shared.is_linked(peer)
+    /// Whom the link is to, as far as that is known.
+    fn peer(&self) -> Option<PeerId> {
+        match (&self.aim, &self.last) {
+            (Aim::Peer(peer, _), _) => Some(*peer),
+            (Aim::Address(_), last) => last.as_ref().map(|last| last.peer),
+        }
+    }
+
+    /// Returns when there is a link to the peer, or one on its way.
+    async fn linked(&self) -> PeerId {
+        let Some(peer) = self.peer() else { return std::future::pending().await };
+        loop {
+            // Made before the look, so that no arrival is missed in between.
+            let arrived = self.shared.arrived.notified();
+            if self.shared.is_linked(peer) {
+                return peer;
+            }
+            arrived.await;
+        }
+    }
+
+    /// The link that there is, or that is on its way.
+    async fn dial_none(&self, peer: PeerId) -> Result<Grant, (Why, Outlook)> {
+        let found = self.ask(Target::Peer { peer, addresses: Vec::new() }).await;
+        found.map_err(|why| {
+            // It may have gone meanwhile; that nobody knows an address is then for `dial` to say.
+            let outlook = if why == Why::NoAddress { Outlook::Passing } else { outlook(&why) };
+            (why, outlook)
+        })
     }
 
     /// Holds the link to its end.
@@ -257,24 +283,14 @@ impl Keeper {
         let next_in = self.backoff.next(&mut self.rng);
         let until = tokio::time::Instant::now() + next_in;
         tracing::debug!(aim = ?self.aim, %why, ?next_in, "a link will be dialled again");
-        let (shared, hurry) = (Arc::clone(&self.shared), Arc::clone(&self.hurry));
+        let hurry = Arc::clone(&self.hurry);
         let hurried = hurry.notified();
         self.told.send_replace(LinkState::Waiting { why, waits: self.backoff.waits(), next_in });
-        let linked = async {
-            loop {
-                // Made before the look, so that no arrival is missed in between.
-                let arrived = shared.arrived.notified();
-                if self.is_linked() {
-                    return;
-                }
-                arrived.await;
-            }
-        };
         tokio::select! {
             () = tokio::time::sleep_until(until) => {}
             () = hurried => {}
             // The peer came by itself.
-            () = linked => {}
+            _ = self.linked() => {}
         }
     }
 
@@ -312,21 +328,13 @@ impl Keeper {
         match (failed, &self.aim) {
             (Some(failed), _) => Err(failed),
             // Nowhere to dial; the peer may have a link to us.
-            (None, Aim::Peer(peer, _)) => {
-                let found = self.ask(Target::Peer { peer: *peer, addresses: Vec::new() }).await;
-                found.map_err(|why| (why, Outlook::Passing))
-            }
+            (None, Aim::Peer(peer, _)) => self.dial_none(*peer).await,
             (None, Aim::Address(_)) => Err((Why::NoAddress, Outlook::OfAddress)),
         }
     }
 
     async fn dial_at(&self, address: &Address) -> Granted {
-        let peer = match (&self.aim, &self.last) {
-            (Aim::Peer(peer, _), _) => Some(*peer),
-            (Aim::Address(_), Some(last)) => Some(last.peer),
-            (Aim::Address(_), None) => None,
-        };
-        if let Some(peer) = peer {
+        if let Some(peer) = self.peer() {
             let found = self.ask(Target::Peer { peer, addresses: vec![address.clone()] }).await;
             let is_wanted = matches!(&self.aim, Aim::Address(wanted) if wanted == address);
             // Somebody else is there now. Whoever that is will do.

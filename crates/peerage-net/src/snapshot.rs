@@ -73,6 +73,8 @@ pub struct LinkSnapshot {
     pub is_up: bool,
     /// Whether an instance here holds it.
     pub is_held: bool,
+    /// Whether another start of the peer has a newer link, and this one stays for instances that coexist.
+    pub is_superseded: bool,
     /// When the handshake was done.
     pub since: Option<UnixMillis>,
     /// The smoothed round-trip time.
@@ -109,6 +111,7 @@ impl LinkSnapshot {
             direction: handle.direction,
             is_up: handle.up.load(Ordering::Acquire),
             is_held: handle.is_held(),
+            is_superseded: handle.is_superseded(),
             since: known.map(|known| known.since),
             rtt: Some(read(&counters.rtt_micros)).filter(|micros| *micros > 0).map(Duration::from_micros),
             bytes_sent: read(&counters.bytes_sent),

@@ -11,10 +11,13 @@ mod common;
 
 use std::time::Duration;
 
+use common::stranger::{Stranger, hello};
 use common::valve::{Stalled, Valve};
 use common::{Event, Heard, Node, Over, Toy, config, connections, ended, linked, peer, toy, within};
 use peerage_machine::{LinkId, Side, Target, Why};
 use peerage_net::{Config, Shards};
+use peerage_wire::proto::link::v1::Pong;
+use peerage_wire::proto::link::v1::control::Kind;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpListener;
 
@@ -286,37 +289,158 @@ async fn when_both_dial_at_once_one_link_stays_and_both_agree_which() {
     }
 }
 
-#[tokio::test(start_paused = true)]
-async fn a_duplicate_of_a_link_that_only_the_peer_still_has_is_tried_again() {
-    let over = Over::memory();
-    let Over::Memory(transport) = &over else { panic!("memory") };
-    // The smaller key dialled: its link would stay if the other dialled too.
+/// A link that the smaller key dialled, so that it would stay if the other dialled too; the other gives it up early.
+async fn half_open(over: &Over) -> (Node, LinkId, Node, Valve) {
+    let Over::Memory(transport) = over else { panic!("memory") };
     let (small, large) = if peer(1) < peer(2) { (1, 2) } else { (2, 1) };
     let mut a = over.node(small, ambient()).await;
-    let slow_to_notice = config(|config| {
+    let quick_to_notice = config(|config| {
         config.shards = Shards::Ambient;
         config.link.silent_after = Duration::from_secs(6);
     });
-    let mut b = over.node(large, slow_to_notice).await;
+    let mut b = over.node(large, quick_to_notice).await;
     let valve = Valve::between(transport, &b.address()).await;
     a.endpoint.connect(&valve.address()).await.unwrap();
-    let (old_a, _) = a.up().await;
-    let (old_b, _) = b.up().await;
+    let (at_a, _) = a.up().await;
+    let (at_b, _) = b.up().await;
     valve.shut();
-    // B gives the link up first; A notices only after 15 s.
-    assert!(matches!(b.down(old_b).await, Why::Silent { .. }));
+    // B gives the link up first; A would notice only after 15 s.
+    assert!(matches!(b.down(at_b).await, Why::Silent { .. }));
     assert!(a.pending().iter().all(|heard| !matches!(heard, Heard::Event(Event::Down(..)))));
-    let release = async {
-        // While B tries, word of the end reaches A.
-        tokio::time::sleep(Duration::from_millis(1500)).await;
-        valve.open();
-    };
-    let address = a.address();
-    let (dialled, ()) = tokio::join!(b.endpoint.connect(&address), release);
-    assert_eq!(dialled.unwrap(), a.id());
-    a.down(old_a).await;
-    assert_eq!(a.up().await.1.peer, b.id());
+    (a, at_a, b, valve)
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_peer_that_lost_the_link_takes_the_place_of_its_ghost_within_a_second() {
+    let over = Over::memory();
+    let (mut a, ghost, mut b, _valve) = half_open(&over).await;
+    let began = tokio::time::Instant::now();
+    assert_eq!(b.endpoint.connect(&a.address()).await.unwrap(), a.id());
+    assert!(began.elapsed() < Duration::from_millis(1100), "{:?}", began.elapsed());
+    assert_eq!(a.down(ghost).await, Why::Silent { after: Duration::from_secs(1) });
+    let (at_a, info) = a.up().await;
+    assert_eq!(info.peer, b.id());
+    let (at_b, _) = b.up().await;
+    toy::send(&a.toy, at_a, "there you are");
+    assert_eq!(b.got().await, (at_b, "there you are".into()));
+    connections(&a.endpoint, 1).await;
+    connections(&b.endpoint, 1).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_dial_at_an_address_finds_a_ghost_out_too() {
+    let over = Over::memory();
+    let (mut a, ghost, mut b, _valve) = half_open(&over).await;
+    // A believes that it has a link. Whoever is at the address it does not know until it has asked.
+    assert_eq!(a.endpoint.connect(&b.address()).await.unwrap(), b.id());
+    assert_eq!(a.down(ghost).await, Why::Silent { after: Duration::from_secs(1) });
+    a.up().await;
     b.up().await;
+    connections(&a.endpoint, 1).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_link_whose_peer_answers_is_not_given_up_for_another() {
+    let over = Over::memory();
+    let Over::Memory(transport) = &over else { panic!("memory") };
+    let (small, large) = if peer(1) < peer(2) { (1, 2) } else { (2, 1) };
+    let mut a = over.node(small, ambient()).await;
+    let mut b = over.node(large, ambient()).await;
+    let (at_a, _) = linked(&mut a, &mut b).await;
+    // Somebody passes B's dial on too late: A sees it when there is a link.
+    let valve = Valve::between(transport, &a.address()).await;
+    for _ in 0..5 {
+        assert_eq!(b.endpoint.connect(&valve.address()).await.unwrap(), a.id());
+        connections(&a.endpoint, 1).await;
+    }
+    assert_eq!(a.snapshot().links[0].link, at_a);
+    assert!(!a.pending().iter().any(|heard| matches!(heard, Heard::Event(Event::Down(..)))));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_connect_that_is_cancelled_holds_nothing() {
+    let over = Over::memory();
+    let Over::Memory(transport) = &over else { panic!("memory") };
+    let a = over.node(1, ambient()).await;
+    let b = over.node(2, ambient()).await;
+    let valve = Valve::between(transport, &b.address()).await;
+    // Nothing passes while somebody waits for it, and then everything.
+    valve.shut();
+    let patience = Duration::from_millis(100);
+    assert!(tokio::time::timeout(patience, a.endpoint.connect(&valve.address())).await.is_err());
+    valve.open();
+    common::eventually("the link", || match a.snapshot().totals.links_up {
+        1 => Ok(()),
+        links => Err(format!("{links}")),
+    })
+    .await;
+    ended(&a.endpoint, "unheld", 1).await;
+    connections(&a.endpoint, 0).await;
+
+    // Another's hold is its own.
+    let address = b.address();
+    a.endpoint.connect(&address).await.unwrap();
+    drop(a.endpoint.connect(&address));
+    let mut again = Box::pin(a.endpoint.connect(&address));
+    assert!(futures_poll(&mut again).await.is_none(), "it has begun");
+    drop(again);
+    tokio::time::sleep(Duration::from_secs(60)).await;
+    assert!(a.snapshot().links.iter().any(|link| link.is_up && link.is_held));
+}
+
+/// Polls once.
+async fn futures_poll<F: Future + Unpin>(future: &mut F) -> Option<F::Output> {
+    std::future::poll_fn(|cx| match std::pin::Pin::new(&mut *future).poll(cx) {
+        std::task::Poll::Ready(output) => std::task::Poll::Ready(Some(output)),
+        std::task::Poll::Pending => std::task::Poll::Ready(None),
+    })
+    .await
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_dial_that_nobody_waits_for_tries_no_more_addresses() {
+    let over = Over::memory();
+    let Over::Memory(transport) = &over else { panic!("memory") };
+    let a = over.node(1, ambient()).await;
+    let address = over.address();
+    let _listener = peerage_net::Transport::listen(transport, &address).await.unwrap();
+    let mut fill = Vec::new();
+    for _ in 0..128 {
+        fill.push(peerage_net::Transport::dial(transport, &address).await.unwrap());
+    }
+    let patience = Duration::from_millis(100);
+    assert!(tokio::time::timeout(patience, a.endpoint.connect(&address)).await.is_err());
+    drop(fill);
+    tokio::time::sleep(Duration::from_secs(10)).await;
+    assert!(a.snapshot().totals.ended.is_empty(), "it never became a connection");
+}
+
+#[tokio::test]
+async fn a_peer_that_lives_and_never_answers_an_offer_ends_the_dial_in_the_handshakes_time() {
+    let short = config(|config| config.link.handshake_timeout = Duration::from_millis(300));
+    let a = Over::Tcp.endpoint(1, short).await;
+    let key = common::identity(66);
+    let mut stranger = Stranger::up(&a.addresses()[0], &key, &hello(&key)).await;
+    // Hosted after the link came up: it takes an `Open`, of which the stranger says nothing, though it pongs.
+    let mut a = Node::new(a, "toy", Toy::default());
+    let pongs = tokio::spawn(async move {
+        let mut opened = 0;
+        while let Some(kind) = stranger.read_control().await {
+            match kind {
+                Kind::Ping(ping) => stranger.control(Kind::Pong(Pong { nonce: ping.nonce })).await,
+                Kind::Open(_) => opened += 1,
+                _ => {}
+            }
+        }
+        opened
+    });
+    toy::dial_peer(&a.toy, 1, key.peer_id(), Vec::new());
+    let why = a.dialed(1).await.unwrap_err();
+    let what = "the peer's word on an offered instance";
+    assert_eq!(why, Why::TimedOut { what, after: Duration::from_millis(300) });
+    assert!(a.snapshot().links.iter().any(|link| link.is_up), "the link is none the worse");
+    a.endpoint.close().await;
+    assert_eq!(pongs.await.unwrap(), 1);
 }
 
 #[tokio::test]

@@ -257,3 +257,54 @@ fn a_link_that_is_held_again_before_its_queue_is_empty_stays() {
     answer_pings(&mut stranger, 60 * SECOND);
     assert_eq!(stranger.end.heard.closed(), None);
 }
+
+fn answers(end: &End) -> usize {
+    end.heard.0.iter().filter(|event| matches!(event, LinkEvent::Answered)).count()
+}
+
+#[test]
+fn a_peer_that_is_asked_for_a_sign_of_life_answers_at_once_and_once() {
+    let mut pair = pair();
+    pair.a.link.probe(pair.now);
+    // A second question while the first is open is the same.
+    pair.a.link.probe(pair.now);
+    pair.run();
+    assert_eq!(answers(&pair.a), 1);
+    let began = pair.now;
+    while pair.tick(began + 3 * SECOND) {
+        pair.run();
+    }
+    assert_eq!((answers(&pair.a), pair.a.heard.closed()), (1, None));
+}
+
+#[test]
+fn a_peer_that_does_not_answer_a_probe_is_silent_after_a_second() {
+    let mut pair = pair();
+    // It was heard just before: that does not count.
+    pair.a.link.probe(pair.now);
+    let began = pair.now;
+    while pair.a.heard.closed().is_none() {
+        assert!(pair.tick(began + 2 * SECOND));
+    }
+    assert_eq!(pair.a.closed(), &Why::Silent { after: SECOND });
+    assert_eq!(pair.now.since(began), SECOND);
+    assert_eq!(answers(&pair.a), 0);
+}
+
+#[test]
+fn a_peer_that_is_slow_to_answer_and_yet_speaks_lives() {
+    for (speaks_at, lives) in [(SECOND / 4, false), (SECOND * 3 / 4, true)] {
+        let mut pair = pair();
+        pair.a.link.probe(pair.now);
+        pair.a.flush(usize::MAX);
+        // The question is on its way; what the peer says meanwhile arrives.
+        pair.now = pair.now + speaks_at;
+        pair.b.link.send(0, Class::Interactive, Bytes::from_static(b"word")).unwrap();
+        pair.b.flush(usize::MAX);
+        pair.cross(0, usize::MAX);
+        pair.now = pair.now + (SECOND - speaks_at);
+        pair.a.on_timer(pair.now);
+        pair.a.poll();
+        assert_eq!((answers(&pair.a) == 1, pair.a.heard.closed().is_none()), (lives, lives), "{speaks_at:?}");
+    }
+}

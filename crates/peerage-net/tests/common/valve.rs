@@ -1,7 +1,7 @@
 //! Connections that do not behave.
 
-use peerage_net::MemoryTransport;
 use peerage_net::transport::{Connection, Listener, Transport};
+use peerage_net::{MemoryTransport, TcpTransport};
 use peerage_wire::Address;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::sync::watch;
@@ -18,9 +18,17 @@ pub struct Valve {
 
 impl Valve {
     pub async fn between(transport: &MemoryTransport, to: &Address) -> Self {
-        let at = Over::Memory(transport.clone()).address();
+        Self::over(transport.clone(), Over::Memory(transport.clone()).address(), to).await
+    }
+
+    /// The same on sockets.
+    pub async fn between_sockets(to: &Address) -> Self {
+        Self::over(TcpTransport, Over::Tcp.address(), to).await
+    }
+
+    async fn over(transport: impl Transport, at: Address, to: &Address) -> Self {
         let mut listener = transport.listen(&at).await.unwrap();
-        let (transport, to) = (transport.clone(), to.clone());
+        let (at, to) = (listener.address(), to.clone());
         let (open, opened) = watch::channel(true);
         let mut tasks = JoinSet::new();
         tasks.spawn(async move {
@@ -56,15 +64,14 @@ async fn carry(a: Connection, b: Connection, open: watch::Receiver<bool>) {
         let mut open = open.clone();
         let mut buffer = vec![0; 16 << 10];
         loop {
+            let read = from.read(&mut buffer).await;
+            // The end of a stream passes no sooner than its bytes.
             if open.wait_for(|open| *open).await.is_err() {
                 return;
             }
-            match from.read(&mut buffer).await {
+            match read {
                 Ok(0) | Err(_) => return drop(to.shutdown().await),
                 Ok(read) => {
-                    if open.wait_for(|open| *open).await.is_err() {
-                        return;
-                    }
                     if to.write_all(buffer.get(..read).unwrap()).await.is_err() {
                         return;
                     }
