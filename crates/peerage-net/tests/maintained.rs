@@ -1,7 +1,6 @@
 //! Links that are dialled again when they end, or not, and why.
 
 #![expect(
-    clippy::indexing_slicing,
     clippy::panic,
     clippy::unwrap_used,
     reason = "a test stops at the first thing that is not as it should be"
@@ -270,7 +269,7 @@ async fn an_address_is_kept_to_whoever_is_there_and_a_peer_to_wherever_it_is() {
     let b = over.endpoint(2, ambient()).await;
     let at = b.addresses()[0].clone();
     let (mut by_address, mut by_peer) =
-        (a.endpoint.maintain(&at), a.endpoint.maintain_to(peer(2), &[at.clone()]));
+        (a.endpoint.maintain(&at), a.endpoint.maintain_to(peer(2), std::slice::from_ref(&at)));
     up(&mut by_address).await;
     up(&mut by_peer).await;
     assert_eq!(a.snapshot().totals.links_up, 1, "both hold one link");
