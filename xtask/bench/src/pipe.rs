@@ -10,7 +10,7 @@ use peerage_identity::Identity;
 use peerage_machine::{
     CallId, Input, InstanceName, Instant, LinkId, Machine, Malformed, Message, Now, OutboxOf,
 };
-use peerage_net::{Config, Endpoint, Hosted, InstanceSpec, Sink};
+use peerage_net::{Config, Endpoint, Hosted, InstanceSpec, OnReturn, Sink};
 
 /// Bytes, as they are.
 #[derive(Clone, Debug)]
@@ -177,6 +177,7 @@ impl Pair {
                 name: InstanceName { protocol: "pipe".to_owned(), name: "bench".to_owned() },
                 version: 1,
                 parameters: Bytes::new(),
+                on_return: OnReturn::default(),
             };
             let machine = Pipe { role, body: Bytes::new(), link: None, room: 0, meter: Arc::clone(&meter) };
             endpoint.host(
