@@ -8,6 +8,7 @@ mod ci;
 mod codegen;
 mod demo;
 mod fuzz;
+mod metrics;
 mod readme;
 mod stages;
 mod test;

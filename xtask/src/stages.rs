@@ -4,7 +4,7 @@ use std::process::Command;
 
 use anyhow::{Context, Result};
 
-use crate::{arrows, cargo, fuzz, readme, tidy};
+use crate::{arrows, cargo, fuzz, metrics, readme, tidy};
 
 /// One thing that must hold.
 pub(crate) struct Stage {
@@ -21,7 +21,7 @@ pub(crate) const STAGES: &[Stage] = &[
     Stage { name: "format", about: "rustfmt has nothing to change", run: format },
     Stage {
         name: "arrows",
-        about: "crates use only floors below their own; manifests and paths are tidy",
+        about: "crates use only floors below their own; manifests, paths and docs/metrics.md are in order",
         run: arrows,
     },
     Stage { name: "codegen", about: "the committed protobuf code is what proto/ says", run: codegen },
@@ -49,7 +49,8 @@ fn arrows() -> Result<()> {
     let packages = cargo::packages()?;
     let arrows = arrows::check(&packages)?;
     let files = tidy::check(&cargo::root(), &packages)?;
-    println!("{} crates, {arrows} arrows, {files} files: all in order", packages.len());
+    let names = metrics::check(&cargo::root())?;
+    println!("{} crates, {arrows} arrows, {files} files, {names} counters: all in order", packages.len());
     Ok(())
 }
 

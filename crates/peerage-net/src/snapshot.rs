@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use peerage_machine::{Direction, LinkId, UnixMillis};
+use peerage_machine::{Direction, Instant, LinkId, UnixMillis};
 use peerage_wire::{Address, PeerId};
 
 use crate::hub::Shared;
@@ -14,6 +14,8 @@ use crate::link_handle::LinkHandle;
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Snapshot {
+    /// When, by the endpoint's own clock. See [`Snapshot::rates_since`].
+    pub taken: Instant,
     /// Who it is.
     pub peer: PeerId,
     /// Where it listens.
@@ -129,6 +131,7 @@ impl Snapshot {
     pub(crate) fn of(shared: &Shared) -> Self {
         let counters = &shared.counters;
         Self {
+            taken: shared.clock.mono(),
             peer: shared.me,
             addresses: shared.addresses.clone(),
             instances: shared.instance_names(),

@@ -175,3 +175,35 @@ async fn what_an_instance_left_behind_is_counted_when_it_comes() {
     ended(&a.endpoint, "shutdown", 0).await;
     assert_eq!(a.snapshot().links.len(), 1);
 }
+
+#[tokio::test]
+async fn rates_are_what_went_through_between_two_looks() {
+    let over = Over::memory();
+    let mut a = over.node(1, Config::default()).await;
+    let mut b = over.node(2, Config::default()).await;
+    let (link, _) = linked(&mut a, &mut b).await;
+    let (before, _) = settled(&a, &b).await;
+    for _ in 0..50 {
+        toy::send(&a.toy, link, vec![1; 1000]);
+    }
+    let after = eventually("fifty messages", || {
+        let now = a.snapshot();
+        if now.totals.messages_sent == before.totals.messages_sent + 50 && now.taken > before.taken {
+            Ok(now)
+        } else {
+            Err(format!("{now:#?}"))
+        }
+    })
+    .await;
+    let rates = after.rates_since(&before);
+    assert_eq!(rates.span, after.taken.since(before.taken));
+    let sent = rates.total.messages_sent * rates.span.as_secs_f64();
+    assert!((sent - 50.0).abs() < 0.001, "{sent}");
+    assert_eq!(rates.links.iter().map(|(link, _)| *link).collect::<Vec<_>>(), [link]);
+    let bytes = rates.links[0].1.bytes_sent * rates.span.as_secs_f64();
+    let written = after.totals.bytes_sent - before.totals.bytes_sent;
+    assert!(written > 50_000 && (bytes - written as f64).abs() < 0.001, "{bytes} of {written}");
+    // Without time between them there is no rate.
+    assert_eq!(after.rates_since(&after).total.messages_sent, 0.0);
+    assert_eq!(before.rates_since(&after).total.bytes_sent, 0.0);
+}
