@@ -1,18 +1,16 @@
-//! `Noise_XX_25519_ChaChaPoly_BLAKE2s`, three messages.
+//! Noise XX in the suite that the preface names: three messages.
 
 use std::fmt;
 
-use peerage_wire::PeerId;
 use peerage_wire::limits::{MAX_HANDSHAKE_MESSAGE, TAG_LEN};
+use peerage_wire::{PeerId, Suite};
 use snow::{Builder, HandshakeState};
 use zeroize::Zeroizing;
 
-use crate::cipher::ChaChaPoly;
+use crate::cipher::Cipher;
 use crate::resolver::Resolver;
 use crate::signature::{self, NOISE_STATIC, SignatureError};
 use crate::{Identity, Opener, Sealer};
-
-const PATTERN: &str = "Noise_XX_25519_ChaChaPoly_BLAKE2s";
 
 /// Sets the handshake's random numbers apart from anything else that is derived from the same.
 const EPHEMERAL_CONTEXT: &str = "peerage 2026 noise ephemeral randomness v1";
@@ -27,6 +25,7 @@ const OVERHEAD: [usize; 3] = [32, 32 + 32 + 2 * TAG_LEN, 32 + 2 * TAG_LEN];
 /// that of the third, only the responder whose key is known by then (Noise revision 34, section 7.7).
 pub struct Handshake {
     state: HandshakeState,
+    suite: Suite,
     initiator: bool,
     /// Messages written and read.
     done: usize,
@@ -34,17 +33,18 @@ pub struct Handshake {
 }
 
 impl Handshake {
-    /// The end that dialled. `prologue` is what both must have seen alike: the preface as sent. `entropy` is 32 random
-    /// bytes for this handshake alone.
+    /// The end that dialled. `prologue` is what both must have seen alike: the preface as sent, which names `suite`.
+    /// `entropy` is 32 random bytes for this handshake alone.
     ///
     /// # Errors
-    /// [`HandshakeError::Cipher`], which does not happen with this suite.
+    /// [`HandshakeError::Cipher`], which does not happen with these suites.
     pub fn initiator(
         identity: &Identity,
+        suite: Suite,
         prologue: &[u8],
         entropy: [u8; 32],
     ) -> Result<Self, HandshakeError> {
-        Self::new(identity, prologue, entropy, true)
+        Self::new(identity, suite, prologue, entropy, true)
     }
 
     /// The end that was dialled.
@@ -53,14 +53,16 @@ impl Handshake {
     /// As [`Handshake::initiator`].
     pub fn responder(
         identity: &Identity,
+        suite: Suite,
         prologue: &[u8],
         entropy: [u8; 32],
     ) -> Result<Self, HandshakeError> {
-        Self::new(identity, prologue, entropy, false)
+        Self::new(identity, suite, prologue, entropy, false)
     }
 
     fn new(
         identity: &Identity,
+        suite: Suite,
         prologue: &[u8],
         entropy: [u8; 32],
         initiator: bool,
@@ -72,12 +74,12 @@ impl Handshake {
         let parts = entropy.iter().chain(identity.noise_secret()).chain(&role);
         material.iter_mut().zip(parts).for_each(|(place, byte)| *place = *byte);
         let seed = Zeroizing::new(blake3::derive_key(EPHEMERAL_CONTEXT, material.as_ref()));
-        let builder = builder(Resolver::new(seed))?
+        let builder = builder(suite, Resolver::new(seed))?
             .local_private_key(identity.noise_secret())
             .and_then(|builder| builder.prologue(prologue))
             .map_err(HandshakeError::from_snow)?;
         let state = if initiator { builder.build_initiator() } else { builder.build_responder() };
-        Ok(Self { state: state.map_err(HandshakeError::from_snow)?, initiator, done: 0, failed: false })
+        Ok(Self { state: state.map_err(HandshakeError::from_snow)?, suite, initiator, done: 0, failed: false })
     }
 
     /// Appends the next message, without the length before it.
@@ -162,7 +164,9 @@ impl Handshake {
         let (from_initiator, from_responder) = self.state.dangerously_get_raw_split();
         let (from_initiator, from_responder) =
             (Zeroizing::new(from_initiator), Zeroizing::new(from_responder));
-        let cipher = |key: &[u8; 32]| ChaChaPoly::new(key).map(Box::new).map_err(|_| HandshakeError::Cipher);
+        let cipher = |key: &[u8; 32]| {
+            Cipher::new(self.suite, key).map(Box::new).map_err(|_| HandshakeError::Cipher)
+        };
         let (first, second) = (cipher(&from_initiator)?, cipher(&from_responder)?);
         let (ours, theirs) = if self.initiator { (first, second) } else { (second, first) };
         Ok((Sealer::new(ours), Opener::new(theirs)))
@@ -194,14 +198,15 @@ impl Handshake {
     }
 }
 
-fn builder<'a>(resolver: Resolver) -> Result<Builder<'a>, HandshakeError> {
-    let pattern = PATTERN.parse().map_err(HandshakeError::from_snow)?;
+fn builder<'a>(suite: Suite, resolver: Resolver) -> Result<Builder<'a>, HandshakeError> {
+    let pattern = suite.noise_name().parse().map_err(HandshakeError::from_snow)?;
     Ok(Builder::with_resolver(pattern, Box::new(resolver)))
 }
 
 impl fmt::Debug for Handshake {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Handshake")
+            .field("suite", &self.suite)
             .field("initiator", &self.initiator)
             .field("messages", &self.done)
             .field("failed", &self.failed)

@@ -2,14 +2,15 @@
 //!
 //! ```
 //! use peerage_identity::{Handshake, Identity, verify};
+//! use peerage_wire::Suite;
 //!
 //! let (alice, bob) = (Identity::from_seed([1; 32]), Identity::from_seed([2; 32]));
 //! let signature = alice.sign("chat message v1", b"hello");
 //! verify(&alice.peer_id(), "chat message v1", b"hello", &signature)?;
 //!
 //! // The entropy comes from the operating system, or from a simulation's seed.
-//! let mut dialer = Handshake::initiator(&alice, b"prologue", [3; 32])?;
-//! let mut listener = Handshake::responder(&bob, b"prologue", [4; 32])?;
+//! let mut dialer = Handshake::initiator(&alice, Suite::AesGcm, b"prologue", [3; 32])?;
+//! let mut listener = Handshake::responder(&bob, Suite::AesGcm, b"prologue", [4; 32])?;
 //! let (mut first, mut second, mut third) = (Vec::new(), Vec::new(), Vec::new());
 //! dialer.write(b"", &mut first)?;
 //! listener.read(&first)?;
@@ -57,6 +58,7 @@ mod record;
 mod resolver;
 mod signature;
 
+pub use cipher::suites_by_speed;
 pub use handshake::{Handshake, HandshakeError};
 pub use identity::{EntropyError, Identity};
 pub use key_file::KeyFileError;

@@ -15,14 +15,14 @@ const LAST_RECORD: u64 = 1 << 48;
 
 /// Where one direction is: the number of the next record, and its key.
 struct Direction {
-    cipher: Box<dyn Cipher>,
+    cipher: Box<Cipher>,
     counter: u64,
     rekey_at: u64,
     rekey_every: u64,
 }
 
 impl Direction {
-    fn new(cipher: Box<dyn Cipher>, rekey_every: u64) -> Self {
+    fn new(cipher: Box<Cipher>, rekey_every: u64) -> Self {
         Self { cipher, counter: 0, rekey_at: rekey_every, rekey_every }
     }
 
@@ -42,7 +42,7 @@ impl Direction {
 pub struct Sealer(Direction);
 
 impl Sealer {
-    pub(crate) fn new(cipher: Box<dyn Cipher>) -> Self {
+    pub(crate) fn new(cipher: Box<Cipher>) -> Self {
         Self(Direction::new(cipher, REKEY_EVERY))
     }
 
@@ -77,7 +77,7 @@ impl Sealer {
 pub struct Opener(Direction);
 
 impl Opener {
-    pub(crate) fn new(cipher: Box<dyn Cipher>) -> Self {
+    pub(crate) fn new(cipher: Box<Cipher>) -> Self {
         Self(Direction::new(cipher, REKEY_EVERY))
     }
 

@@ -1,6 +1,7 @@
 //! What `snow` computes with: x25519-dalek, blake2 and ring, and randomness that the caller gave.
 
 use blake2::{Blake2s256, Digest};
+use peerage_wire::Suite;
 use peerage_wire::limits::TAG_LEN;
 use snow::Error;
 use snow::params::{CipherChoice, DHChoice, HashChoice};
@@ -9,7 +10,7 @@ use snow::types::{Cipher as NoiseCipher, Dh, Hash, Random};
 use x25519_dalek::{PublicKey, StaticSecret};
 use zeroize::Zeroizing;
 
-use crate::cipher::{ChaChaPoly, Cipher};
+use crate::cipher::Cipher;
 
 /// The key of the handshake's random numbers.
 pub(crate) struct Resolver {
@@ -43,8 +44,8 @@ impl CryptoResolver for Resolver {
 
     fn resolve_cipher(&self, choice: &CipherChoice) -> Option<Box<dyn NoiseCipher>> {
         match choice {
-            CipherChoice::ChaChaPoly => Some(Box::new(HandshakeCipher(None))),
-            _ => None,
+            CipherChoice::ChaChaPoly => Some(Box::new(HandshakeCipher::unset(Suite::ChaChaPoly))),
+            CipherChoice::AESGCM => Some(Box::new(HandshakeCipher::unset(Suite::AesGcm))),
         }
     }
 }
@@ -159,20 +160,33 @@ impl Hash for Blake2s {
 }
 
 /// The handshake's own use of the record cipher, with the transcript as associated data.
-struct HandshakeCipher(Option<ChaChaPoly>);
+struct HandshakeCipher {
+    suite: Suite,
+    cipher: Option<Box<Cipher>>,
+}
+
+impl HandshakeCipher {
+    /// Without a key: snow sets one before it uses any.
+    fn unset(suite: Suite) -> Self {
+        Self { suite, cipher: None }
+    }
+}
 
 impl NoiseCipher for HandshakeCipher {
     fn name(&self) -> &'static str {
-        "ChaChaPoly"
+        match self.suite {
+            Suite::ChaChaPoly => "ChaChaPoly",
+            Suite::AesGcm => "AESGCM",
+        }
     }
 
     fn set(&mut self, key: &[u8; 32]) {
-        self.0 = ChaChaPoly::new(key).ok();
+        self.cipher = Cipher::new(self.suite, key).ok().map(Box::new);
     }
 
     /// Writes nothing, which no peer takes for a message, when there is no key or no room: snow sees to both.
     fn encrypt(&self, nonce: u64, authtext: &[u8], plaintext: &[u8], out: &mut [u8]) -> usize {
-        let Self(Some(cipher)) = self else { return 0 };
+        let Some(cipher) = &self.cipher else { return 0 };
         let Some((body, rest)) = out.split_at_mut_checked(plaintext.len()) else { return 0 };
         let Some(place) = rest.first_chunk_mut::<TAG_LEN>() else { return 0 };
         body.copy_from_slice(plaintext);
@@ -190,7 +204,7 @@ impl NoiseCipher for HandshakeCipher {
         ciphertext: &[u8],
         out: &mut [u8],
     ) -> Result<usize, Error> {
-        let cipher = self.0.as_ref().ok_or(Error::Decrypt)?;
+        let cipher = self.cipher.as_ref().ok_or(Error::Decrypt)?;
         let mut buffer = ciphertext.to_vec();
         let plaintext = cipher.open(nonce, authtext, &mut buffer).map_err(|_| Error::Decrypt)?;
         out.get_mut(..plaintext.len()).ok_or(Error::Decrypt)?.copy_from_slice(plaintext);

@@ -6,10 +6,11 @@ use std::time::Duration;
 use bytes::BytesMut;
 use peerage_identity::{Handshake, Identity, Opener, Sealer};
 use peerage_machine::{Direction, Instant, Side, Why};
+use peerage_wire::Suite;
 use peerage_wire::handshake::{Answer, put_message, take_answer, take_message};
 use peerage_wire::hello::Hello;
 use peerage_wire::limits::MAX_HANDSHAKE_MESSAGE;
-use peerage_wire::preface::Preface;
+use peerage_wire::preface::{Preface, VERSION};
 
 /// What is next on the wire.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -29,15 +30,22 @@ pub(crate) struct Greeting {
     identity: Arc<Identity>,
     entropy: [u8; 32],
     hello: Vec<u8>,
+    /// Those that this side takes, its favourite first.
+    suites: Vec<Suite>,
+    /// The favourite; once the preface is there, the one that it names.
+    suite: Suite,
     step: Step,
     noise: Option<Handshake>,
     sent_at: Instant,
+    /// What the responder answered in clear.
+    counter_offer: Option<Suite>,
 }
 
 /// What a finished handshake leaves.
 pub(crate) struct Greeted {
     /// Who the peer is, or what is wrong with what it said of itself: then the keys still serve to tell it so.
     pub(crate) hello: Result<Hello, String>,
+    pub(crate) suite: Suite,
     pub(crate) sealer: Sealer,
     pub(crate) opener: Opener,
     pub(crate) rtt: Duration,
@@ -64,8 +72,9 @@ fn is_short(input: &[u8]) -> bool {
     length <= MAX_HANDSHAKE_MESSAGE && message.len() < length
 }
 
-fn describe(preface: Preface) -> String {
-    format!("version {} with suite {}", preface.version, preface.suite)
+/// What this side speaks.
+fn describe(suites: &[Suite]) -> String {
+    format!("version {VERSION} with suite {}", Suite::list(suites))
 }
 
 impl Greeting {
@@ -73,17 +82,30 @@ impl Greeting {
     pub(crate) fn new(
         direction: Direction,
         identity: Arc<Identity>,
+        suites: Vec<Suite>,
         entropy: [u8; 32],
         hello: &Hello,
         now: Instant,
         out: &mut BytesMut,
     ) -> Result<Self, Why> {
-        let mut greeting =
-            Self { identity, entropy, hello: hello.encode(), step: Step::Preface, noise: None, sent_at: now };
+        let Some(&suite) = suites.first() else {
+            return Err(Why::Limit { by: Side::Us, what: "no cipher suite is allowed".to_owned() });
+        };
+        let mut greeting = Self {
+            identity,
+            entropy,
+            hello: hello.encode(),
+            suites,
+            suite,
+            step: Step::Preface,
+            noise: None,
+            sent_at: now,
+            counter_offer: None,
+        };
         if direction == Direction::Outbound {
-            let preface = Preface::CURRENT.encode();
+            let preface = Preface::new(suite).encode();
             out.extend_from_slice(&preface);
-            let noise = Handshake::initiator(&greeting.identity, &preface, entropy);
+            let noise = Handshake::initiator(&greeting.identity, suite, &preface, entropy);
             greeting.noise = Some(noise.map_err(|error| fault(format!("handshake: {error}")))?);
             greeting.write(&[], out)?;
             greeting.step = Step::Second;
@@ -110,9 +132,10 @@ impl Greeting {
         let message = match self.step {
             Step::Second => match take_answer(&mut buffer).map_err(fault)? {
                 Some(Answer::Clear(theirs)) => {
+                    self.counter_offer = theirs.known_suite();
                     return Err(Why::Incompatible {
-                        ours: describe(Preface::CURRENT),
-                        theirs: describe(theirs),
+                        ours: describe(&[self.suite]),
+                        theirs: theirs.to_string(),
                     });
                 }
                 Some(Answer::Message(message)) => Some(message),
@@ -141,6 +164,11 @@ impl Greeting {
         }
     }
 
+    /// What the responder would take instead.
+    pub(crate) fn counter_offer(&self) -> Option<Suite> {
+        self.counter_offer
+    }
+
     fn receive_preface(&mut self, input: &[u8], out: &mut BytesMut) -> Result<Progress, Why> {
         let Some(bytes) = input.first_chunk::<{ Preface::LEN }>() else {
             // A stranger that speaks something else is told from its first bytes on, not after a deadline.
@@ -150,11 +178,12 @@ impl Greeting {
             };
         };
         let preface = Preface::decode(bytes).map_err(fault)?;
-        if preface.check().is_err() {
-            out.extend_from_slice(&Preface::CURRENT.encode());
-            return Err(Why::Incompatible { ours: describe(Preface::CURRENT), theirs: describe(preface) });
-        }
-        let noise = Handshake::responder(&self.identity, bytes, self.entropy);
+        let Ok(suite) = preface.check(&self.suites) else {
+            out.extend_from_slice(&Preface::new(self.suite).encode());
+            return Err(Why::Incompatible { ours: describe(&self.suites), theirs: preface.to_string() });
+        };
+        self.suite = suite;
+        let noise = Handshake::responder(&self.identity, suite, bytes, self.entropy);
         self.noise = Some(noise.map_err(|error| fault(format!("handshake: {error}")))?);
         self.step = Step::First;
         Ok(Progress::Used(Preface::LEN))
@@ -174,6 +203,6 @@ impl Greeting {
             checked.map(|()| hello).map_err(|error| error.to_string())
         });
         let (sealer, opener) = noise.finish().map_err(|error| fault(format!("handshake: {error}")))?;
-        Ok(Greeted { hello, sealer, opener, rtt: now.since(self.sent_at) })
+        Ok(Greeted { hello, suite: self.suite, sealer, opener, rtt: now.since(self.sent_at) })
     }
 }

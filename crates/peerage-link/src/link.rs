@@ -11,10 +11,10 @@ use std::time::Duration;
 use bytes::{Bytes, BytesMut};
 use peerage_identity::Opener;
 use peerage_machine::{Class, Direction, Instant, Refusal, RefusalReason, Side, Why};
-use peerage_wire::PeerId;
 use peerage_wire::hello::{Hello, Instance, Limits};
 use peerage_wire::proto::link::v1 as proto;
 use peerage_wire::proto::link::v1::control::Kind;
+use peerage_wire::{PeerId, Suite};
 
 use crate::channels::{Channels, name_of};
 use crate::closing::{Closing, ClosingChannels};
@@ -44,6 +44,8 @@ pub struct Link {
     expected: Option<PeerId>,
     phase: Phase,
     handshake_ends: Instant,
+    suite: Option<Suite>,
+    counter_offer: Option<Suite>,
     opener: Option<Opener>,
     outbound: Outbound,
     inbound: Inbound,
@@ -74,6 +76,7 @@ impl Link {
             addresses,
             instances,
             expected,
+            suites,
             entropy,
             config,
         } = setup;
@@ -96,6 +99,8 @@ impl Link {
             expected,
             phase: Phase::Closed,
             handshake_ends: now + config.handshake_timeout,
+            suite: None,
+            counter_offer: None,
             opener: None,
             outbound: Outbound::new(config.control_queue),
             inbound: Inbound::new(hello.limits.window, config.max_message, config.reassembly),
@@ -118,7 +123,7 @@ impl Link {
             link.end(Why::Limit { by: Side::Us, what: error.to_string() });
             return link;
         }
-        match Greeting::new(direction, identity, entropy, &hello, now, link.outbound.clear()) {
+        match Greeting::new(direction, identity, suites, entropy, &hello, now, link.outbound.clear()) {
             Ok(greeting) => link.phase = Phase::Greeting(Box::new(greeting)),
             Err(why) => link.end(why),
         }
@@ -419,6 +424,18 @@ impl Link {
     /// Who is at the other end, once the handshake has shown it.
     pub fn peer(&self) -> Option<PeerId> {
         self.peer
+    }
+
+    /// What seals the link, once the handshake is through.
+    pub fn suite(&self) -> Option<Suite> {
+        self.suite
+    }
+
+    /// The suite that the listener named, in clear, because it does not take ours: the link ends as
+    /// [`Why::Incompatible`], and a dialer that allows the other one may dial with it at once. Anybody on the way can
+    /// have said so; what they can get is a suite that the dialer allows, and no other.
+    pub fn counter_offer(&self) -> Option<Suite> {
+        self.counter_offer
     }
 
     /// The smoothed round-trip time.

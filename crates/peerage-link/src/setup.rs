@@ -5,7 +5,7 @@ use std::sync::Arc;
 use peerage_identity::Identity;
 use peerage_machine::{Direction, Incarnation};
 use peerage_wire::hello::Instance;
-use peerage_wire::{Address, PeerId};
+use peerage_wire::{Address, PeerId, Suite};
 
 use crate::LinkConfig;
 
@@ -26,6 +26,9 @@ pub struct Setup {
     pub instances: Vec<Instance>,
     /// Who must be at the other end, when that is known.
     pub expected: Option<PeerId>,
+    /// Who dials uses the first; who listens takes them all, and names the first to a dialer that uses another. At
+    /// least one.
+    pub suites: Vec<Suite>,
     /// 32 secret random bytes, used once.
     pub entropy: [u8; 32],
     /// Times and bounds.

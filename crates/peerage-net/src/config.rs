@@ -2,7 +2,9 @@
 
 use std::time::Duration;
 
+use peerage_identity::suites_by_speed;
 use peerage_link::LinkConfig;
+use peerage_wire::Suite;
 
 use crate::backoff::BackoffConfig;
 
@@ -41,6 +43,14 @@ pub struct Config {
     /// The most links that one IP address may have open to us. 1024: many peers may share an address. One more is hung
     /// up on, and counted as `address`.
     pub max_inbound_per_address: usize,
+    /// The cipher suites to dial with, at least one: the first, and when the listener answers that it takes another one
+    /// instead, that one, once, if it is in this list. All, the fastest on this processor first
+    /// ([`peerage_identity::suites_by_speed`]). That answer comes in clear, so whoever is on the way can make us use
+    /// any suite in this list, and no other: leave out what would be too weak, not only what is slow.
+    pub dial_suites: Vec<Suite>,
+    /// The cipher suites that a dialer may use, at least one; the first is named to one that uses another. All: each is
+    /// as safe, and it is the dialer who knows which of them is fast for it. A listener insists by naming only one.
+    pub listen_suites: Vec<Suite>,
     /// How much each instance may queue on each link, in bytes of interactive and bulk messages. 1 MiB. A machine that
     /// sends more gets `Undelivered`, or the message is counted as dropped.
     pub queue_bytes: u64,
@@ -59,6 +69,8 @@ impl Default for Config {
             max_links: 4096,
             max_handshakes: 256,
             max_inbound_per_address: 1024,
+            dial_suites: suites_by_speed().to_vec(),
+            listen_suites: suites_by_speed().to_vec(),
             queue_bytes: 1 << 20,
             software: concat!("peerage/", env!("CARGO_PKG_VERSION")).to_owned(),
         }

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use peerage_machine::{Direction, Side, Target, Why};
-use peerage_wire::{Address, PeerId};
+use peerage_wire::{Address, PeerId, Suite};
 use tokio::sync::oneshot;
 
 use crate::counters::add;
@@ -74,6 +74,14 @@ impl Shared {
         }
     }
 
+    /// The suite that a listener would take instead of the first of these, if we allow it. The word of it came in clear:
+    /// it chooses among what the configuration lists, and adds nothing.
+    fn may_use(&self, counter_offer: Option<Suite>, tried: &[Suite]) -> Option<Suite> {
+        counter_offer
+            .filter(|suite| self.config.dial_suites.contains(suite))
+            .filter(|suite| tried.first() != Some(suite))
+    }
+
     /// Waits until there is a link to the peer, or one on its way; then that one has the waiter.
     async fn await_rival(&self, peer: PeerId, mut waiter: Waiter) -> Result<(), Waiter> {
         let until = tokio::time::Instant::now() + RIVAL;
@@ -97,7 +105,10 @@ async fn run(shared: Arc<Shared>, attempt: Attempt) {
     let Attempt { mut waiter, expected, addresses } = attempt;
     let mut last = Why::NoAddress;
     for address in addresses {
-        for _ in 0..TRIES {
+        let mut suites = shared.config.dial_suites.clone();
+        let mut asked_again = false;
+        let mut tries = 0;
+        while tries < TRIES {
             let connected = tokio::select! {
                 // Nobody waits for the answer any more, nor would anybody hold the link.
                 () = waiter.abandoned() => return,
@@ -115,16 +126,23 @@ async fn run(shared: Arc<Shared>, attempt: Attempt) {
                 Ok(seat) => seat,
                 Err(why) => return waiter.failed(why),
             };
-            match driver::run(Arc::clone(&shared), connection, seat, expected, Some(waiter)).await {
+            match driver::run(Arc::clone(&shared), connection, seat, suites.clone(), expected, Some(waiter)).await {
                 Ending::Over => return,
-                Ending::NeverUp { waiter: back, why, peer } => {
+                Ending::NeverUp { waiter: back, why, peer, counter_offer } => {
                     waiter = back;
                     last = why;
+                    if let Some(suite) = shared.may_use(counter_offer, &suites)
+                        && !std::mem::replace(&mut asked_again, true)
+                    {
+                        suites = vec![suite];
+                        continue;
+                    }
                     let (Why::Duplicate, Some(peer)) = (&last, peer) else { break };
                     waiter = match shared.await_rival(peer, waiter).await {
                         Ok(()) => return,
                         Err(waiter) => waiter,
                     };
+                    tries += 1;
                 }
             }
         }

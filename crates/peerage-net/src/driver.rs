@@ -17,7 +17,7 @@ use std::time::Duration;
 use ::bytes::{Bytes, BytesMut};
 use peerage_link::{Link, LinkEvent, LinkStats, Setup};
 use peerage_machine::{Side, Why};
-use peerage_wire::PeerId;
+use peerage_wire::{PeerId, Suite};
 use tokio::time::Sleep;
 use tracing::Instrument;
 
@@ -43,6 +43,8 @@ pub(crate) enum Ending {
         why: Why,
         /// Who was at the other end, if it came to that.
         peer: Option<PeerId>,
+        /// The cipher suite that the other end would take instead.
+        counter_offer: Option<Suite>,
     },
 }
 
@@ -111,6 +113,7 @@ pub(crate) async fn run(
     shared: Arc<Shared>,
     connection: Connection,
     seat: Seat,
+    suites: Vec<Suite>,
     expected: Option<PeerId>,
     dial: Option<Waiter>,
 ) -> Ending {
@@ -125,6 +128,7 @@ pub(crate) async fn run(
         addresses: shared.addresses.clone(),
         instances: instances.iter().map(|(_, wire)| wire.clone()).collect(),
         expected,
+        suites,
         entropy: shared.seed.fork(&format!("link {}", handle.id)).rng().bytes(),
         config: Arc::clone(&shared.link_config),
     };
@@ -164,7 +168,12 @@ pub(crate) async fn run(
     };
     std::future::poll_fn(|cx| driver.poll(cx)).instrument(span.clone()).await;
     let ending = match (driver.dial.take(), &driver.over) {
-        (Some(waiter), Some(why)) => Ending::NeverUp { waiter, why: why.clone(), peer: driver.link.peer() },
+        (Some(waiter), Some(why)) => Ending::NeverUp {
+            waiter,
+            why: why.clone(),
+            peer: driver.link.peer(),
+            counter_offer: driver.link.counter_offer(),
+        },
         _ => Ending::Over,
     };
     let hang_up = driver.hang_up().instrument(span);

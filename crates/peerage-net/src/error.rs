@@ -24,6 +24,9 @@ pub enum BindError {
     /// The scheme of an address has no transport.
     #[error("no transport for {0}; the endpoint has {1}")]
     NoTransport(Address, String),
+    /// A list of cipher suites is empty: nobody could be dialled, or could dial.
+    #[error("the endpoint allows no cipher suite: Config::{0} is empty")]
+    NoSuite(&'static str),
     /// What the endpoint would say of itself is out of bounds.
     #[error("the endpoint's hello: {0}")]
     Hello(HelloError),

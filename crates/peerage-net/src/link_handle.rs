@@ -7,7 +7,7 @@ use std::task::Waker;
 
 use bytes::Bytes;
 use peerage_machine::{Class, Direction, Incarnation, LinkId, UnixMillis, Why};
-use peerage_wire::{Address, PeerId};
+use peerage_wire::{Address, PeerId, Suite};
 use tokio::sync::oneshot;
 
 use crate::hosted::Instance;
@@ -60,6 +60,7 @@ pub(crate) enum Command {
 pub(crate) struct Known {
     pub(crate) peer: PeerId,
     pub(crate) incarnation: Incarnation,
+    pub(crate) suite: Option<Suite>,
     pub(crate) addresses: Vec<Address>,
     pub(crate) software: String,
     pub(crate) since: UnixMillis,

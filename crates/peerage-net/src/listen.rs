@@ -24,7 +24,8 @@ pub(crate) async fn accept(shared: Arc<Shared>, mut listener: Box<dyn Listener>)
                     Ok(seat) => {
                         let task = Arc::clone(&shared);
                         shared.shards.spawn(async move {
-                            driver::run(task, connection, seat, None, None).await;
+                            let suites = task.config.listen_suites.clone();
+                            driver::run(task, connection, seat, suites, None, None).await;
                         });
                     }
                     // A stranger over a limit costs a socket for a moment, and no key operation.

@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use peerage_machine::{Direction, Instant, LinkId, UnixMillis};
-use peerage_wire::{Address, PeerId};
+use peerage_wire::{Address, PeerId, Suite};
 
 use crate::hub::Shared;
 use crate::link_handle::LinkHandle;
@@ -51,7 +51,8 @@ pub struct Totals {
     /// Strangers: `links`, `handshakes`, `address` (the limits of [`crate::Config`]), `accept` (an error of the system).
     /// Besides: `fault`, a machine's complaint of a peer; `machine_loop` and `unknown_effect`, errors of a machine.
     pub dropped: BTreeMap<&'static str, u64>,
-    /// Connections that ended, by [`peerage_machine::Why::label`], those that never became links included.
+    /// Connections that ended, by [`peerage_machine::Why::label`], those that never became links included; of a dial
+    /// whose suite the listener does not take, the first as `incompatible`, on both sides.
     pub ended: BTreeMap<&'static str, u64>,
     /// What machines counted, by their names.
     pub counted: BTreeMap<&'static str, u64>,
@@ -71,6 +72,8 @@ pub struct LinkSnapshot {
     pub remote: Address,
     /// Who dialled.
     pub direction: Direction,
+    /// What seals it, once the handshake is done.
+    pub suite: Option<Suite>,
     /// Whether both sides accepted.
     pub is_up: bool,
     /// Whether an instance here holds it.
@@ -111,6 +114,7 @@ impl LinkSnapshot {
             software: known.map(|known| known.software.clone()).unwrap_or_default(),
             remote: handle.remote.clone(),
             direction: handle.direction,
+            suite: known.and_then(|known| known.suite),
             is_up: handle.up.load(Ordering::Acquire),
             is_held: handle.is_held(),
             is_superseded: handle.is_superseded(),

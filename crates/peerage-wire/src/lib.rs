@@ -52,6 +52,8 @@ pub mod limits;
 mod peer_id;
 pub mod preface;
 pub mod proto;
+mod suite;
 
 pub use address::{Address, AddressError};
 pub use peer_id::{PeerId, PeerIdError};
+pub use suite::Suite;

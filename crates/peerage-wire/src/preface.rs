@@ -1,26 +1,27 @@
 //! The nine bytes with which a dialer begins, in clear, and the same form as an answer.
 
+use std::fmt;
+
+use crate::Suite;
+
 /// What a dialer sends first: `b"PEERAGE"`, the version and the suite. As sent, these bytes are the prologue of the
 /// Noise handshake.
 ///
 /// A responder that does not take the version or the suite answers with a preface of what it would take and closes; one
 /// that finds no magic closes without a word.
+///
+/// That answer is not signed: whoever sits in between can give it too. All it can reach is that the dialer uses another
+/// suite of those that it was willing to dial with anyway; nobody can make either end use one that it does not list.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Preface {
     /// The version of everything that follows.
     pub version: u8,
-    /// The handshake and ciphers.
+    /// The number of the [`Suite`], should there be one.
     pub suite: u8,
 }
 
 /// The version that this crate describes.
 pub const VERSION: u8 = 1;
-
-/// `Noise_XX_25519_ChaChaPoly_BLAKE2s`.
-pub const SUITE_CHACHAPOLY: u8 = 1;
-
-/// Reserved for `Noise_XX_25519_AESGCM_BLAKE2s`.
-pub const SUITE_AESGCM: u8 = 2;
 
 impl Preface {
     /// Length in bytes.
@@ -29,8 +30,13 @@ impl Preface {
     /// What every preface begins with.
     pub const MAGIC: [u8; 7] = *b"PEERAGE";
 
-    /// What this version dials with.
-    pub const CURRENT: Self = Self { version: VERSION, suite: SUITE_CHACHAPOLY };
+    /// This version with [`Suite::ChaChaPoly`].
+    pub const CURRENT: Self = Self::new(Suite::ChaChaPoly);
+
+    /// This version, with this suite.
+    pub const fn new(suite: Suite) -> Self {
+        Self { version: VERSION, suite: suite.id() }
+    }
 
     /// As sent.
     pub const fn encode(self) -> [u8; 9] {
@@ -50,18 +56,34 @@ impl Preface {
         Ok(Self { version, suite })
     }
 
-    /// Whether this version can go on from here.
+    /// The suite that it names, if it is one of this version.
+    pub fn known_suite(self) -> Option<Suite> {
+        Suite::from_id(self.suite).filter(|_| self.version == VERSION)
+    }
+
+    /// Whether a responder that takes these suites can go on from here, and with which.
     ///
     /// # Errors
-    /// [`PrefaceError::Version`] or [`PrefaceError::Suite`]: the answer to both is [`Preface::CURRENT`], in clear.
-    pub fn check(self) -> Result<(), PrefaceError> {
+    /// [`PrefaceError::Version`] or [`PrefaceError::Suite`]: the answer to both is a preface of this version with a
+    /// suite that the responder takes, in clear.
+    pub fn check(self, takes: &[Suite]) -> Result<Suite, PrefaceError> {
         if self.version != VERSION {
             return Err(PrefaceError::Version { found: self.version, ours: VERSION });
         }
-        if self.suite != SUITE_CHACHAPOLY {
-            return Err(PrefaceError::Suite { found: self.suite, ours: SUITE_CHACHAPOLY });
+        self.known_suite()
+            .filter(|suite| takes.contains(suite))
+            .ok_or_else(|| PrefaceError::Suite { found: self.suite, ours: takes.to_vec() })
+    }
+}
+
+/// For people: `version 1 with suite 2 (AESGCM)`.
+impl fmt::Display for Preface {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "version {} with suite {}", self.version, self.suite)?;
+        match self.known_suite() {
+            Some(suite) => write!(f, " ({suite})"),
+            None => Ok(()),
         }
-        Ok(())
     }
 }
 
@@ -84,11 +106,11 @@ pub enum PrefaceError {
         ours: u8,
     },
     /// It speaks another suite.
-    #[error("the peer wants cipher suite {found}, this endpoint has suite {ours}")]
+    #[error("the peer wants cipher suite {found}, this endpoint takes {}", Suite::list(.ours))]
     Suite {
-        /// Its suite.
+        /// The number of its suite.
         found: u8,
-        /// Ours.
-        ours: u8,
+        /// What this endpoint takes.
+        ours: Vec<Suite>,
     },
 }

@@ -18,6 +18,7 @@ use std::fmt::Debug;
 use std::path::PathBuf;
 
 use bytes::{Bytes, BytesMut};
+use peerage_wire::Suite;
 use peerage_wire::frame::{DataHeader, put_control, put_data};
 use peerage_wire::handshake::put_message;
 use peerage_wire::preface::Preface;
@@ -42,7 +43,8 @@ fn clear() -> Vec<Fixture> {
     let mut framed = BytesMut::new();
     put_message(&mut framed, &[0xab; 5]).unwrap();
     vec![
-        bytes("preface", Preface::CURRENT.encode().to_vec()),
+        bytes("preface", Preface::new(Suite::ChaChaPoly).encode().to_vec()),
+        bytes("preface-aesgcm", Preface::new(Suite::AesGcm).encode().to_vec()),
         bytes("preface-of_tomorrow", Preface { version: 2, suite: 7 }.encode().to_vec()),
         bytes("handshake_message", framed.to_vec()),
     ]

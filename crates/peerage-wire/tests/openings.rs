@@ -1,6 +1,7 @@
 //! How a connection begins: the preface, the clear answer, and the lengths around handshake messages.
 
 use bytes::BytesMut;
+use peerage_wire::Suite;
 use peerage_wire::handshake::{Answer, HandshakeMessageError, put_message, take_answer, take_message};
 use peerage_wire::limits::MAX_HANDSHAKE_MESSAGE;
 use peerage_wire::preface::{Preface, PrefaceError};
@@ -9,8 +10,11 @@ use proptest::prelude::*;
 #[test]
 fn the_preface_is_nine_bytes_that_say_peerage() {
     assert_eq!(&Preface::CURRENT.encode(), b"PEERAGE\x01\x01");
-    assert_eq!(Preface::decode(b"PEERAGE\x01\x01"), Ok(Preface::CURRENT));
-    assert_eq!(Preface::CURRENT.check(), Ok(()));
+    for (suite, bytes) in [(Suite::ChaChaPoly, b"PEERAGE\x01\x01"), (Suite::AesGcm, b"PEERAGE\x01\x02")] {
+        assert_eq!(&Preface::new(suite).encode(), bytes);
+        assert_eq!(Preface::decode(bytes), Ok(Preface::new(suite)));
+        assert_eq!(Preface::new(suite).check(&Suite::ALL), Ok(suite));
+    }
 }
 
 #[test]
@@ -25,12 +29,45 @@ fn somebody_who_speaks_something_else_is_told_apart() {
 #[test]
 fn another_version_or_suite_is_read_and_then_refused() {
     let newer = Preface::decode(b"PEERAGE\x02\x01").unwrap();
-    assert_eq!(newer.check(), Err(PrefaceError::Version { found: 2, ours: 1 }));
-    let other = Preface::decode(b"PEERAGE\x01\x02").unwrap();
-    assert_eq!(other.check(), Err(PrefaceError::Suite { found: 2, ours: 1 }));
+    assert_eq!(newer.check(&Suite::ALL), Err(PrefaceError::Version { found: 2, ours: 1 }));
+    let other = Preface::decode(b"PEERAGE\x01\x03").unwrap();
+    let error = other.check(&Suite::ALL).unwrap_err();
+    assert_eq!(error, PrefaceError::Suite { found: 3, ours: Suite::ALL.to_vec() });
+    assert_eq!(
+        error.to_string(),
+        "the peer wants cipher suite 3, this endpoint takes 1 (ChaChaPoly) or 2 (AESGCM)"
+    );
     // A newer version may number its suites anew, so the version is what counts.
-    let both = Preface { version: 0, suite: 0 };
-    assert_eq!(both.check(), Err(PrefaceError::Version { found: 0, ours: 1 }));
+    let both = Preface { version: 0, suite: 1 };
+    assert_eq!(both.check(&Suite::ALL), Err(PrefaceError::Version { found: 0, ours: 1 }));
+    assert_eq!(both.known_suite(), None);
+}
+
+#[test]
+fn a_responder_takes_the_suites_that_it_lists_and_no_other() {
+    for suite in Suite::ALL {
+        let preface = Preface::new(suite);
+        assert_eq!(preface.known_suite(), Some(suite));
+        for takes in [&[][..], &[Suite::ChaChaPoly], &[Suite::AesGcm], &Suite::ALL] {
+            let expected = match takes.contains(&suite) {
+                true => Ok(suite),
+                false => Err(PrefaceError::Suite { found: suite.id(), ours: takes.to_vec() }),
+            };
+            assert_eq!(preface.check(takes), expected);
+        }
+    }
+}
+
+#[test]
+fn a_suite_has_one_number_and_the_name_that_noise_gives_it() {
+    let known: Vec<_> = (0..=u8::MAX).filter_map(Suite::from_id).collect();
+    assert_eq!(known, Suite::ALL);
+    for suite in known {
+        assert_eq!(Suite::from_id(suite.id()), Some(suite));
+        assert_eq!(suite.noise_name(), format!("Noise_XX_25519_{suite}_BLAKE2s"));
+    }
+    assert_eq!(Preface::new(Suite::AesGcm).to_string(), "version 1 with suite 2 (AESGCM)");
+    assert_eq!(Preface { version: 3, suite: 2 }.to_string(), "version 3 with suite 2");
 }
 
 #[test]

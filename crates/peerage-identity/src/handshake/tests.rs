@@ -11,15 +11,15 @@ impl Handshake {
     }
 }
 
-pub(crate) fn prologue() -> [u8; 9] {
-    Preface::CURRENT.encode()
+fn ends(suite: Suite) -> (Handshake, Handshake) {
+    ends_with(suite, &Preface::new(suite).encode())
 }
 
-fn ends(prologue: &[u8]) -> (Handshake, Handshake) {
+fn ends_with(suite: Suite, prologue: &[u8]) -> (Handshake, Handshake) {
     let (alice, bob) = (Identity::from_seed([1; 32]), Identity::from_seed([2; 32]));
     (
-        Handshake::initiator(&alice, prologue, [3; 32]).unwrap(),
-        Handshake::responder(&bob, prologue, [4; 32]).unwrap(),
+        Handshake::initiator(&alice, suite, prologue, [3; 32]).unwrap(),
+        Handshake::responder(&bob, suite, prologue, [4; 32]).unwrap(),
     )
 }
 
@@ -29,21 +29,30 @@ fn pass(from: &mut Handshake, to: &mut Handshake, payload: &[u8]) -> Result<Vec<
     to.read(&message)
 }
 
-pub(crate) fn finished(prologue: &[u8]) -> (Handshake, Handshake) {
-    let (mut dialer, mut listener) = ends(prologue);
+pub(crate) fn finished(suite: Suite) -> (Handshake, Handshake) {
+    let (mut dialer, mut listener) = ends(suite);
     pass(&mut dialer, &mut listener, b"").unwrap();
     pass(&mut listener, &mut dialer, b"hello of the listener").unwrap();
     pass(&mut dialer, &mut listener, b"hello of the dialer").unwrap();
     (dialer, listener)
 }
 
-/// Published vectors for exactly this pattern: `tests/vectors` says whose.
 #[test]
-fn the_published_vectors_come_out_byte_for_byte() {
-    let vectors = include_str!("../../tests/vectors/noise_xx_chachapoly_blake2s.json");
+fn the_published_vectors_of_chachapoly_come_out_byte_for_byte() {
+    come_out(Suite::ChaChaPoly, include_str!("../../tests/vectors/noise_xx_chachapoly_blake2s.json"));
+}
+
+#[test]
+fn the_published_vectors_of_aesgcm_come_out_byte_for_byte() {
+    come_out(Suite::AesGcm, include_str!("../../tests/vectors/noise_xx_aesgcm_blake2s.json"));
+}
+
+/// Published vectors for exactly this pattern: `tests/vectors` says whose.
+fn come_out(suite: Suite, vectors: &str) {
     let vectors: Vec<Value> = serde_json::from_str(vectors).unwrap();
     assert_eq!(vectors.len(), 2);
     for vector in &vectors {
+        assert_eq!(vector["protocol_name"], suite.noise_name());
         let bytes = |name: &str| hex(vector[name].as_str().unwrap());
         let end = |role: &str, initiator: bool| {
             let (secret, ephemeral, prologue) = (
@@ -51,7 +60,7 @@ fn the_published_vectors_come_out_byte_for_byte() {
                 bytes(&format!("{role}_ephemeral")),
                 bytes(&format!("{role}_prologue")),
             );
-            let builder = builder(Resolver::new(Zeroizing::new([0; 32])))
+            let builder = builder(suite, Resolver::new(Zeroizing::new([0; 32])))
                 .unwrap()
                 .local_private_key(&secret)
                 .unwrap()
@@ -59,7 +68,7 @@ fn the_published_vectors_come_out_byte_for_byte() {
                 .unwrap()
                 .fixed_ephemeral_key_for_testing_only(&ephemeral);
             let state = if initiator { builder.build_initiator() } else { builder.build_responder() };
-            Handshake { state: state.unwrap(), initiator, done: 0, failed: false }
+            Handshake { state: state.unwrap(), suite, initiator, done: 0, failed: false }
         };
         let (mut dialer, mut listener) = (end("init", true), end("resp", false));
         let messages: Vec<_> = vector["messages"]
@@ -100,19 +109,21 @@ fn the_published_vectors_come_out_byte_for_byte() {
 
 #[test]
 fn both_ends_learn_each_others_payload_and_key() {
-    let (mut dialer, mut listener) = ends(&prologue());
-    assert_eq!(pass(&mut dialer, &mut listener, b"").unwrap(), b"");
-    assert_eq!(pass(&mut listener, &mut dialer, b"to the dialer").unwrap(), b"to the dialer");
-    assert_eq!(pass(&mut dialer, &mut listener, b"to the listener").unwrap(), b"to the listener");
-    let (alice, bob) = (Identity::from_seed([1; 32]), Identity::from_seed([2; 32]));
-    assert_eq!(dialer.check_certificate(&bob.peer_id(), bob.noise_certificate()), Ok(()));
-    assert_eq!(listener.check_certificate(&alice.peer_id(), alice.noise_certificate()), Ok(()));
-    assert!(dialer.is_finished() && listener.is_finished());
+    for suite in Suite::ALL {
+        let (mut dialer, mut listener) = ends(suite);
+        assert_eq!(pass(&mut dialer, &mut listener, b"").unwrap(), b"");
+        assert_eq!(pass(&mut listener, &mut dialer, b"to the dialer").unwrap(), b"to the dialer");
+        assert_eq!(pass(&mut dialer, &mut listener, b"to the listener").unwrap(), b"to the listener");
+        let (alice, bob) = (Identity::from_seed([1; 32]), Identity::from_seed([2; 32]));
+        assert_eq!(dialer.check_certificate(&bob.peer_id(), bob.noise_certificate()), Ok(()));
+        assert_eq!(listener.check_certificate(&alice.peer_id(), alice.noise_certificate()), Ok(()));
+        assert!(dialer.is_finished() && listener.is_finished());
+    }
 }
 
 #[test]
 fn a_certificate_of_somebody_else_is_refused() {
-    let (dialer, _) = finished(&prologue());
+    let (dialer, _) = finished(Suite::ChaChaPoly);
     let (bob, mallory) = (Identity::from_seed([2; 32]), Identity::from_seed([5; 32]));
     let refused = |peer: PeerId, signature| {
         let error = HandshakeError::Certificate(SignatureError::Forged { peer });
@@ -128,8 +139,16 @@ fn a_certificate_of_somebody_else_is_refused() {
 
 #[test]
 fn ends_that_saw_different_prefaces_do_not_meet() {
-    let (mut dialer, _) = ends(b"PEERAGE\x01\x01");
-    let (_, mut listener) = ends(b"PEERAGE\x01\x02");
+    let (mut dialer, _) = ends_with(Suite::ChaChaPoly, b"PEERAGE\x01\x01");
+    let (_, mut listener) = ends_with(Suite::ChaChaPoly, b"PEERAGE\x01\x02");
+    pass(&mut dialer, &mut listener, b"").unwrap();
+    assert_eq!(pass(&mut listener, &mut dialer, b""), Err(HandshakeError::Decrypt));
+}
+
+#[test]
+fn ends_of_different_suites_do_not_meet_even_with_the_same_prologue() {
+    let (mut dialer, _) = ends_with(Suite::ChaChaPoly, b"");
+    let (_, mut listener) = ends_with(Suite::AesGcm, b"");
     pass(&mut dialer, &mut listener, b"").unwrap();
     assert_eq!(pass(&mut listener, &mut dialer, b""), Err(HandshakeError::Decrypt));
 }
@@ -137,13 +156,13 @@ fn ends_that_saw_different_prefaces_do_not_meet() {
 #[test]
 fn an_ephemeral_key_of_small_order_ends_the_handshake() {
     for point in SMALL_ORDER {
-        let (_, mut listener) = ends(&prologue());
+        let (_, mut listener) = ends(Suite::ChaChaPoly);
         listener.read(&hex(point)).unwrap();
         let mut out = b"before".to_vec();
         assert_eq!(listener.write(b"", &mut out), Err(HandshakeError::WeakKey), "{point}");
         assert_eq!(out, b"before", "nothing is sent");
 
-        let (mut dialer, _) = ends(&prologue());
+        let (mut dialer, _) = ends(Suite::ChaChaPoly);
         dialer.write(b"", &mut Vec::new()).unwrap();
         let mut answer = hex(point);
         answer.resize(96, 0);
@@ -153,39 +172,43 @@ fn an_ephemeral_key_of_small_order_ends_the_handshake() {
 
 #[test]
 fn every_prefix_and_every_changed_byte_of_the_second_message_is_refused() {
-    let mut second = Vec::new();
-    let (mut dialer, mut listener) = ends(&prologue());
-    pass(&mut dialer, &mut listener, b"").unwrap();
-    listener.write(b"hello", &mut second).unwrap();
-    let attempt = |message: &[u8]| {
-        let (mut dialer, _) = ends(&prologue());
-        dialer.write(b"", &mut Vec::new()).unwrap();
-        let error = dialer.read(message).unwrap_err();
-        assert_eq!(dialer.remote_static(), None);
-        assert_eq!(dialer.read(&second), Err(HandshakeError::Failed), "the first error is final");
-        error
-    };
-    hostile(&second, 96, attempt);
+    for suite in Suite::ALL {
+        let mut second = Vec::new();
+        let (mut dialer, mut listener) = ends(suite);
+        pass(&mut dialer, &mut listener, b"").unwrap();
+        listener.write(b"hello", &mut second).unwrap();
+        let attempt = |message: &[u8]| {
+            let (mut dialer, _) = ends(suite);
+            dialer.write(b"", &mut Vec::new()).unwrap();
+            let error = dialer.read(message).unwrap_err();
+            assert_eq!(dialer.remote_static(), None);
+            assert_eq!(dialer.read(&second), Err(HandshakeError::Failed), "the first error is final");
+            error
+        };
+        hostile(&second, 96, attempt);
+    }
 }
 
 #[test]
 fn every_prefix_and_every_changed_byte_of_the_third_message_is_refused() {
-    let third = |change: &dyn Fn(&[u8]) -> Vec<u8>| {
-        let (mut dialer, mut listener) = ends(&prologue());
-        pass(&mut dialer, &mut listener, b"").unwrap();
-        pass(&mut listener, &mut dialer, b"").unwrap();
-        let mut message = Vec::new();
-        dialer.write(b"hello", &mut message).unwrap();
-        let result = listener.read(&change(&message));
-        (message, result, listener)
-    };
-    let (message, result, _) = third(&<[u8]>::to_vec);
-    assert_eq!(result.unwrap(), b"hello");
-    hostile(&message, 64, |changed| {
-        let (_, result, listener) = third(&|_| changed.to_vec());
-        assert!(matches!(listener.finish(), Err(HandshakeError::Failed)));
-        result.unwrap_err()
-    });
+    for suite in Suite::ALL {
+        let third = |change: &dyn Fn(&[u8]) -> Vec<u8>| {
+            let (mut dialer, mut listener) = ends(suite);
+            pass(&mut dialer, &mut listener, b"").unwrap();
+            pass(&mut listener, &mut dialer, b"").unwrap();
+            let mut message = Vec::new();
+            dialer.write(b"hello", &mut message).unwrap();
+            let result = listener.read(&change(&message));
+            (message, result, listener)
+        };
+        let (message, result, _) = third(&<[u8]>::to_vec);
+        assert_eq!(result.unwrap(), b"hello");
+        hostile(&message, 64, |changed| {
+            let (_, result, listener) = third(&|_| changed.to_vec());
+            assert!(matches!(listener.finish(), Err(HandshakeError::Failed)));
+            result.unwrap_err()
+        });
+    }
 }
 
 fn hostile(message: &[u8], least: usize, attempt: impl Fn(&[u8]) -> HandshakeError) {
@@ -209,7 +232,7 @@ fn hostile(message: &[u8], least: usize, attempt: impl Fn(&[u8]) -> HandshakeErr
 
 #[test]
 fn a_payload_fills_a_message_to_the_limit_and_no_further() {
-    let (mut dialer, mut listener) = ends(&prologue());
+    let (mut dialer, mut listener) = ends(Suite::ChaChaPoly);
     for overhead in OVERHEAD {
         let longest = MAX_HANDSHAKE_MESSAGE - overhead;
         let mut message = Vec::new();
@@ -225,7 +248,7 @@ fn a_payload_fills_a_message_to_the_limit_and_no_further() {
 
 #[test]
 fn whoever_acts_out_of_turn_is_told_and_may_go_on() {
-    let (mut dialer, mut listener) = ends(&prologue());
+    let (mut dialer, mut listener) = ends(Suite::ChaChaPoly);
     assert_eq!(dialer.read(&[0; 96]), Err(HandshakeError::Turn { done: 0 }));
     assert_eq!(listener.write(b"", &mut Vec::new()), Err(HandshakeError::Turn { done: 0 }));
     let bob = Identity::from_seed([2; 32]);
@@ -241,7 +264,7 @@ fn whoever_acts_out_of_turn_is_told_and_may_go_on() {
 
 #[test]
 fn a_handshake_that_is_not_through_has_no_ciphers() {
-    let (dialer, _) = ends(&prologue());
+    let (dialer, _) = ends(Suite::ChaChaPoly);
     assert_eq!(dialer.finish().map(drop), Err(HandshakeError::Turn { done: 0 }));
 }
 
@@ -250,7 +273,10 @@ fn the_same_entropy_gives_the_same_bytes_and_other_entropy_others() {
     let first = |entropy, seed| {
         let mut message = Vec::new();
         let identity = Identity::from_seed([seed; 32]);
-        Handshake::initiator(&identity, b"", [entropy; 32]).unwrap().write(b"", &mut message).unwrap();
+        Handshake::initiator(&identity, Suite::AesGcm, b"", [entropy; 32])
+            .unwrap()
+            .write(b"", &mut message)
+            .unwrap();
         message
     };
     assert_eq!(first(1, 1), first(1, 1));
@@ -260,6 +286,9 @@ fn the_same_entropy_gives_the_same_bytes_and_other_entropy_others() {
 
 #[test]
 fn nothing_of_a_secret_is_printed() {
-    let (dialer, _) = ends(&prologue());
-    assert_eq!(format!("{dialer:?}"), "Handshake { initiator: true, messages: 0, failed: false, .. }");
+    let (dialer, _) = ends(Suite::AesGcm);
+    assert_eq!(
+        format!("{dialer:?}"),
+        "Handshake { suite: AesGcm, initiator: true, messages: 0, failed: false, .. }"
+    );
 }

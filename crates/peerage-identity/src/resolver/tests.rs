@@ -44,16 +44,23 @@ fn randomness_is_as_long_as_asked_and_never_the_same_twice() {
 }
 
 #[test]
-fn nothing_but_the_suite_resolves() {
+fn nothing_but_the_suites_resolves() {
     let resolver = Resolver::new(Zeroizing::new([1; 32]));
     assert!(resolver.resolve_dh(&DHChoice::Curve448).is_none());
     assert!(resolver.resolve_hash(&HashChoice::SHA256).is_none());
-    assert!(resolver.resolve_cipher(&CipherChoice::AESGCM).is_none());
+    for (choice, name) in [(CipherChoice::ChaChaPoly, "ChaChaPoly"), (CipherChoice::AESGCM, "AESGCM")] {
+        assert_eq!(resolver.resolve_cipher(&choice).unwrap().name(), name);
+    }
 }
 
 #[test]
 fn the_handshakes_cipher_refuses_what_has_no_room_or_no_key() {
-    let mut cipher = HandshakeCipher(None);
+    for suite in Suite::ALL {
+        refuses_what_has_no_room_or_no_key(HandshakeCipher::unset(suite));
+    }
+}
+
+fn refuses_what_has_no_room_or_no_key(mut cipher: HandshakeCipher) {
     assert_eq!(cipher.encrypt(0, b"", b"text", &mut [0; 64]), 0);
     assert_eq!(cipher.decrypt(0, b"", &[0; 20], &mut [0; 64]), Err(Error::Decrypt));
     cipher.set(&[1; 32]);

@@ -38,6 +38,7 @@ impl Link {
                         bytes
                     }
                     Err(why) => {
+                        self.counter_offer = greeting.counter_offer();
                         self.end(why);
                         return input.len();
                     }
@@ -57,7 +58,8 @@ impl Link {
     }
 
     fn greeted(&mut self, now: Instant, greeted: Greeted) {
-        let Greeted { hello, sealer, opener, rtt } = greeted;
+        let Greeted { hello, suite, sealer, opener, rtt } = greeted;
+        self.suite = Some(suite);
         self.outbound.seal_with(sealer);
         self.opener = Some(opener);
         self.keep_alive.heard(now);

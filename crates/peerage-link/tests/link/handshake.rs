@@ -3,9 +3,11 @@
 use std::time::Duration;
 
 use peerage_link::LinkEvent;
+use peerage_machine::Class;
+use peerage_wire::Suite;
 use proptest::prelude::*;
 
-use crate::common::{Channel, End, Pair, body, dialer, listener, peer};
+use crate::common::{Channel, End, Pair, body, dialer, listener, of_suites, peer};
 
 const DELAY: Duration = Duration::from_millis(20);
 
@@ -33,6 +35,34 @@ fn both_come_up_and_know_each_other() {
     assert_eq!(hello.software, "test 2");
     assert_eq!(pair.b.heard.hello().unwrap().identity, peer(1));
     assert_eq!(pair.a.link.max_message(), 16 << 20);
+}
+
+#[test]
+fn a_link_is_of_the_dialers_suite_if_the_listener_takes_it() {
+    let both = [[Suite::ChaChaPoly, Suite::AesGcm], [Suite::AesGcm, Suite::ChaChaPoly]];
+    for of_dialer in both {
+        for of_listener in both {
+            let mut pair =
+                Pair::new(of_suites(dialer(&["x"]), &of_dialer), of_suites(listener(&["x"]), &of_listener));
+            assert_eq!((pair.a.link.suite(), pair.b.link.suite()), (None, None));
+            pair.run();
+            assert_met(&pair);
+            for end in [&pair.a, &pair.b] {
+                assert_eq!(end.link.suite(), Some(of_dialer[0]), "the listener's order does not matter");
+                assert_eq!(end.link.counter_offer(), None);
+            }
+            for number in 0..3 {
+                let text = body(number, 40_000);
+                pair.a.link.send(0, Class::Interactive, text.clone()).unwrap();
+                pair.b.link.send(0, Class::Bulk, text).unwrap();
+            }
+            pair.run();
+            for end in [&pair.a, &pair.b] {
+                let heard = end.heard.messages();
+                assert_eq!(heard, (0..3).map(|number| (0, body(number, 40_000))).collect::<Vec<_>>());
+            }
+        }
+    }
 }
 
 #[test]

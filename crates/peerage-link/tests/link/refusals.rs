@@ -3,9 +3,10 @@
 use bytes::{Bytes, BytesMut};
 use peerage_link::Setup;
 use peerage_machine::{Direction, InstanceName, Instant, Refusal, RefusalReason, Side, Why};
+use peerage_wire::Suite;
 use peerage_wire::preface::Preface;
 
-use crate::common::{Channel, End, Pair, dialer, instance, listener, peer, setup, with};
+use crate::common::{Channel, End, Pair, dialer, instance, listener, of_suites, peer, setup, with};
 
 fn name(name: &str) -> InstanceName {
     InstanceName { protocol: "test".to_owned(), name: name.to_owned() }
@@ -190,17 +191,47 @@ fn a_host_that_refuses_says_why() {
 
 #[test]
 fn another_version_or_suite_is_told_to_both_sides() {
-    for (place, theirs) in [(7, "version 2 with suite 1"), (8, "version 1 with suite 2")] {
+    for (place, theirs) in [(7, "version 2 with suite 1"), (8, "version 1 with suite 2 (AESGCM)")] {
         let mut pair = Pair::new(dialer(&["x"]), listener(&["x"]));
         pair.a.flush(usize::MAX);
         // A dialer of the future differs from ours in one byte of its preface.
         pair.a.wire[place] = 2;
         pair.run();
-        let ours = "version 1 with suite 1".to_owned();
+        let ours = "version 1 with suite 1 (ChaChaPoly)".to_owned();
         let why = Why::Incompatible { ours: ours.clone(), theirs: theirs.to_owned() };
         assert_eq!(pair.b.closed(), &why);
         // This dialer is of the present, and takes the answer for that of another program.
         assert_eq!(pair.a.closed(), &Why::Incompatible { ours: ours.clone(), theirs: ours });
+        // It was what it dialled with in the first place; whether that is worth another dial is for the host to say.
+        assert_eq!(pair.a.link.counter_offer(), Some(Suite::ChaChaPoly));
+        assert_eq!((pair.a.link.suite(), pair.b.link.suite()), (None, None));
+    }
+}
+
+#[test]
+fn a_listener_that_does_not_take_the_suite_names_its_favourite() {
+    let mut pair = Pair::new(
+        of_suites(dialer(&["x"]), &[Suite::AesGcm, Suite::ChaChaPoly]),
+        of_suites(listener(&["x"]), &[Suite::ChaChaPoly]),
+    );
+    pair.run();
+    let (aes, chacha) = ("version 1 with suite 2 (AESGCM)", "version 1 with suite 1 (ChaChaPoly)");
+    let incompatible =
+        |ours: &str, theirs: &str| Why::Incompatible { ours: ours.to_owned(), theirs: theirs.to_owned() };
+    assert_eq!(pair.a.closed(), &incompatible(aes, chacha));
+    assert_eq!(pair.b.closed(), &incompatible(chacha, aes));
+    assert_eq!(pair.a.link.counter_offer(), Some(Suite::ChaChaPoly));
+    assert_eq!(pair.b.link.counter_offer(), None, "it was not asked");
+}
+
+#[test]
+fn a_link_that_may_use_no_suite_ends_before_it_says_anything() {
+    for setup in [dialer(&["x"]), listener(&["x"])] {
+        let mut end = End::new(of_suites(setup, &[]), Instant::START);
+        end.poll();
+        assert!(matches!(end.closed(), Why::Limit { by: Side::Us, .. }), "{:?}", end.closed());
+        end.flush(usize::MAX);
+        assert!(end.wire.is_empty());
     }
 }
 
@@ -217,8 +248,10 @@ fn a_dialer_hears_what_a_listener_of_another_version_speaks() {
     end.poll();
     assert_eq!(
         end.closed().to_string(),
-        "no common link protocol: this endpoint speaks version 1 with suite 1, the peer version 3 with suite 2"
+        "no common link protocol: this endpoint speaks version 1 with suite 1 (ChaChaPoly), the peer version 3 with \
+         suite 2"
     );
+    assert_eq!(end.link.counter_offer(), None, "what suite 2 is in version 3, nobody knows");
 }
 
 #[test]

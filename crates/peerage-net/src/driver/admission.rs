@@ -22,6 +22,7 @@ impl Driver {
             incarnation,
             addresses: hello.addresses,
             software: hello.software,
+            suite: self.link.suite(),
             since: Clock::wall(),
         };
         // Set once: a link greets once.

@@ -2,13 +2,13 @@
 
 use bytes::BytesMut;
 use peerage_identity::{Handshake, Identity, Opener, Sealer};
-use peerage_wire::Address;
 use peerage_wire::frame::{FrameRef, Frames, put_control};
 use peerage_wire::handshake::put_message;
 use peerage_wire::hello::{Hello, Limits};
 use peerage_wire::preface::Preface;
 use peerage_wire::proto::link::v1::control::Kind;
 use peerage_wire::proto::link::v1::{Accept, Goodbye};
+use peerage_wire::{Address, Suite};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
@@ -58,7 +58,7 @@ impl Stranger {
     /// The preface and the first message; gives the handshake, with the answer read.
     pub async fn begin(&mut self, identity: &Identity) -> Handshake {
         let preface = Preface::CURRENT.encode();
-        let mut noise = Handshake::initiator(identity, &preface, [9; 32]).unwrap();
+        let mut noise = Handshake::initiator(identity, Suite::ChaChaPoly, &preface, [9; 32]).unwrap();
         let mut first = Vec::new();
         noise.write(&[], &mut first).unwrap();
         let mut out = BytesMut::from(&preface[..]);

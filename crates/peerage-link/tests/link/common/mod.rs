@@ -9,8 +9,8 @@ use bytes::{BufMut, Bytes, BytesMut};
 use peerage_identity::Identity;
 use peerage_link::{LinkConfig, LinkEvent, Setup};
 use peerage_machine::{Class, Direction, Incarnation, Refusal, Why};
-use peerage_wire::PeerId;
 use peerage_wire::hello::{Hello, Instance};
+use peerage_wire::{PeerId, Suite};
 
 pub(crate) use pair::{End, Pair};
 pub(crate) use stranger::{Got, Stranger, hello_of};
@@ -37,6 +37,7 @@ pub(crate) fn setup(direction: Direction, seed: u8, names: &[&str]) -> Setup {
         addresses: Vec::new(),
         instances: names.iter().map(|name| instance(name)).collect(),
         expected: None,
+        suites: vec![Suite::ChaChaPoly],
         entropy: [seed.wrapping_add(100); 32],
         config: Arc::new(LinkConfig::default()),
     }
@@ -48,6 +49,11 @@ pub(crate) fn dialer(names: &[&str]) -> Setup {
 
 pub(crate) fn listener(names: &[&str]) -> Setup {
     setup(Direction::Inbound, 2, names)
+}
+
+/// The same, with these suites.
+pub(crate) fn of_suites(setup: Setup, suites: &[Suite]) -> Setup {
+    Setup { suites: suites.to_vec(), ..setup }
 }
 
 pub(crate) fn with(mut setup: Setup, change: impl FnOnce(&mut LinkConfig)) -> Setup {

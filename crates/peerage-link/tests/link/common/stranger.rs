@@ -4,6 +4,7 @@ use bytes::{Bytes, BytesMut};
 use peerage_identity::{Handshake, Identity, Opener, Sealer};
 use peerage_link::Setup;
 use peerage_machine::{Direction, Instant};
+use peerage_wire::Suite;
 use peerage_wire::frame::{DataHeader, FrameRef, Frames, put_control, put_data};
 use peerage_wire::handshake::{put_message, take_message};
 use peerage_wire::hello::{Hello, Instance, Limits};
@@ -60,7 +61,7 @@ impl Stranger {
         let mut message = Vec::new();
         let noise = match direction {
             Direction::Inbound => {
-                let mut noise = Handshake::initiator(&stranger, &preface, [77; 32]).unwrap();
+                let mut noise = Handshake::initiator(&stranger, Suite::ChaChaPoly, &preface, [77; 32]).unwrap();
                 noise.write(&[], &mut message).unwrap();
                 wire.extend_from_slice(&preface);
                 put_message(&mut wire, &message).unwrap();
@@ -75,7 +76,7 @@ impl Stranger {
                 noise
             }
             Direction::Outbound => {
-                let mut noise = Handshake::responder(&stranger, &preface, [78; 32]).unwrap();
+                let mut noise = Handshake::responder(&stranger, Suite::ChaChaPoly, &preface, [78; 32]).unwrap();
                 end.flush(usize::MAX);
                 assert_eq!(end.wire.split_to(Preface::LEN), preface[..]);
                 noise.read(&take_message(&mut end.wire).unwrap().unwrap()).unwrap();
