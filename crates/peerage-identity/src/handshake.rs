@@ -79,7 +79,13 @@ impl Handshake {
             .and_then(|builder| builder.prologue(prologue))
             .map_err(HandshakeError::from_snow)?;
         let state = if initiator { builder.build_initiator() } else { builder.build_responder() };
-        Ok(Self { state: state.map_err(HandshakeError::from_snow)?, suite, initiator, done: 0, failed: false })
+        Ok(Self {
+            state: state.map_err(HandshakeError::from_snow)?,
+            suite,
+            initiator,
+            done: 0,
+            failed: false,
+        })
     }
 
     /// Appends the next message, without the length before it.
@@ -164,9 +170,8 @@ impl Handshake {
         let (from_initiator, from_responder) = self.state.dangerously_get_raw_split();
         let (from_initiator, from_responder) =
             (Zeroizing::new(from_initiator), Zeroizing::new(from_responder));
-        let cipher = |key: &[u8; 32]| {
-            Cipher::new(self.suite, key).map(Box::new).map_err(|_| HandshakeError::Cipher)
-        };
+        let cipher =
+            |key: &[u8; 32]| Cipher::new(self.suite, key).map(Box::new).map_err(|_| HandshakeError::Cipher);
         let (first, second) = (cipher(&from_initiator)?, cipher(&from_responder)?);
         let (ours, theirs) = if self.initiator { (first, second) } else { (second, first) };
         Ok((Sealer::new(ours), Opener::new(theirs)))

@@ -126,7 +126,9 @@ async fn run(shared: Arc<Shared>, attempt: Attempt) {
                 Ok(seat) => seat,
                 Err(why) => return waiter.failed(why),
             };
-            match driver::run(Arc::clone(&shared), connection, seat, suites.clone(), expected, Some(waiter)).await {
+            match driver::run(Arc::clone(&shared), connection, seat, suites.clone(), expected, Some(waiter))
+                .await
+            {
                 Ending::Over => return,
                 Ending::NeverUp { waiter: back, why, peer, counter_offer } => {
                     waiter = back;

@@ -73,8 +73,7 @@ impl Builder {
     pub async fn bind(self) -> Result<Endpoint, BindError> {
         let Self { identity, listen, mut transports, mut config } = self;
         let identity = Arc::new(identity.ok_or(BindError::NoIdentity)?);
-        for (list, suites) in
-            [("dial_suites", &config.dial_suites), ("listen_suites", &config.listen_suites)]
+        for (list, suites) in [("dial_suites", &config.dial_suites), ("listen_suites", &config.listen_suites)]
         {
             if suites.is_empty() {
                 return Err(BindError::NoSuite(list));

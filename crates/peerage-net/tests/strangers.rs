@@ -151,7 +151,8 @@ async fn one_byte_at_a_time_is_slow_and_nothing_worse() {
     let identity = identity(66);
     let preface = Preface::CURRENT.encode();
     let mut stranger = target.stranger().await;
-    let mut noise = peerage_identity::Handshake::initiator(&identity, Suite::ChaChaPoly, &preface, [9; 32]).unwrap();
+    let mut noise =
+        peerage_identity::Handshake::initiator(&identity, Suite::ChaChaPoly, &preface, [9; 32]).unwrap();
     let mut first = Vec::new();
     noise.write(&[], &mut first).unwrap();
     let mut bytes = BytesMut::from(&preface[..]);

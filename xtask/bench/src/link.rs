@@ -4,7 +4,8 @@ use std::path::PathBuf;
 
 use anyhow::{Context, Result};
 use peerage_net::Config;
-use ring::aead::CHACHA20_POLY1305;
+use peerage_wire::Suite;
+use ring::aead::{AES_256_GCM, Algorithm, CHACHA20_POLY1305};
 
 use crate::figure::Figures;
 use crate::floor::Floor;
@@ -16,6 +17,7 @@ pub(crate) struct Plan {
     pub(crate) pinned: Option<usize>,
     pub(crate) json: Option<PathBuf>,
     pub(crate) only: Vec<Part>,
+    pub(crate) suite: Suite,
 }
 
 /// A part of the bench.
@@ -50,13 +52,15 @@ impl Plan {
 pub(crate) fn run(plan: &Plan) -> Result<()> {
     let place = plan.pinned.map_or_else(|| "all cores".to_owned(), |core| format!("core {core} alone"));
     println!(
-        "a link over TCP on loopback, both ends in this process, on {place}; medians of {}",
-        plan.rounds
+        "a link over TCP on loopback, sealed with {}, both ends in this process, on {place}; medians of {}",
+        plan.suite, plan.rounds
     );
     let runtime =
         tokio::runtime::Builder::new_current_thread().enable_all().build().context("starting tokio")?;
     let mut figures = Figures::default();
-    let config = Config::default();
+    let mut config = Config::default();
+    config.dial_suites = vec![plan.suite];
+    config.listen_suites = vec![plan.suite];
     for round in 1..=plan.rounds {
         eprintln!("round {round} of {}", plan.rounds);
         runtime.block_on(measure(plan, &config, &mut figures))?;
@@ -75,7 +79,7 @@ async fn measure(plan: &Plan, config: &Config, figures: &mut Figures) -> Result<
             (format!("stream_{name}"), format!("raw_stream_{name}"), format!("floor_sealed_{name}"));
         if plan.wants(part) {
             add(figures, &link, size, stream::link(config, size).await?);
-            add(figures, &sealed, size, stream::bare(Floor::Sealed(&CHACHA20_POLY1305), size).await?);
+            add(figures, &sealed, size, stream::bare(Floor::Sealed(algorithm(plan.suite)), size).await?);
             add(figures, &raw, size, stream::bare(Floor::Raw, size).await?);
         }
     }
@@ -93,6 +97,13 @@ async fn measure(plan: &Plan, config: &Config, figures: &mut Figures) -> Result<
         figures.add("idle_link", "B", idle::bytes(config).await?);
     }
     Ok(())
+}
+
+fn algorithm(suite: Suite) -> &'static Algorithm {
+    match suite {
+        Suite::ChaChaPoly => &CHACHA20_POLY1305,
+        Suite::AesGcm => &AES_256_GCM,
+    }
 }
 
 /// Small messages count by the piece, large ones by their bytes.

@@ -16,6 +16,8 @@ use std::process::{Command, ExitCode};
 
 use anyhow::{Context, Result, bail};
 use clap::{Args, Parser, Subcommand};
+use peerage_identity::suites_by_speed;
+use peerage_wire::Suite;
 
 /// Measures speed and cost on this machine, beside what the machine itself allows.
 #[derive(Parser)]
@@ -42,12 +44,31 @@ struct LinkOptions {
     /// Append a JSON object per figure to this file
     #[arg(long, value_name = "FILE")]
     json: Option<PathBuf>,
+    /// The cipher suite of the links, and of the bare sealed records; without, the fastest on this processor
+    #[arg(long, value_name = "SUITE", value_enum)]
+    suite: Option<Cipher>,
     /// How often each figure is measured; the median is shown
     #[arg(long, value_name = "N", default_value_t = 5)]
     rounds: usize,
     /// Measure this only; may be given several times
     #[arg(long, value_name = "PART", value_enum)]
     only: Vec<link::Part>,
+}
+
+/// A suite, as one names it on a command line.
+#[derive(Clone, Copy, Debug, clap::ValueEnum)]
+enum Cipher {
+    Chacha,
+    Aes,
+}
+
+impl From<Cipher> for Suite {
+    fn from(cipher: Cipher) -> Self {
+        match cipher {
+            Cipher::Chacha => Self::ChaChaPoly,
+            Cipher::Aes => Self::AesGcm,
+        }
+    }
 }
 
 fn main() -> ExitCode {
@@ -70,6 +91,7 @@ fn run(options: Options) -> Result<()> {
                 rounds: options.rounds.max(1),
                 pinned: options.pin,
                 json: options.json,
+                suite: options.suite.map_or(suites_by_speed()[0], Suite::from),
                 only: options.only,
             })
         }

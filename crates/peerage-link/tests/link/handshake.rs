@@ -104,7 +104,7 @@ fn transcript() -> Vec<(bool, Vec<u8>)> {
         pair.b.settle(pair.now);
         if pair.a.heard.is_up() && pair.b.heard.is_up() && !sent {
             sent = true;
-            pair.a.link.send(0, peerage_machine::Class::Interactive, body(1, 3000)).unwrap();
+            pair.a.link.send(0, Class::Interactive, body(1, 3000)).unwrap();
         }
         pair.a.flush(usize::MAX);
         pair.b.flush(usize::MAX);
@@ -146,7 +146,7 @@ fn one_byte_at_a_time_changes_nothing() {
     let mut pair = met();
     pair.run_in_pieces(|_| 1);
     assert_met(&pair);
-    pair.a.link.send(0, peerage_machine::Class::Bulk, body(7, 40_000)).unwrap();
+    pair.a.link.send(0, Class::Bulk, body(7, 40_000)).unwrap();
     pair.run_in_pieces(|_| 1);
     assert_eq!(pair.b.heard.messages(), [(0, body(7, 40_000))]);
 }

@@ -61,7 +61,8 @@ impl Stranger {
         let mut message = Vec::new();
         let noise = match direction {
             Direction::Inbound => {
-                let mut noise = Handshake::initiator(&stranger, Suite::ChaChaPoly, &preface, [77; 32]).unwrap();
+                let mut noise =
+                    Handshake::initiator(&stranger, Suite::ChaChaPoly, &preface, [77; 32]).unwrap();
                 noise.write(&[], &mut message).unwrap();
                 wire.extend_from_slice(&preface);
                 put_message(&mut wire, &message).unwrap();
@@ -76,7 +77,8 @@ impl Stranger {
                 noise
             }
             Direction::Outbound => {
-                let mut noise = Handshake::responder(&stranger, Suite::ChaChaPoly, &preface, [78; 32]).unwrap();
+                let mut noise =
+                    Handshake::responder(&stranger, Suite::ChaChaPoly, &preface, [78; 32]).unwrap();
                 end.flush(usize::MAX);
                 assert_eq!(end.wire.split_to(Preface::LEN), preface[..]);
                 noise.read(&take_message(&mut end.wire).unwrap().unwrap()).unwrap();
