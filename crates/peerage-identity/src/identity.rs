@@ -8,6 +8,7 @@ use peerage_wire::PeerId;
 use x25519_dalek::{PublicKey, StaticSecret};
 use zeroize::{Zeroize, Zeroizing};
 
+use crate::sealed_box::{BoxOpenError, BoxSecret};
 use crate::signature::{self, NOISE_STATIC};
 
 /// Sets the handshake's key apart from anything else that may be derived from an identity.
@@ -24,6 +25,7 @@ struct Inner {
     peer_id: PeerId,
     noise_secret: StaticSecret,
     noise_certificate: [u8; 64],
+    box_secret: BoxSecret,
 }
 
 impl Identity {
@@ -46,7 +48,8 @@ impl Identity {
         let peer_id = PeerId::from_bytes(signing.verifying_key().to_bytes());
         let noise_certificate =
             signing.sign(&signature::input(NOISE_STATIC, noise_public.as_bytes())).to_bytes();
-        Self { inner: Arc::new(Inner { signing, peer_id, noise_secret, noise_certificate }) }
+        let box_secret = BoxSecret::from_bytes(*Zeroizing::new(signing.to_scalar_bytes()));
+        Self { inner: Arc::new(Inner { signing, peer_id, noise_secret, noise_certificate, box_secret }) }
     }
 
     /// The public key, which is the name.
@@ -60,6 +63,16 @@ impl Identity {
     /// Takes about 20 µs, and copies the message once.
     pub fn sign(&self, domain: &str, message: &[u8]) -> [u8; 64] {
         self.inner.signing.sign(&signature::input(domain, message)).to_bytes()
+    }
+
+    /// Opens a box that was sealed to this peer ([`crate::Recipient::peer`]) with the same associated data.
+    ///
+    /// Takes about 50 µs, and 1 ns for each byte.
+    ///
+    /// # Errors
+    /// [`BoxOpenError`].
+    pub fn open_box(&self, ad: &[u8], sealed: &[u8]) -> Result<Vec<u8>, BoxOpenError> {
+        self.inner.box_secret.open(ad, sealed)
     }
 
     /// The signature under [`NOISE_STATIC`] over the X25519 public key that this identity uses in handshakes.

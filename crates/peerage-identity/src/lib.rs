@@ -56,6 +56,7 @@ mod identity;
 mod key_file;
 mod record;
 mod resolver;
+mod sealed_box;
 mod signature;
 
 pub use cipher::suites_by_speed;
@@ -63,4 +64,5 @@ pub use handshake::{Handshake, HandshakeError};
 pub use identity::{EntropyError, Identity};
 pub use key_file::KeyFileError;
 pub use record::{Opener, RecordError, SealError, Sealer};
+pub use sealed_box::{BOX_OVERHEAD, BoxOpenError, BoxSealError, BoxSecret, Recipient, RecipientError};
 pub use signature::{NOISE_STATIC, SignatureError, verify};
