@@ -1,12 +1,17 @@
-//! Who a peer is: an Ed25519 identity, signatures with domains, key files, the Noise handshake, the record cipher.
+//! Who a peer is: an Ed25519 identity, signatures with domains, key files, the Noise handshake, the record cipher,
+//! and sealed boxes.
 //!
 //! ```
-//! use peerage_identity::{Handshake, Identity, verify};
+//! use peerage_identity::{Handshake, Identity, Recipient, verify};
 //! use peerage_wire::Suite;
 //!
 //! let (alice, bob) = (Identity::from_seed([1; 32]), Identity::from_seed([2; 32]));
 //! let signature = alice.sign("chat message v1", b"hello");
 //! verify(&alice.peer_id(), "chat message v1", b"hello", &signature)?;
+//!
+//! // Whoever carries it, only Bob reads it.
+//! let sealed = Recipient::peer(&bob.peer_id())?.seal(b"chat 7", b"hello")?;
+//! assert_eq!(bob.open_box(b"chat 7", &sealed)?, b"hello");
 //!
 //! // The entropy comes from the operating system, or from a simulation's seed.
 //! let mut dialer = Handshake::initiator(&alice, Suite::AesGcm, b"prologue", [3; 32])?;
@@ -32,10 +37,13 @@
 //!
 //! - Signatures verify strictly (RFC 8032 with canonical encodings and without small-order keys): whoever checks one
 //!   comes to the same result, and nobody but the signer can turn one into another that is good too.
-//! - The same seed and entropy give the same bytes in any process. Only [`Identity::generate`] and the key files use
-//!   the operating system's randomness.
-//! - A Diffie-Hellman result of zeros ends the handshake: neither end can force the keys.
+//! - The same seed and entropy give the same bytes in any process. Only [`Identity::generate`], the key files and
+//!   [`Recipient::seal`] use the operating system's randomness.
+//! - A Diffie-Hellman result of zeros ends the handshake, and makes or opens no box: nobody can force the keys.
+//! - Both suites do what Noise (revision 34) says, as its published vectors and another implementation show; which one
+//!   a handshake has, both ends know before it begins.
 //! - A record opens once, in its place, unchanged, or not at all.
+//! - A box opens with its recipient's secret and the associated data that it was sealed with, unchanged, or not at all.
 //! - The identity's secrets, ephemeral keys and seeds are overwritten when dropped; nothing here prints a secret.
 //! - A key file is complete or absent, never readable by group or others, and never overwritten.
 //!
@@ -43,12 +51,15 @@
 //!
 //! - Overwriting memory does not reach copies that the compiler made, and the handshake's chaining key, held by
 //!   `snow`, and ring's record keys are overwritten as well as can be without unsafe code.
+//! - A box does not say who sealed it, and is no secret any more once its recipient's key is none: sign what is in it,
+//!   and send over links what should stay secret even then.
 //! - Noise XX hides the identities from those who listen, not from whoever dials: the responder shows its own first.
 //!
 //! # Limits
 //!
 //! A handshake message has at most 16,384 bytes, a record 65,535 with its tag. Keys change every 2^20 records, and a
-//! link ends after 2^48. A key file has at most 16 KiB. Of a signature's domain, 255 bytes count.
+//! link ends after 2^48. A box has 48 bytes more than what is in it ([`BOX_OVERHEAD`]), and room for 256 GiB. A key
+//! file has at most 16 KiB. Of a signature's domain, 255 bytes count.
 
 mod cipher;
 mod handshake;
