@@ -1,6 +1,7 @@
 //! A handshake with somebody in between, and one with somebody who never heard of it.
 
 use peerage_machine::{Direction, Instant};
+use peerage_wire::Suite;
 
 use crate::Choices;
 use crate::peers::End;
@@ -16,12 +17,13 @@ pub fn handshake(data: &[u8]) {
     let mut choices = Choices(data);
     let how = choices.byte();
     let direction = if how & 1 == 0 { Direction::Inbound } else { Direction::Outbound };
-    if how & 2 == 0 { strange(direction, choices.0) } else { changed(direction, choices) }
+    let suite = choices.suite();
+    if how & 2 == 0 { strange(direction, suite, choices.0) } else { changed(direction, suite, choices) }
 }
 
-fn strange(direction: Direction, bytes: &[u8]) {
+fn strange(direction: Direction, suite: Suite, bytes: &[u8]) {
     let now = Instant::from_micros(1_000_000);
-    let mut end = End::new(direction, now);
+    let mut end = End::new(direction, suite, now);
     end.said();
     for piece in bytes.chunks(97) {
         end.arrive(now, piece);
@@ -31,13 +33,13 @@ fn strange(direction: Direction, bytes: &[u8]) {
     assert!(!end.is_up, "up with somebody who has no key");
 }
 
-fn changed(victim: Direction, mut choices: Choices<'_>) {
+fn changed(victim: Direction, suite: Suite, mut choices: Choices<'_>) {
     let mut edits = Vec::new();
     while !choices.is_empty() {
         edits.push((usize::from(choices.number() & 0x03ff), choices.byte()));
     }
     let now = Instant::from_micros(1_000_000);
-    let mut ends = [Direction::Outbound, Direction::Inbound].map(|direction| End::new(direction, now));
+    let mut ends = [Direction::Outbound, Direction::Inbound].map(|direction| End::new(direction, suite, now));
     let (mut at, mut spoilt) = (0, false);
     for _ in 0..TURNS {
         for from in 0..2 {

@@ -25,6 +25,8 @@ pub use link_input::link_input;
 pub use messages::messages;
 pub use records::records;
 
+use peerage_wire::Suite;
+
 /// A function of bytes that panics when something does not hold.
 pub type Target = fn(&[u8]);
 
@@ -49,6 +51,11 @@ impl<'a> Choices<'a> {
         let Some((first, rest)) = self.0.split_first() else { return 0 };
         self.0 = rest;
         *first
+    }
+
+    /// One of the suites, by the lowest bit of a byte.
+    fn suite(&mut self) -> Suite {
+        if self.byte() & 1 == 0 { Suite::ChaChaPoly } else { Suite::AesGcm }
     }
 
     fn number(&mut self) -> u16 {

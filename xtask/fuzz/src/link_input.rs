@@ -6,6 +6,7 @@ use bytes::{Bytes, BytesMut};
 use peerage_identity::{Handshake, Sealer};
 use peerage_link::LinkConfig;
 use peerage_machine::{Class, Direction, Instant, Side, Why};
+use peerage_wire::Suite;
 use peerage_wire::frame::put_control;
 use peerage_wire::handshake::{put_message, take_message};
 use peerage_wire::hello::{Hello, Limits};
@@ -75,7 +76,7 @@ fn due(end: &mut End, now: Instant) {
 
 /// A link that listens, up with a peer whose sealer is ours.
 fn up(now: Instant) -> (End, Sealer) {
-    let mut end = End::new(Direction::Inbound, now);
+    let mut end = End::new(Direction::Inbound, Suite::ChaChaPoly, now);
     let stranger = peers::identity(Direction::Outbound);
     let hello = Hello {
         identity: stranger.peer_id(),
@@ -87,7 +88,7 @@ fn up(now: Instant) -> (End, Sealer) {
         instances: vec![peers::instance("x"), peers::instance("y")],
     };
     let preface = Preface::CURRENT.encode();
-    let mut noise = Handshake::initiator(&stranger, &preface, [7; 32]).unwrap();
+    let mut noise = Handshake::initiator(&stranger, Suite::ChaChaPoly, &preface, [7; 32]).unwrap();
     let (mut wire, mut message) = (BytesMut::from(&preface[..]), Vec::new());
     noise.write(&[], &mut message).unwrap();
     put_message(&mut wire, &message).unwrap();

@@ -6,6 +6,7 @@ use bytes::BytesMut;
 use peerage_identity::{Identity, Opener, Sealer};
 use peerage_link::{Link, LinkConfig, LinkEvent, Setup};
 use peerage_machine::{Direction, Incarnation, Instant};
+use peerage_wire::Suite;
 use peerage_wire::hello::Instance;
 
 /// Making one costs as much as half a handshake.
@@ -17,7 +18,7 @@ pub(crate) fn identity(direction: Direction) -> Arc<Identity> {
     Arc::clone(if direction == Direction::Outbound { dialer } else { listener })
 }
 
-pub(crate) fn setup(direction: Direction) -> Setup {
+fn setup(direction: Direction, suite: Suite) -> Setup {
     Setup {
         direction,
         identity: identity(direction),
@@ -26,6 +27,7 @@ pub(crate) fn setup(direction: Direction) -> Setup {
         addresses: Vec::new(),
         instances: vec![instance("x"), instance("y")],
         expected: None,
+        suites: vec![suite],
         entropy: [direction as u8 + 3; 32],
         config: Arc::new(LinkConfig::default()),
     }
@@ -50,8 +52,8 @@ pub(crate) struct End {
 }
 
 impl End {
-    pub(crate) fn new(direction: Direction, now: Instant) -> Self {
-        let link = Link::new(setup(direction), now);
+    pub(crate) fn new(direction: Direction, suite: Suite, now: Instant) -> Self {
+        let link = Link::new(setup(direction, suite), now);
         Self { link, is_up: false, is_closed: false, input: BytesMut::new() }
     }
 
@@ -91,11 +93,11 @@ impl End {
 }
 
 /// Two ends of Noise that have met.
-pub(crate) fn transport() -> ((Sealer, Opener), (Sealer, Opener)) {
+pub(crate) fn transport(suite: Suite) -> ((Sealer, Opener), (Sealer, Opener)) {
     use peerage_identity::Handshake;
     let (dialer, listener) = (identity(Direction::Outbound), identity(Direction::Inbound));
-    let mut one = Handshake::initiator(&dialer, b"fuzz", [1; 32]).unwrap();
-    let mut other = Handshake::responder(&listener, b"fuzz", [2; 32]).unwrap();
+    let mut one = Handshake::initiator(&dialer, suite, b"fuzz", [1; 32]).unwrap();
+    let mut other = Handshake::responder(&listener, suite, b"fuzz", [2; 32]).unwrap();
     for turn in 0..3 {
         let (from, to) = if turn % 2 == 0 { (&mut one, &mut other) } else { (&mut other, &mut one) };
         let mut message = Vec::new();

@@ -8,8 +8,8 @@ use crate::peers;
 /// Records of any length with any bytes changed: one that was changed does not open, nor does any after it, and one that
 /// was not opens as it was.
 pub fn records(data: &[u8]) {
-    let ((mut sealer, _), (_, mut opener)) = peers::transport();
     let mut choices = Choices(data);
+    let ((mut sealer, _), (_, mut opener)) = peers::transport(choices.suite());
     let mut whole = true;
     while !choices.is_empty() {
         let (edits, length) = (choices.byte() & 3, usize::from(choices.byte()));
