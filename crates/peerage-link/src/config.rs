@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use peerage_wire::hello::Limits;
 use peerage_wire::limits::{MAX_FRAGMENT, MAX_RECORD};
 
 /// Times and bounds of one link. Both ends have their own; what the other must know is told in the `Hello`.
@@ -13,12 +14,15 @@ pub struct LinkConfig {
     pub handshake_timeout: Duration,
     /// How often a ping measures the round trip and shows that the peer lives. 5 s costs 2 × 30 bytes every 5 s.
     pub ping_every: Duration,
-    /// A link on which nothing came for so long is closed as silent. 15 s: three pings lost in a row. So long, too, a
-    /// channel that was closed, and a link that nobody holds, wait for the peer to take what is still to be sent.
+    /// A link on which nothing came for so long, not a byte, is closed as silent. 15 s: three pings lost in a row. So long,
+    /// too, a channel that was closed, and a link that nobody holds, wait for the peer to take what is still to be sent.
     pub silent_after: Duration,
     /// How long a peer that seems to have lost this link has to show that it has not: 1 s, or four round trips if that is
     /// longer. Asked only when the same start of the peer comes with another connection ([`crate::Link::probe`]).
     pub probe_timeout: Duration,
+    /// The longest that one record may be on its way, from its first byte here to its last. 120 s: 64 KiB at 550 B/s, less
+    /// than any network that is of use. It bounds for how long a peer that drips bytes keeps 64 KiB and a socket.
+    pub record_timeout: Duration,
     /// How long a link that no instance holds stays, in case one changes its mind. 2 s. A guess.
     pub unheld_grace: Duration,
     /// The longest message that this end takes, in bytes. 16 MiB. Told to the peer, which refuses longer ones at the
@@ -30,6 +34,15 @@ pub struct LinkConfig {
     pub window: u64,
     /// The most channels that the peer may have open. 64.
     pub max_channels: u32,
+    /// The most messages a second that the peer may send us, all channels together. `None`: as many as it has credit for,
+    /// which is what a stream of small messages wants; credit bounds memory, and a shard's links take turns. Told to
+    /// the peer, whose link then waits. A peer that sends a second's worth more than that, and what 15 s without
+    /// arrivals can have held up (`silent_after`), is at fault.
+    pub max_messages_per_second: Option<u64>,
+    /// The most controls a second that the peer may send us: pings, opens, closes, interest, credit of less than 1 KiB.
+    /// 10,000, of which an honest peer needs a few: at 0.2 µs to 1 µs each they cost at most a hundredth of a core.
+    /// Credit for what was sent does not count. 0: no limit. Told and enforced as `max_messages_per_second`.
+    pub max_controls_per_second: u32,
     /// Memory for messages that have arrived in part, over all channels of the link, in bytes; at least
     /// `max_message`, and taken to be that when it is less. What does not fit waits for credit. 16 MiB.
     pub reassembly: u64,
@@ -46,10 +59,13 @@ impl Default for LinkConfig {
             ping_every: Duration::from_secs(5),
             silent_after: Duration::from_secs(15),
             probe_timeout: Duration::from_secs(1),
+            record_timeout: Duration::from_secs(120),
             unheld_grace: Duration::from_secs(2),
             max_message: 16 << 20,
             window: 256 << 10,
             max_channels: 64,
+            max_messages_per_second: None,
+            max_controls_per_second: 10_000,
             reassembly: 16 << 20,
             control_queue: 256 << 10,
             fault_limit: 8,
@@ -60,6 +76,17 @@ impl Default for LinkConfig {
 impl LinkConfig {
     /// The least [`LinkConfig::window`]: two whole fragments.
     pub const MIN_WINDOW: u64 = 32 << 10;
+
+    /// What the peer is told in the `Hello`.
+    pub fn limits(&self) -> Limits {
+        Limits {
+            max_message: self.max_message,
+            window: self.window.max(Self::MIN_WINDOW),
+            max_channels: self.max_channels,
+            max_messages_per_second: self.max_messages_per_second.unwrap_or(0),
+            max_controls_per_second: self.max_controls_per_second,
+        }
+    }
 
     /// The most that one link holds of messages that the peer sent and the host has not taken, in bytes. Two
     /// windows and a control message for each channel, with what buffers have to spare; the reassembly budget; 256 KiB

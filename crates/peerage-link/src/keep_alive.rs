@@ -18,6 +18,9 @@ pub(crate) struct KeepAlive {
     silent_after: Duration,
     probe_timeout: Duration,
     last_heard: Instant,
+    record_timeout: Duration,
+    /// Since when a record has been on its way, and how many bytes of it are here.
+    part: Option<(Instant, usize)>,
     next_ping: Instant,
     nonce: u64,
     waiting: Option<(u64, Instant)>,
@@ -45,6 +48,8 @@ pub(crate) enum Due {
     Silent(Duration),
     /// The peer has not answered the probe, and yet it speaks.
     Answered,
+    /// A record has been on its way for too long.
+    Slow,
     Nothing,
 }
 
@@ -56,6 +61,8 @@ impl KeepAlive {
             silent_after: config.silent_after,
             probe_timeout: config.probe_timeout,
             last_heard: now,
+            record_timeout: config.record_timeout,
+            part: None,
             next_ping: now + FIRST_PING.min(config.ping_every),
             nonce: 0,
             waiting: None,
@@ -65,13 +72,26 @@ impl KeepAlive {
         }
     }
 
+    /// A whole record came.
     pub(crate) fn heard(&mut self, now: Instant) {
         self.last_heard = now;
+        self.part = None;
+    }
+
+    /// So many bytes of a record are here. Each shows that the peer lives, as far as the network lets it; but a record
+    /// has its time.
+    pub(crate) fn heard_part(&mut self, now: Instant, bytes: usize) {
+        let (since, before) = self.part.unwrap_or((now, 0));
+        if bytes > before {
+            self.last_heard = now;
+            self.part = Some((since, bytes));
+        }
     }
 
     pub(crate) fn deadline(&self) -> Instant {
         let regular = self.next_ping.min(self.last_heard + self.silent_after);
-        self.probe.map_or(regular, |probe| regular.min(probe.ends))
+        let regular = self.probe.map_or(regular, |probe| regular.min(probe.ends));
+        self.part.map_or(regular, |(since, _)| regular.min(since + self.record_timeout))
     }
 
     /// Asks the peer for a sign of life, within [`LinkConfig::probe_timeout`] or four round trips if that is longer:
@@ -106,6 +126,9 @@ impl KeepAlive {
             } else {
                 Due::Silent(probe.after)
             };
+        }
+        if self.part.is_some_and(|(since, _)| now >= since + self.record_timeout) {
+            return Due::Slow;
         }
         if now < self.next_ping {
             return Due::Nothing;

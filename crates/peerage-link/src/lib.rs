@@ -42,6 +42,7 @@ mod inbound;
 mod keep_alive;
 mod link;
 mod outbound;
+mod pace;
 mod reason;
 mod setup;
 

@@ -22,6 +22,7 @@ use crate::handshake::Greeting;
 use crate::inbound::{Inbound, Receipt};
 use crate::keep_alive::{Due, KeepAlive};
 use crate::outbound::Outbound;
+use crate::pace::Pace;
 use crate::reason;
 use crate::setup::{LinkStats, Setup};
 use crate::{LinkConfig, LinkEvent};
@@ -52,6 +53,9 @@ pub struct Link {
     channels: Channels,
     closing: ClosingChannels,
     keep_alive: KeepAlive,
+    /// What the peer may send a second.
+    message_pace: Pace,
+    control_pace: Pace,
     peer_limits: Limits,
     peer: Option<PeerId>,
     held: bool,
@@ -85,11 +89,7 @@ impl Link {
             signature: *identity.noise_certificate(),
             incarnation: incarnation.0,
             software,
-            limits: Limits {
-                max_message: config.max_message,
-                window: config.window.max(LinkConfig::MIN_WINDOW),
-                max_channels: config.max_channels,
-            },
+            limits: config.limits(),
             addresses,
             instances: instances.clone(),
         };
@@ -107,7 +107,9 @@ impl Link {
             channels: Channels::new(instances, config.max_channels),
             closing: ClosingChannels::default(),
             keep_alive: KeepAlive::new(&config, now),
-            peer_limits: Limits { max_message: 0, window: 0, max_channels: 0 },
+            message_pace: Pace::free(),
+            control_pace: Pace::free(),
+            peer_limits: Limits::default(),
             peer: None,
             held: direction == Direction::Outbound,
             held_by_peer: direction == Direction::Inbound,
@@ -304,6 +306,8 @@ impl Link {
         self.opener = None;
         (self.draining, self.drain_ends, self.unheld_at) = (None, None, None);
         self.outbound.cut();
+        // The last word waits for no rate.
+        self.outbound.pace(Pace::free(), Pace::free());
         self.inbound.close_all();
         self.closing = ClosingChannels::default();
     }
@@ -380,6 +384,7 @@ impl Link {
                 }
             }
             Phase::Up => {
+                self.outbound.refill(now);
                 while let Some(channel) = self.closing.take_due(now) {
                     self.outbound.say_last_word(channel);
                     self.offer_rest();
@@ -404,6 +409,10 @@ impl Link {
                     Due::Ping(nonce) => self.outbound.control(Kind::Ping(proto::Ping { nonce })),
                     Due::Silent(after) => self.close(Why::Silent { after }),
                     Due::Answered | Due::Nothing => {}
+                    Due::Slow => {
+                        let what = format!("{:?} for one record", self.config.record_timeout);
+                        self.close(Why::Limit { by: Side::Us, what });
+                    }
                 }
             }
         }
@@ -415,7 +424,9 @@ impl Link {
             Phase::Closed => None,
             Phase::Greeting(_) | Phase::Deciding | Phase::Admitted => Some(self.handshake_ends),
             Phase::Up => {
-                let others = [self.unheld_at, self.drain_ends, self.closing.deadline()].into_iter().flatten();
+                let others =
+                    [self.unheld_at, self.drain_ends, self.closing.deadline(), self.outbound.resumes_at()];
+                let others = others.into_iter().flatten();
                 Some(others.fold(self.keep_alive.deadline(), Instant::min))
             }
         }

@@ -4,13 +4,14 @@ use std::collections::{BTreeMap, VecDeque};
 
 use bytes::{Bytes, BytesMut};
 use peerage_identity::Sealer;
-use peerage_machine::{Class, Why};
+use peerage_machine::{Class, Instant, Why};
 use peerage_wire::frame::{self, DataHeader};
-use peerage_wire::limits::{MAX_FRAGMENT, MAX_PLAINTEXT};
+use peerage_wire::limits::{LEAST_CREDIT, MAX_FRAGMENT, MAX_PLAINTEXT};
 use peerage_wire::proto::link::v1 as proto;
 use peerage_wire::proto::link::v1::control::Kind;
 
 use crate::inbound::needs_credit;
+use crate::pace::Pace;
 use crate::{FRAGMENT_COST, MAX_CONTROL_MESSAGE};
 
 /// Less than this of a longer message is not worth a fragment of its own.
@@ -60,6 +61,16 @@ impl Lane {
     }
 }
 
+/// Whether a control counts among those of which the receiver takes so many a second. What ends or begins a link does
+/// not, nor does credit for data that came: there is as much of it as of data.
+pub(crate) const fn is_counted(kind: &Kind) -> bool {
+    match kind {
+        Kind::Accept(_) | Kind::Refuse(_) | Kind::Goodbye(_) => false,
+        Kind::Credit(credit) => credit.bytes < LEAST_CREDIT,
+        _ => true,
+    }
+}
+
 /// What a link still has to say.
 pub(crate) struct Outbound {
     sealer: Option<Sealer>,
@@ -75,6 +86,9 @@ pub(crate) struct Outbound {
     control_queue: u64,
     /// Channels that have said their last word since somebody asked.
     finished: Vec<u32>,
+    /// What the peer takes a second. What is more waits.
+    message_pace: Pace,
+    control_pace: Pace,
     pub(crate) messages: u64,
     pub(crate) records: u64,
 }
@@ -99,6 +113,8 @@ impl Outbound {
             interactive_turns: 0,
             control_queue,
             finished: Vec::new(),
+            message_pace: Pace::free(),
+            control_pace: Pace::free(),
             messages: 0,
             records: 0,
         }
@@ -106,6 +122,25 @@ impl Outbound {
 
     pub(crate) fn clear(&mut self) -> &mut BytesMut {
         &mut self.clear
+    }
+
+    /// Sends no more messages and controls than this from now on.
+    pub(crate) fn pace(&mut self, messages: Pace, controls: Pace) {
+        (self.message_pace, self.control_pace) = (messages, controls);
+    }
+
+    pub(crate) fn refill(&mut self, now: Instant) {
+        self.message_pace.refill(now);
+        self.control_pace.refill(now);
+    }
+
+    /// When what waits for the peer's rates may go on; `None` when nothing does.
+    pub(crate) fn resumes_at(&self) -> Option<Instant> {
+        if let Some(kind) = self.controls.front() {
+            return if is_counted(kind) { self.control_pace.ready_at() } else { None };
+        }
+        let waits = self.lines.iter().any(|line| !line.is_empty());
+        if waits { self.message_pace.ready_at() } else { None }
     }
 
     pub(crate) fn seal_with(&mut self, sealer: Sealer) {
@@ -266,7 +301,8 @@ impl Outbound {
     pub(crate) fn has_work(&self) -> bool {
         !self.clear.is_empty()
             || (self.sealer.is_some()
-                && (!self.controls.is_empty() || self.lines.iter().any(|line| !line.is_empty())))
+                && (!self.controls.is_empty() || self.lines.iter().any(|line| !line.is_empty()))
+                && self.resumes_at().is_none())
     }
 
     /// Drops all messages that wait; what is left to say are controls.
@@ -334,10 +370,12 @@ impl Outbound {
         }
     }
 
-    /// All controls that wait; false when the record has no room for them.
+    /// All controls that wait; false when the record has no room for them, or the peer takes no more for now.
     fn put_controls(&mut self, out: &mut BytesMut, end: usize) -> bool {
         while let Some(kind) = self.controls.front() {
-            if out.len() + frame::control_frame_len(kind) > end {
+            if out.len() + frame::control_frame_len(kind) > end
+                || (is_counted(kind) && !self.control_pace.take())
+            {
                 return false;
             }
             frame::put_control(out, kind);
@@ -352,7 +390,15 @@ impl Outbound {
     }
 
     fn waits(&self, class: Class) -> bool {
-        self.lines.get(class_index(class)).is_some_and(|line| !line.is_empty())
+        let index = class_index(class);
+        let Some(line) = self.lines.get(index).filter(|line| !line.is_empty()) else { return false };
+        self.message_pace.has() || line.iter().any(|channel| self.has_begun(*channel, index))
+    }
+
+    /// Whether the channel is in the middle of a message, which no rate holds up.
+    fn has_begun(&self, channel: u32, class: usize) -> bool {
+        let queue = self.lanes.get(&channel).and_then(|lane| lane.queues.get(class));
+        queue.is_some_and(|queue| queue.offset > 0)
     }
 
     fn next_class(&mut self) -> Option<Class> {
@@ -378,6 +424,13 @@ impl Outbound {
     /// One turn of the channel at the head of a class's line.
     fn serve(&mut self, class: Class, out: &mut BytesMut, end: usize) -> Served {
         let index = class_index(class);
+        if !self.message_pace.has()
+            && let Some(line) = self.lines.get(index)
+            && let Some(place) = line.iter().position(|channel| self.has_begun(*channel, index))
+            && let Some(line) = self.lines.get_mut(index)
+        {
+            line.rotate_left(place);
+        }
         let Some(line) = self.lines.get_mut(index) else { return Served::Next };
         let Some(channel) = line.front().copied() else { return Served::Next };
         let Some(lane) = self.lanes.get_mut(&channel) else {
@@ -389,6 +442,10 @@ impl Outbound {
         while let Some(message) = queue.messages.front() {
             if out.len() - begun >= QUANTUM {
                 // Its turn is over; the next channel of the class comes before its rest.
+                line.rotate_left(1);
+                return Served::Next;
+            }
+            if queue.offset == 0 && !self.message_pace.has() {
                 line.rotate_left(1);
                 return Served::Next;
             }
@@ -423,6 +480,9 @@ impl Outbound {
                 }
             }
             let Some(payload) = message.get(queue.offset..queue.offset + piece) else { return Served::Next };
+            if queue.offset == 0 {
+                self.message_pace.take();
+            }
             frame::put_data(out, header(piece), payload);
             if class != Class::Control {
                 queue.credit -= FRAGMENT_COST + piece as u64;

@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex};
 use peerage_identity::Identity;
 use peerage_link::LinkConfig;
 use peerage_machine::{Direction, Incarnation, LinkId, Seed, Side, Why};
-use peerage_wire::hello::{Hello, Instance as WireInstance, Limits};
+use peerage_wire::hello::{Hello, Instance as WireInstance};
 use peerage_wire::{Address, PeerId};
 use tokio::sync::{Notify, watch};
 
@@ -339,11 +339,7 @@ impl Shared {
             signature: *self.identity.noise_certificate(),
             incarnation: self.incarnation.0,
             software: self.config.software.clone(),
-            limits: Limits {
-                max_message: self.link_config.max_message,
-                window: self.link_config.window,
-                max_channels: self.link_config.max_channels,
-            },
+            limits: self.link_config.limits(),
             addresses: self.addresses.clone(),
             instances,
         }

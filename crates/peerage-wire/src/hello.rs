@@ -30,7 +30,7 @@ pub struct Hello {
 }
 
 /// What the sender of a [`Hello`] will take.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub struct Limits {
     /// The longest message, in bytes.
     pub max_message: u64,
@@ -39,6 +39,32 @@ pub struct Limits {
     pub window: u64,
     /// The most channels open at once.
     pub max_channels: u32,
+    /// The most messages a second, over all channels; 0 when it is as many as there is credit for.
+    pub max_messages_per_second: u64,
+    /// The most controls a second, without `Accept`, `Refuse`, `Goodbye` and a `Credit` of
+    /// [`LEAST_CREDIT`](crate::limits::LEAST_CREDIT) or more; 0 when there is no limit.
+    pub max_controls_per_second: u32,
+}
+
+impl From<Limits> for proto::Limits {
+    fn from(limits: Limits) -> Self {
+        let Limits { max_message, window, max_channels, max_messages_per_second, max_controls_per_second } =
+            limits;
+        Self { max_message, window, max_channels, max_messages_per_second, max_controls_per_second }
+    }
+}
+
+impl From<proto::Limits> for Limits {
+    fn from(limits: proto::Limits) -> Self {
+        let proto::Limits {
+            max_message,
+            window,
+            max_channels,
+            max_messages_per_second,
+            max_controls_per_second,
+        } = limits;
+        Self { max_message, window, max_channels, max_messages_per_second, max_controls_per_second }
+    }
 }
 
 /// One protocol under one name. Two ends meet in it when all four are equal.
@@ -62,11 +88,7 @@ impl Hello {
             signature: Bytes::copy_from_slice(&self.signature),
             incarnation: Bytes::copy_from_slice(&self.incarnation),
             software: self.software.clone(),
-            limits: Some(proto::Limits {
-                max_message: self.limits.max_message,
-                window: self.limits.window,
-                max_channels: self.limits.max_channels,
-            }),
+            limits: Some(self.limits.into()),
             addresses: self.addresses.iter().map(ToString::to_string).collect(),
             instances: self.instances.iter().map(proto::Instance::from).collect(),
         };
@@ -122,11 +144,7 @@ impl TryFrom<proto::Hello> for Hello {
             signature: exact("signature", &message.signature)?,
             incarnation: exact("incarnation", &message.incarnation)?,
             software: message.software,
-            limits: Limits {
-                max_message: limits.max_message,
-                window: limits.window,
-                max_channels: limits.max_channels,
-            },
+            limits: limits.into(),
             addresses: message.addresses.iter().filter_map(|text| text.parse().ok()).collect(),
             instances: instances
                 .map(|(channel, instance)| {

@@ -55,3 +55,6 @@ pub const MAX_DETAIL: usize = 256;
 
 /// What a fragment costs of its class's credit beside its payload.
 pub const FRAGMENT_COST: u64 = 32;
+
+/// A `Credit` of less than this counts among the controls that the receiver takes so many of a second.
+pub const LEAST_CREDIT: u64 = 1_024;

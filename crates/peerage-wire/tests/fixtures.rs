@@ -75,7 +75,14 @@ fn link() -> Vec<Fixture> {
         version: 1,
         parameters: Bytes::from_static(&[8, 150, 1]),
     };
-    let limits = link::Limits { max_message: 1 << 20, window: 65_536, max_channels: 64 };
+    let limits = link::Limits {
+        max_message: 1 << 20,
+        window: 65_536,
+        max_channels: 64,
+        max_messages_per_second: 0,
+        max_controls_per_second: 10_000,
+    };
+    let slow = link::Limits { max_messages_per_second: 500, ..limits };
     let detail = "because".to_owned();
     let code = link::goodbye::Code::NoCommonInstance.into();
     vec![
@@ -96,6 +103,7 @@ fn link() -> Vec<Fixture> {
             },
         ),
         message("link.Limits", &limits),
+        message("link.Limits-slow", &slow),
         message("link.Instance", &instance),
         message("link.Refusal", &refused[2]),
         message("link.Frame-empty", &link::Frame::default()),

@@ -20,7 +20,13 @@ fn hello() -> Hello {
         signature: [2; 64],
         incarnation: [3; 16],
         software: "example 1.0".to_owned(),
-        limits: Limits { max_message: 1 << 20, window: 65_536, max_channels: 64 },
+        limits: Limits {
+            max_message: 1 << 20,
+            window: 65_536,
+            max_channels: 64,
+            max_messages_per_second: 0,
+            max_controls_per_second: 10_000,
+        },
         addresses: vec!["tcp://192.0.2.1:4000".parse().unwrap(), "mem://alice".parse().unwrap()],
         instances: vec![instance("mesh", "lobby"), instance("dict", "")],
     }
@@ -188,7 +194,7 @@ proptest! {
     fn any_hello_within_the_limits_comes_back(
         keys: ([u8; 32], [u8; 32], [u8; 16]),
         software in "[ -~]{0,128}",
-        limits: (u64, u64, u32),
+        limits: (u64, u64, u32, u64, u32),
         addresses in proptest::collection::vec("[a-z]{1,5}://[!-~]{1,40}", 0..16),
         instances in proptest::collection::vec(
             (".{1,8}", ".{0,32}", any::<u32>(), proptest::collection::vec(any::<u8>(), 0..100)),
@@ -198,13 +204,19 @@ proptest! {
         let (identity, half, incarnation) = keys;
         let mut signature = [0; 64];
         signature[32..].copy_from_slice(&half);
-        let (max_message, window, max_channels) = limits;
+        let (max_message, window, max_channels, max_messages_per_second, max_controls_per_second) = limits;
         let hello = Hello {
             identity: PeerId::from_bytes(identity),
             signature,
             incarnation,
             software,
-            limits: Limits { max_message, window, max_channels },
+            limits: Limits {
+                max_message,
+                window,
+                max_channels,
+                max_messages_per_second,
+                max_controls_per_second,
+            },
             addresses: addresses.iter().map(|text| text.parse().unwrap()).collect(),
             instances: instances
                 .into_iter()

@@ -1,8 +1,10 @@
 //! What the link makes of the bytes that arrive.
 
+use std::time::Duration;
+
 use peerage_machine::{Direction, Instant, Side, Why};
 use peerage_wire::frame::{FrameRef, Frames};
-use peerage_wire::hello::Instance;
+use peerage_wire::hello::{Instance, Limits};
 use peerage_wire::proto::link::v1 as proto;
 use peerage_wire::proto::link::v1::control::Kind;
 
@@ -11,6 +13,8 @@ use crate::LinkEvent;
 use crate::channels::Opened;
 use crate::handshake::{Greeted, Progress};
 use crate::inbound::{Whole, cost_of};
+use crate::outbound::is_counted;
+use crate::pace::Pace;
 use crate::reason;
 
 /// Events that wait when [`Link::receive`] stops taking records. One record holds thousands.
@@ -24,6 +28,9 @@ impl Link {
     /// early while many of them wait.
     pub fn receive(&mut self, now: Instant, input: &mut [u8]) -> usize {
         let mut used = 0;
+        self.outbound.refill(now);
+        self.message_pace.refill(now);
+        self.control_pace.refill(now);
         loop {
             let rest = input.get_mut(used..).unwrap_or_default();
             let step = match &mut self.phase {
@@ -79,14 +86,35 @@ impl Link {
             return self.refuse(Why::WrongPeer { expected, found: hello.identity });
         }
         self.peer_limits = hello.limits;
+        self.set_paces(now);
         self.channels.greet(hello.instances.clone());
         self.event(LinkEvent::Greeted(Box::new(hello)));
     }
 
+    /// Ours by what the peer said, a second's worth at once. The peer's by what we said, and as much more at once as can
+    /// have gathered on a way on which nothing came through until just before the link would have been silent: so nobody
+    /// who keeps to the rate is blamed for the network.
+    fn set_paces(&mut self, now: Instant) {
+        let second = Duration::from_secs(1);
+        let Limits { max_messages_per_second: messages, max_controls_per_second: controls, .. } =
+            self.peer_limits;
+        let controls = u64::from(controls);
+        self.outbound.pace(Pace::new(messages, second, now), Pace::new(controls, second, now));
+        let burst = second + self.config.silent_after;
+        self.message_pace = Pace::new(self.config.max_messages_per_second.unwrap_or(0), burst, now);
+        self.control_pace = Pace::new(u64::from(self.config.max_controls_per_second), burst, now);
+    }
+
     fn receive_record(&mut self, now: Instant, input: &mut [u8]) -> Option<usize> {
-        let (length, rest) = input.split_first_chunk_mut::<2>()?;
-        let length = usize::from(u16::from_be_bytes(*length));
-        let record = rest.get_mut(..length)?;
+        let arrived = input.len();
+        let whole = input.split_first_chunk_mut::<2>().and_then(|(length, rest)| {
+            let length = usize::from(u16::from_be_bytes(*length));
+            rest.get_mut(..length).map(|record| (length, record))
+        });
+        let Some((length, record)) = whole else {
+            self.keep_alive.heard_part(now, arrived);
+            return None;
+        };
         let mut opener = self.opener.take()?;
         let opened = opener.open(record);
         self.opener = Some(opener);
@@ -110,7 +138,7 @@ impl Link {
                 }
                 (Ok(FrameRef::Data { .. }), _) => Err("a message before both sides accepted".to_owned()),
                 (Ok(FrameRef::Control(kind)), _) => self.receive_control(now, kind),
-                (Ok(FrameRef::UnknownControl), _) => Ok(()),
+                (Ok(FrameRef::UnknownControl), _) => self.count_control(),
                 (Err(error), _) => Err(format!("frame: {error}")),
             };
             if let Err(what) = result {
@@ -132,13 +160,26 @@ impl Link {
             return Ok(());
         };
         if let Some(Whole { message, receipt }) = self.inbound.fragment(channel, class, total, payload)? {
+            if !self.message_pace.take() {
+                self.inbound.taken(channel, receipt, message.len());
+                let rate = self.config.max_messages_per_second.unwrap_or(0);
+                return Err(format!("more than {rate} messages a second"));
+            }
             self.events.push_back((LinkEvent::Message { channel, message }, Some(receipt)));
         }
         self.give_credit();
         Ok(())
     }
 
+    fn count_control(&mut self) -> Result<(), String> {
+        let rate = self.config.max_controls_per_second;
+        if self.control_pace.take() { Ok(()) } else { Err(format!("more than {rate} controls a second")) }
+    }
+
     fn receive_control(&mut self, now: Instant, kind: Kind) -> Result<(), String> {
+        if is_counted(&kind) {
+            self.count_control()?;
+        }
         match (kind, &self.phase) {
             (Kind::Accept(accept), Phase::Admitted) => self.up(now, &accept.refused),
             (Kind::Refuse(refuse), Phase::Admitted) => self.ended_by_peer(self.why_refused(&refuse)),

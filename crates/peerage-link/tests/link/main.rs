@@ -17,5 +17,6 @@ mod hostile_bytes;
 mod late_open;
 mod memory;
 mod messages;
+mod rates;
 mod refusals;
 mod time;

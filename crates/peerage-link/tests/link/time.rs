@@ -2,9 +2,10 @@
 
 use std::time::Duration;
 
-use bytes::Bytes;
-use peerage_link::LinkEvent;
-use peerage_machine::{Class, Instant, Why};
+use bytes::{Bytes, BytesMut};
+use peerage_link::{LinkEvent, Setup};
+use peerage_machine::{Class, Instant, Side, Why};
+use peerage_wire::frame::{DataHeader, put_data};
 use peerage_wire::preface::Preface;
 use peerage_wire::proto::link::v1 as proto;
 use peerage_wire::proto::link::v1::control::Kind;
@@ -307,4 +308,76 @@ fn a_peer_that_is_slow_to_answer_and_yet_speaks_lives() {
         pair.a.poll();
         assert_eq!((answers(&pair.a) == 1, pair.a.heard.closed().is_none()), (lives, lives), "{speaks_at:?}");
     }
+}
+
+/// A record of 60,000 bytes on a link that is up, and its other end.
+fn long_record(setup: Setup) -> (Stranger, BytesMut) {
+    let mut stranger = Stranger::up(setup, vec![instance("x")]);
+    let mut plaintext = BytesMut::new();
+    for _ in 0..4 {
+        put_data(&mut plaintext, DataHeader { channel: 0, class: 0, total: 0 }, &[7; 15_000]);
+    }
+    let record = stranger.seal(&plaintext);
+    (stranger, record)
+}
+
+#[test]
+fn a_slow_network_that_brings_a_byte_now_and_then_is_not_silent() {
+    let (mut stranger, record) = long_record(listener(&["x"]));
+    // 1 KiB a second: 59 s for one record, with nothing whole in between.
+    for piece in record.chunks(1024) {
+        stranger.now = stranger.now + SECOND;
+        stranger.raw(piece);
+        stranger.end.on_timer(stranger.now);
+    }
+    assert_eq!((stranger.end.heard.closed(), stranger.end.heard.messages().len()), (None, 4));
+    // The next record has its own time.
+    stranger.now = stranger.now + 14 * SECOND;
+    stranger.end.on_timer(stranger.now);
+    assert_eq!(stranger.end.heard.closed(), None);
+    stranger.now = stranger.now + SECOND;
+    stranger.end.on_timer(stranger.now);
+    assert_eq!(stranger.end.closed(), &Why::Silent { after: 15 * SECOND });
+}
+
+#[test]
+fn a_record_that_drips_is_cut_and_the_peer_is_told() {
+    let (mut stranger, record) = long_record(listener(&["x"]));
+    let began = stranger.now;
+    let mut drip = record.iter();
+    while stranger.end.heard.closed().is_none() {
+        let next = began + SECOND * (stranger.now.since(began).as_secs() as u32 + 1);
+        while let Some(due) = stranger.end.link.deadline().filter(|due| *due <= next) {
+            stranger.now = due;
+            stranger.end.on_timer(due);
+        }
+        if stranger.end.heard.closed().is_none() {
+            stranger.now = next;
+            stranger.raw(&[*drip.next().unwrap()]);
+        }
+    }
+    // From its first byte.
+    assert_eq!(stranger.now.since(began), 121 * SECOND);
+    let why = Why::Limit { by: Side::Us, what: "120s for one record".to_owned() };
+    assert_eq!(stranger.end.closed(), &why);
+    let controls = stranger.controls();
+    let Some(Kind::Goodbye(goodbye)) = controls.last() else { panic!("{controls:?}") };
+    assert_eq!(
+        (goodbye.code(), goodbye.detail.as_str()),
+        (proto::goodbye::Code::Limit, "120s for one record")
+    );
+}
+
+#[test]
+fn a_record_of_which_nothing_more_comes_is_silent_before_it_is_slow() {
+    let (mut stranger, record) = long_record(listener(&["x"]));
+    stranger.raw(&record[..10]);
+    // The host may offer the same bytes again and again.
+    for second in 1..=15 {
+        stranger.now = stranger.now + SECOND;
+        stranger.end.go_on(stranger.now);
+        stranger.end.on_timer(stranger.now);
+        assert_eq!(stranger.end.heard.closed().is_some(), second == 15);
+    }
+    assert_eq!(stranger.end.closed(), &Why::Silent { after: 15 * SECOND });
 }

@@ -35,6 +35,12 @@ pub struct Limits {
     /// The most channels open at once.
     #[prost(uint32, tag = "3")]
     pub max_channels: u32,
+    /// The most messages a second, over all channels; 0: as many as there is credit for.
+    #[prost(uint64, tag = "4")]
+    pub max_messages_per_second: u64,
+    /// The most controls a second, without those that docs/wire.md excepts; 0: no limit.
+    #[prost(uint32, tag = "5")]
+    pub max_controls_per_second: u32,
 }
 /// One protocol under one name. Two ends meet in it when all four fields are equal.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]

@@ -38,7 +38,7 @@ pub(crate) fn hello_of(stranger: &Identity, instances: Vec<Instance>) -> Hello {
         signature: *stranger.noise_certificate(),
         incarnation: [9; 16],
         software: "stranger".to_owned(),
-        limits: Limits { max_message: 1 << 20, window: 256 << 10, max_channels: 64 },
+        limits: Limits { max_message: 1 << 20, window: 256 << 10, max_channels: 64, ..Limits::default() },
         addresses: Vec::new(),
         instances,
     }
