@@ -10,7 +10,7 @@ use peerage_wire::Suite;
 use peerage_wire::handshake::{Answer, put_message, take_answer, take_message};
 use peerage_wire::hello::Hello;
 use peerage_wire::limits::MAX_HANDSHAKE_MESSAGE;
-use peerage_wire::preface::{Preface, VERSION};
+use peerage_wire::preface::{Cookie, Notice, Preface, VERSION};
 
 /// What is next on the wire.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -39,6 +39,8 @@ pub(crate) struct Greeting {
     sent_at: Instant,
     /// What the responder answered in clear.
     counter_offer: Option<Suite>,
+    /// What the responder wants to see next time.
+    asked: Option<Cookie>,
 }
 
 /// What a finished handshake leaves.
@@ -78,13 +80,14 @@ fn describe(suites: &[Suite]) -> String {
 }
 
 impl Greeting {
-    /// Begins; what to send goes to `out`.
+    /// Begins; what to send goes to `out`. A dialer shows its cookie, if it has one.
     pub(crate) fn new(
         direction: Direction,
         identity: Arc<Identity>,
         suites: Vec<Suite>,
         entropy: [u8; 32],
         hello: &Hello,
+        cookie: Option<Cookie>,
         now: Instant,
         out: &mut BytesMut,
     ) -> Result<Self, Why> {
@@ -101,16 +104,22 @@ impl Greeting {
             noise: None,
             sent_at: now,
             counter_offer: None,
+            asked: None,
         };
         if direction == Direction::Outbound {
             let preface = Preface::new(suite).encode();
             out.extend_from_slice(&preface);
             let noise = Handshake::initiator(&greeting.identity, suite, &preface, entropy);
             greeting.noise = Some(noise.map_err(|error| fault(format!("handshake: {error}")))?);
-            greeting.write(&[], out)?;
+            greeting.write(cookie.as_ref().map_or(&[], |cookie| cookie), out)?;
             greeting.step = Step::Second;
         }
         Ok(greeting)
+    }
+
+    /// What the responder wants to see next time, if it said so.
+    pub(crate) fn asked(&self) -> Option<Cookie> {
+        self.asked
     }
 
     /// Takes what it can from `input`; what to send goes to `out`.
@@ -137,6 +146,16 @@ impl Greeting {
                         ours: describe(&[self.suite]),
                         theirs: theirs.to_string(),
                     });
+                }
+                Some(Answer::Notice(notice)) => {
+                    let what = match notice {
+                        Notice::Cookie(cookie) => {
+                            self.asked = Some(cookie);
+                            "handshakes, and asks to be dialled again with a cookie".to_owned()
+                        }
+                        Notice::Busy(busy) => busy.to_string(),
+                    };
+                    return Err(Why::Limit { by: Side::Them, what });
                 }
                 Some(Answer::Message(message)) => Some(message),
                 None => None,

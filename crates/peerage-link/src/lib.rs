@@ -36,6 +36,7 @@
 mod channels;
 mod closing;
 mod config;
+mod door;
 mod event;
 mod handshake;
 mod inbound;
@@ -47,6 +48,7 @@ mod reason;
 mod setup;
 
 pub use config::LinkConfig;
+pub use door::{Door, DoorConfig, Knock};
 pub use event::LinkEvent;
 pub use link::Link;
 pub use setup::{LinkStats, Setup};

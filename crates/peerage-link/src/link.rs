@@ -12,6 +12,7 @@ use bytes::{Bytes, BytesMut};
 use peerage_identity::Opener;
 use peerage_machine::{Class, Direction, Instant, Refusal, RefusalReason, Side, Why};
 use peerage_wire::hello::{Hello, Instance, Limits};
+use peerage_wire::preface::Cookie;
 use peerage_wire::proto::link::v1 as proto;
 use peerage_wire::proto::link::v1::control::Kind;
 use peerage_wire::{PeerId, Suite};
@@ -58,6 +59,7 @@ pub struct Link {
     control_pace: Pace,
     peer_limits: Limits,
     peer: Option<PeerId>,
+    cookie: Option<Cookie>,
     held: bool,
     held_by_peer: bool,
     unheld_at: Option<Instant>,
@@ -81,6 +83,7 @@ impl Link {
             instances,
             expected,
             suites,
+            cookie,
             entropy,
             config,
         } = setup;
@@ -111,6 +114,7 @@ impl Link {
             control_pace: Pace::free(),
             peer_limits: Limits::default(),
             peer: None,
+            cookie: None,
             held: direction == Direction::Outbound,
             held_by_peer: direction == Direction::Inbound,
             unheld_at: None,
@@ -125,7 +129,7 @@ impl Link {
             link.end(Why::Limit { by: Side::Us, what: error.to_string() });
             return link;
         }
-        match Greeting::new(direction, identity, suites, entropy, &hello, now, link.outbound.clear()) {
+        match Greeting::new(direction, identity, suites, entropy, &hello, cookie, now, link.outbound.clear()) {
             Ok(greeting) => link.phase = Phase::Greeting(Box::new(greeting)),
             Err(why) => link.end(why),
         }
@@ -447,6 +451,12 @@ impl Link {
     /// have said so; what they can get is a suite that the dialer allows, and no other.
     pub fn counter_offer(&self) -> Option<Suite> {
         self.counter_offer
+    }
+
+    /// The cookie that the other end wants to see before it goes through a handshake, when that is why the link ended:
+    /// for [`Setup::cookie`](crate::Setup::cookie) of the next, within two minutes.
+    pub fn cookie(&self) -> Option<Cookie> {
+        self.cookie
     }
 
     /// The smoothed round-trip time.

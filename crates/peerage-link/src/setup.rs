@@ -5,6 +5,7 @@ use std::sync::Arc;
 use peerage_identity::Identity;
 use peerage_machine::{Direction, Incarnation};
 use peerage_wire::hello::Instance;
+use peerage_wire::preface::Cookie;
 use peerage_wire::{Address, PeerId, Suite};
 
 use crate::LinkConfig;
@@ -29,6 +30,8 @@ pub struct Setup {
     /// Who dials uses the first; who listens takes them all, and names the first to a dialer that uses another. At
     /// least one.
     pub suites: Vec<Suite>,
+    /// For a dialer: what the other end asked for when it was last dialled ([`crate::Link::cookie`]).
+    pub cookie: Option<Cookie>,
     /// 32 secret random bytes, used once.
     pub entropy: [u8; 32],
     /// Times and bounds.

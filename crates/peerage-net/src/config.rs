@@ -34,14 +34,31 @@ pub struct Config {
     pub redial: BackoffConfig,
     /// How long [`crate::Endpoint::close`] lets links flush. 2 s. A guess.
     pub close_grace: Duration,
-    /// The most links, those in their handshake included. 4096; a stranger beyond that is hung up on, and counted as
-    /// `links`.
+    /// The most links, those in their handshake included. 4096; a stranger beyond that is told so and
+    /// hung up on, and counted as `links`.
     pub max_links: usize,
-    /// The most strangers in their handshake at once. 256: each may hold a socket and about 4 KiB for
-    /// [`LinkConfig::handshake_timeout`]. One more is hung up on, and counted as `handshakes`.
+    /// The most strangers in their handshake at once. 512: each may hold a socket and about 4 KiB for
+    /// [`LinkConfig::handshake_timeout`]. One more is told so and hung up on, and counted as `handshakes`.
     pub max_handshakes: usize,
-    /// The most links that one IP address may have open to us. 1024: many peers may share an address. One more is hung
-    /// up on, and counted as `address`.
+    /// Half-open handshakes from which on strangers need a cookie: they are told one, hung up on, and counted as `cookie`;
+    /// dialers come back with it by themselves. 256: half of the places stay for those who can be reached where they say
+    /// they are. 0 asks everybody.
+    pub cookies_above: usize,
+    /// The most handshakes that strangers begin in a second without a cookie. 500: a tenth of a core for key operations.
+    /// Honest crowds beyond that come in by cookies, at the price of one more connection.
+    pub handshakes_per_second: u32,
+    /// The most handshakes at once from one address, IPv6 addresses of one /64 being one, while cookies are asked for. 128:
+    /// half of the places that are left then. One more is told so and hung up on, and counted as `address_handshakes`.
+    pub max_handshakes_per_address: usize,
+    /// The most handshakes that one address begins in a second with cookies; a few addresses may share it. 2,000: less than
+    /// half a core. One more is told so and hung up on, and counted as `address_rate`.
+    pub handshakes_per_second_per_address: u32,
+    /// The most strangers of each listener who are not in: of whom a cookie is asked, or who have just been told that there
+    /// is no room. 1,024: each a socket and 1 KiB. When one more comes, the one who waited longest is hung up on, and
+    /// counted as `door`.
+    pub max_at_door: usize,
+    /// The most links that one IP address may have open to us; IPv6 addresses of one /64 are one. 1024: many peers may
+    /// share an address. One more is told so and hung up on, and counted as `address`.
     pub max_inbound_per_address: usize,
     /// The cipher suites to dial with, at least one: the first, and when the listener answers that it takes another one
     /// instead, that one, once, if it is in this list. All, the fastest on this processor first
@@ -67,7 +84,12 @@ impl Default for Config {
             redial: BackoffConfig::default(),
             close_grace: Duration::from_secs(2),
             max_links: 4096,
-            max_handshakes: 256,
+            max_handshakes: 512,
+            cookies_above: 256,
+            handshakes_per_second: 500,
+            max_handshakes_per_address: 128,
+            handshakes_per_second_per_address: 2_000,
+            max_at_door: 1_024,
             max_inbound_per_address: 1024,
             dial_suites: suites_by_speed().to_vec(),
             listen_suites: suites_by_speed().to_vec(),

@@ -16,6 +16,7 @@ pub(crate) struct Counters {
     pub(crate) links_up: AtomicU64,
     pub(crate) dials: AtomicU64,
     pub(crate) accepted: AtomicU64,
+    pub(crate) cookies: AtomicU64,
     dropped: Mutex<BTreeMap<&'static str, u64>>,
     ended: Mutex<BTreeMap<&'static str, u64>>,
     machines: Mutex<BTreeMap<&'static str, u64>>,

@@ -9,12 +9,14 @@ use tokio::sync::oneshot;
 
 use crate::counters::add;
 use crate::driver::{self, Ending};
-use crate::hub::Shared;
+use crate::hub::{Guest, Shared};
 use crate::transport::Connection;
 use crate::waiter::{Granted, Waiter};
 
 /// How often an address is tried that leads to a peer which says that it has another link to us.
 const TRIES: usize = 3;
+/// How often an address is tried again with the cookie that it asked for. Twice: the secret may change in between.
+const COOKIES: usize = 2;
 /// How long to wait for that other link. It may be on its way and slower than the word of it; or it may be one that is
 /// over here and not yet there.
 const RIVAL: Duration = Duration::from_secs(1);
@@ -107,6 +109,7 @@ async fn run(shared: Arc<Shared>, attempt: Attempt) {
     for address in addresses {
         let mut suites = shared.config.dial_suites.clone();
         let mut asked_again = false;
+        let mut cookies = 0;
         let mut tries = 0;
         while tries < TRIES {
             let connected = tokio::select! {
@@ -122,15 +125,16 @@ async fn run(shared: Arc<Shared>, attempt: Attempt) {
                     break;
                 }
             };
-            let seat = match shared.seat(Direction::Outbound, connection.remote.clone(), connection.ip) {
+            let remote = connection.remote.clone();
+            let seat = match shared.seat(Direction::Outbound, remote, connection.ip, Guest::Stranger) {
                 Ok(seat) => seat,
-                Err(why) => return waiter.failed(why),
+                Err(refused) => return waiter.failed(refused.why),
             };
             match driver::run(Arc::clone(&shared), connection, seat, suites.clone(), expected, Some(waiter))
                 .await
             {
                 Ending::Over => return,
-                Ending::NeverUp { waiter: back, why, peer, counter_offer } => {
+                Ending::NeverUp { waiter: back, why, peer, counter_offer, asked } => {
                     waiter = back;
                     last = why;
                     if let Some(suite) = shared.may_use(counter_offer, &suites)
@@ -139,6 +143,12 @@ async fn run(shared: Arc<Shared>, attempt: Attempt) {
                         suites = vec![suite];
                         continue;
                     }
+                    if asked && cookies < COOKIES {
+                        cookies += 1;
+                        add(&shared.counters.cookies, 1);
+                        continue;
+                    }
+                    tries += 1;
                     let (Why::Duplicate, Some(peer)) = (&last, peer) else { break };
                     waiter = match shared.await_rival(peer, waiter).await {
                         Ok(()) => return,

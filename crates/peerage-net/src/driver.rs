@@ -25,6 +25,7 @@ use crate::counters::add;
 use crate::hosted::Instance;
 use crate::hub::{Seat, Shared};
 use crate::link_handle::{Command, LinkHandle};
+use crate::scratch::lock;
 use crate::transport::{Connection, Stream};
 use crate::waiter::Waiter;
 
@@ -45,6 +46,8 @@ pub(crate) enum Ending {
         peer: Option<PeerId>,
         /// The cipher suite that the other end would take instead.
         counter_offer: Option<Suite>,
+        /// Whether the other end asked for a cookie, which the next dial shows.
+        asked: bool,
     },
 }
 
@@ -117,8 +120,9 @@ pub(crate) async fn run(
     expected: Option<PeerId>,
     dial: Option<Waiter>,
 ) -> Ending {
-    let Seat { handle, instances } = seat;
+    let Seat { handle, instances, heard } = seat;
     let Connection { stream, remote, ip } = connection;
+    let dialled = remote.clone();
     let span = tracing::debug_span!("link", id = %handle.id, %remote, peer = tracing::field::Empty);
     let setup = Setup {
         direction: handle.direction,
@@ -129,6 +133,7 @@ pub(crate) async fn run(
         instances: instances.iter().map(|(_, wire)| wire.clone()).collect(),
         expected,
         suites,
+        cookie: dial.as_ref().and_then(|_| lock(&shared.cookies).of(&remote, shared.clock.mono())),
         entropy: shared.seed.fork(&format!("link {}", handle.id)).rng().bytes(),
         config: Arc::clone(&shared.link_config),
     };
@@ -166,14 +171,19 @@ pub(crate) async fn run(
         handle,
         shared,
     };
+    driver.hear(heard);
     std::future::poll_fn(|cx| driver.poll(cx)).instrument(span.clone()).await;
     let ending = match (driver.dial.take(), &driver.over) {
-        (Some(waiter), Some(why)) => Ending::NeverUp {
-            waiter,
-            why: why.clone(),
-            peer: driver.link.peer(),
-            counter_offer: driver.link.counter_offer(),
-        },
+        (Some(waiter), Some(why)) => {
+            let cookie = driver.link.cookie();
+            if let Some(cookie) = cookie {
+                let now = driver.shared.clock.mono();
+                lock(&driver.shared.cookies).keep(dialled, cookie, now);
+            }
+            let (why, peer) = (why.clone(), driver.link.peer());
+            let counter_offer = driver.link.counter_offer();
+            Ending::NeverUp { waiter, why, peer, counter_offer, asked: cookie.is_some() }
+        }
         _ => Ending::Over,
     };
     let hang_up = driver.hang_up().instrument(span);
@@ -387,7 +397,7 @@ impl Driver {
 
     fn handshake_over(&mut self) {
         if !std::mem::replace(&mut self.greeted, true) {
-            self.shared.handshake_over(self.handle.direction);
+            self.shared.handshake_over(self.handle.direction, self.ip);
         }
     }
 

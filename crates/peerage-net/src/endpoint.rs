@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
 
 use peerage_identity::Identity;
-use peerage_link::LinkConfig;
+use peerage_link::{Door, DoorConfig, LinkConfig};
 use peerage_machine::{Incarnation, Machine, Now, Seed, Target};
 use peerage_wire::{Address, PeerId};
 use tokio::sync::{Notify, OnceCell, oneshot, watch};
@@ -92,18 +92,27 @@ impl Builder {
         let listeners = bind_all(&shards, &transports, listen).await?;
         config.link.window = config.link.window.max(LinkConfig::MIN_WINDOW);
         let link_config = Arc::new(config.link.clone());
+        let door = DoorConfig {
+            cookies_above: config.cookies_above,
+            without_cookie: config.handshakes_per_second,
+            per_source: config.handshakes_per_second_per_address,
+        };
+        let clock = Clock::start();
+        let door = Door::new(door, seed.fork("cookies").rng().bytes(), clock.mono());
         let shared = Arc::new(Shared {
             me,
             identity,
             incarnation: Incarnation(incarnation),
             seed,
             link_config,
-            clock: Clock::start(),
+            clock,
             counters: Counters::default(),
             shards,
             transports,
             addresses: listeners.iter().map(|listener| listener.address()).collect(),
             hub: Mutex::new(Hub::default()),
+            door: Mutex::new(door),
+            cookies: Mutex::default(),
             closing: watch::Sender::new(false),
             arrived: Notify::new(),
             ended: Notify::new(),

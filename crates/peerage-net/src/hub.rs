@@ -5,20 +5,23 @@ use std::net::IpAddr;
 use std::sync::{Arc, Mutex};
 
 use peerage_identity::Identity;
-use peerage_link::LinkConfig;
+use peerage_link::{Door, LinkConfig};
 use peerage_machine::{Direction, Incarnation, LinkId, Seed, Side, Why};
 use peerage_wire::hello::{Hello, Instance as WireInstance};
+use peerage_wire::preface::Busy;
 use peerage_wire::{Address, PeerId};
 use tokio::sync::{Notify, watch};
 
 use crate::clock::Clock;
 use crate::config::Config;
+use crate::cookies::Cookies;
 use crate::counters::Counters;
 use crate::error::HostError;
 use crate::hosted::Instance;
 use crate::link_handle::{Command, InstanceKey, LinkHandle};
 use crate::scratch::lock;
 use crate::shards::Shards;
+use crate::source::Source;
 use crate::spec::InstanceSpec;
 use crate::transport::Transport;
 use crate::waiter::Waiter;
@@ -37,6 +40,10 @@ pub(crate) struct Shared {
     pub(crate) transports: BTreeMap<&'static str, Arc<dyn Transport>>,
     pub(crate) addresses: Vec<Address>,
     pub(crate) hub: Mutex<Hub>,
+    /// Whom to ask for a cookie.
+    pub(crate) door: Mutex<Door>,
+    /// Those that others asked us for.
+    pub(crate) cookies: Mutex<Cookies>,
     /// Set once, by `close` or by the drop of the last handle.
     pub(crate) closing: watch::Sender<bool>,
     /// Told whenever a connection was found good to become a link.
@@ -53,9 +60,32 @@ pub(crate) struct Hub {
     /// Every connection whose task runs, those in their handshake and those that linger included.
     connections: BTreeMap<LinkId, Arc<LinkHandle>>,
     handshaking_inbound: usize,
-    inbound_by_ip: BTreeMap<IpAddr, usize>,
+    crowds: BTreeMap<Source, Crowd>,
     peers: BTreeMap<PeerId, PeerEntry>,
     instances: BTreeMap<InstanceKey, Arc<dyn Instance>>,
+}
+
+/// Connections from one address.
+#[derive(Default)]
+struct Crowd {
+    /// Those in their handshake included.
+    links: usize,
+    handshakes: usize,
+}
+
+/// How somebody comes to a place.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Guest {
+    /// Nothing is known of it, or we dialled it.
+    Stranger,
+    /// It showed a cookie, which is asked for while many want in.
+    WithCookie,
+}
+
+/// Why there is no place, and what a dialer is told when it may know.
+pub(crate) struct Refused {
+    pub(crate) why: Why,
+    pub(crate) busy: Option<Busy>,
 }
 
 #[derive(Default)]
@@ -99,6 +129,8 @@ pub(crate) struct Established {
 pub(crate) struct Seat {
     pub(crate) handle: Arc<LinkHandle>,
     pub(crate) instances: Vec<(Arc<dyn Instance>, WireInstance)>,
+    /// What the dialer has said already.
+    pub(crate) heard: Vec<u8>,
 }
 
 impl Shared {
@@ -112,35 +144,54 @@ impl Shared {
         let _ = self.closing.subscribe().wait_for(|closing| *closing).await;
     }
 
+    /// Whether one more stranger may begin a handshake without a cookie.
+    pub(crate) fn lets_strangers_in(&self) -> bool {
+        let half_open = lock(&self.hub).handshaking_inbound;
+        lock(&self.door).is_open(self.clock.mono(), half_open)
+    }
+
     /// A place for one more connection.
     pub(crate) fn seat(
         &self,
         direction: Direction,
         remote: Address,
         ip: Option<IpAddr>,
-    ) -> Result<Seat, Why> {
-        let limit = |what: &str, limit: usize| Why::Limit { by: Side::Us, what: format!("{limit} {what}") };
+        guest: Guest,
+    ) -> Result<Seat, Refused> {
+        let limit = |counted: &'static str, busy: Busy, what: &str, limit: usize| {
+            self.counters.dropped(counted, 1);
+            let why = Why::Limit { by: Side::Us, what: format!("{limit} {what}") };
+            Err(Refused { why, busy: Some(busy) })
+        };
+        let config = &self.config;
         let mut hub = lock(&self.hub);
         // Under the lock: whoever closes the endpoint then finds every connection in the table.
         if self.is_closing() {
-            return Err(Why::Shutdown { by: Side::Us, detail: String::new() });
+            let why = Why::Shutdown { by: Side::Us, detail: String::new() };
+            return Err(Refused { why, busy: None });
         }
-        if hub.connections.len() >= self.config.max_links {
-            self.counters.dropped("links", 1);
-            return Err(limit("links", self.config.max_links));
+        if hub.connections.len() >= config.max_links {
+            return limit("links", Busy::Links, "links", config.max_links);
         }
         if direction == Direction::Inbound {
-            if hub.handshaking_inbound >= self.config.max_handshakes {
-                self.counters.dropped("handshakes", 1);
-                return Err(limit("handshakes", self.config.max_handshakes));
+            if hub.handshaking_inbound >= config.max_handshakes {
+                return limit("handshakes", Busy::Handshakes, "handshakes", config.max_handshakes);
             }
             if let Some(ip) = ip {
-                let count = hub.inbound_by_ip.entry(ip).or_default();
-                if *count >= self.config.max_inbound_per_address {
-                    self.counters.dropped("address", 1);
-                    return Err(limit("links from one address", self.config.max_inbound_per_address));
+                let source = Source::from(ip);
+                let (links, handshakes) =
+                    hub.crowds.get(&source).map_or((0, 0), |crowd| (crowd.links, crowd.handshakes));
+                if links >= config.max_inbound_per_address {
+                    let most = config.max_inbound_per_address;
+                    return limit("address", Busy::Address, "links from one address", most);
                 }
-                *count += 1;
+                if guest == Guest::WithCookie && handshakes >= config.max_handshakes_per_address {
+                    let most = config.max_handshakes_per_address;
+                    return limit("address_handshakes", Busy::Address, "handshakes from one address", most);
+                }
+                let crowd = hub.crowds.entry(source).or_default();
+                crowd.links += 1;
+                crowd.handshakes += 1;
             }
             hub.handshaking_inbound += 1;
         }
@@ -150,14 +201,17 @@ impl Shared {
         hub.connections.insert(id, Arc::clone(&handle));
         let instances =
             hub.instances.values().map(|instance| (Arc::clone(instance), instance.spec().into())).collect();
-        Ok(Seat { handle, instances })
+        Ok(Seat { handle, instances, heard: Vec::new() })
     }
 
     /// An inbound connection is through its handshake, or over before that.
-    pub(crate) fn handshake_over(&self, direction: Direction) {
+    pub(crate) fn handshake_over(&self, direction: Direction, ip: Option<IpAddr>) {
         if direction == Direction::Inbound {
             let mut hub = lock(&self.hub);
             hub.handshaking_inbound = hub.handshaking_inbound.saturating_sub(1);
+            if let Some(crowd) = ip.and_then(|ip| hub.crowds.get_mut(&Source::from(ip))) {
+                crowd.handshakes = crowd.handshakes.saturating_sub(1);
+            }
         }
     }
 
@@ -289,12 +343,12 @@ impl Shared {
         let mut hub = lock(&self.hub);
         hub.connections.remove(&handle.id);
         if handle.direction == Direction::Inbound
-            && let Some(ip) = ip
-            && let Some(count) = hub.inbound_by_ip.get_mut(&ip)
+            && let Some(source) = ip.map(Source::from)
+            && let Some(crowd) = hub.crowds.get_mut(&source)
         {
-            *count -= 1;
-            if *count == 0 {
-                hub.inbound_by_ip.remove(&ip);
+            crowd.links = crowd.links.saturating_sub(1);
+            if crowd.links == 0 {
+                hub.crowds.remove(&source);
             }
         }
         drop(hub);

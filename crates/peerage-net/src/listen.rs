@@ -7,8 +7,9 @@ use std::time::Duration;
 use peerage_machine::Direction;
 
 use crate::counters::add;
+use crate::door::AtTheDoor;
 use crate::driver;
-use crate::hub::Shared;
+use crate::hub::{Guest, Shared};
 use crate::transport::Listener;
 
 /// After an error of `accept`, such as no file descriptors left: time for some to come free.
@@ -16,11 +17,17 @@ const PAUSE: Duration = Duration::from_millis(50);
 
 /// Accepts until it is aborted.
 pub(crate) async fn accept(shared: Arc<Shared>, mut listener: Box<dyn Listener>) {
+    let mut door = AtTheDoor::new(Arc::clone(&shared));
     loop {
         match listener.accept().await {
             Ok(connection) => {
                 add(&shared.counters.accepted, 1);
-                match shared.seat(Direction::Inbound, connection.remote.clone(), connection.ip) {
+                if !shared.lets_strangers_in() {
+                    door.receive(connection);
+                    continue;
+                }
+                let remote = connection.remote.clone();
+                match shared.seat(Direction::Inbound, remote, connection.ip, Guest::Stranger) {
                     Ok(seat) => {
                         let task = Arc::clone(&shared);
                         shared.shards.spawn(async move {
@@ -29,7 +36,10 @@ pub(crate) async fn accept(shared: Arc<Shared>, mut listener: Box<dyn Listener>)
                         });
                     }
                     // A stranger over a limit costs a socket for a moment, and no key operation.
-                    Err(why) => tracing::debug!(remote = %connection.remote, %why, "hung up on a stranger"),
+                    Err(refused) => {
+                        tracing::debug!(remote = %connection.remote, why = %refused.why, "turned a stranger away");
+                        door.turn_away(connection, refused);
+                    }
                 }
             }
             Err(error) => {

@@ -46,9 +46,13 @@ pub struct Totals {
     pub dials: u64,
     /// Connections accepted from listeners.
     pub accepted: u64,
+    /// Dials that began again because the other end asked for a cookie.
+    pub cookies: u64,
     /// What was not carried out, by reason. Messages: `full`, `too_large` and `not_up` when they were sent without an
     /// id, `link_ended` and `late_fragments` when they were queued or on their way as a link or an instance ended.
-    /// Strangers: `links`, `handshakes`, `address` (the limits of [`crate::Config`]), `accept` (an error of the system).
+    /// Strangers: `links`, `handshakes`, `address`, `address_handshakes`, `address_rate`, `door` (the limits of
+    /// [`crate::Config`]), `cookie` (asked to come back with one), `door_lost`, `door_timed_out`, `not_peerage` and
+    /// `incompatible` (hung up, slow, or not understood while a cookie was asked for), `accept` (an error of the system).
     /// Besides: `fault`, a machine's complaint of a peer; `machine_loop` and `unknown_effect`, errors of a machine.
     pub dropped: BTreeMap<&'static str, u64>,
     /// Connections that ended, by [`peerage_machine::Why::label`], those that never became links included; of a dial
@@ -148,6 +152,7 @@ impl Snapshot {
                 links_up: read(&counters.links_up),
                 dials: read(&counters.dials),
                 accepted: read(&counters.accepted),
+                cookies: read(&counters.cookies),
                 dropped: counters.dropped_by_reason(),
                 ended: counters.ended_by_reason(),
                 counted: counters.counted_by_machines(),

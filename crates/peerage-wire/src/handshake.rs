@@ -3,7 +3,7 @@
 use bytes::{Buf, BufMut, BytesMut};
 
 use crate::limits::MAX_HANDSHAKE_MESSAGE;
-use crate::preface::{Preface, PrefaceError};
+use crate::preface::{Cookie, Notice, Preface, PrefaceError, VERSION};
 
 /// The length before a message.
 const LENGTH_LEN: usize = 2;
@@ -51,6 +51,8 @@ pub enum Answer {
     Message(BytesMut),
     /// The responder does not take the dialer's preface; it would take this one. It closes now.
     Clear(Preface),
+    /// The responder has understood, and does not go on now. It closes.
+    Notice(Notice),
 }
 
 /// Takes what a responder says first off the front, or `None` when it is not all there yet.
@@ -66,8 +68,58 @@ pub fn take_answer(buffer: &mut BytesMut) -> Result<Option<Answer>, HandshakeMes
         return Ok(None);
     };
     let preface = Preface::decode(preface)?;
-    buffer.advance(Preface::LEN);
-    Ok(Some(Answer::Clear(preface)))
+    match Notice::decode(preface, buffer.get(Preface::LEN..).unwrap_or_default()) {
+        None => Ok(None),
+        Some(None) => {
+            buffer.advance(Preface::LEN);
+            Ok(Some(Answer::Clear(preface)))
+        }
+        Some(Some((notice, length))) => {
+            buffer.advance(Preface::LEN + length);
+            Ok(Some(Answer::Notice(notice)))
+        }
+    }
+}
+
+/// An X25519 key: what the first message of the handshake begins with.
+const KEY_LEN: usize = 32;
+
+/// What a responder can tell of a dialer before it touches a key.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Opening {
+    /// More bytes are needed.
+    Partial,
+    /// It speaks this version, and has this cookie if any.
+    Whole(Option<Cookie>),
+}
+
+/// Looks at the first bytes of a dialer: preface and first message, of which a cookie is the payload. Nothing is copied
+/// or taken off. A message without room for a cookie is known by its length.
+///
+/// # Errors
+/// It speaks something else or another version, or announces a message that is too long.
+pub fn peek_opening(bytes: &[u8]) -> Result<Opening, HandshakeMessageError> {
+    let Some((preface, rest)) = bytes.split_first_chunk::<{ Preface::LEN }>() else {
+        // Told from its first byte on.
+        let so_far = Preface::MAGIC.iter().zip(bytes).all(|(expected, found)| expected == found);
+        let mut found = [0; Preface::MAGIC.len()];
+        found.iter_mut().zip(bytes).for_each(|(place, byte)| *place = *byte);
+        return if so_far { Ok(Opening::Partial) } else { Err(PrefaceError::Magic { found }.into()) };
+    };
+    let preface = Preface::decode(preface)?;
+    if preface.version != VERSION {
+        return Err(PrefaceError::Version { found: preface.version, ours: VERSION }.into());
+    }
+    let Some((length, message)) = rest.split_first_chunk::<LENGTH_LEN>() else {
+        return Ok(Opening::Partial);
+    };
+    let length = usize::from(u16::from_be_bytes(*length));
+    check_length(length)?;
+    if length < KEY_LEN + size_of::<Cookie>() {
+        return Ok(Opening::Whole(None));
+    }
+    let cookie = message.get(KEY_LEN..).and_then(|rest| rest.first_chunk());
+    Ok(cookie.map_or(Opening::Partial, |cookie| Opening::Whole(Some(*cookie))))
 }
 
 fn check_length(length: usize) -> Result<(), HandshakeMessageError> {

@@ -114,3 +114,92 @@ pub enum PrefaceError {
         ours: Vec<Suite>,
     },
 }
+
+/// What proves that its bearer can be reached where it says it is: a responder's keyed hash of the dialer's address,
+/// which only that responder can make and check.
+pub type Cookie = [u8; 16];
+
+/// Which limit a responder is at.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum Busy {
+    /// 0, or a number that this version does not know.
+    Other,
+    /// Links in all.
+    Links,
+    /// Handshakes at once, or a second.
+    Handshakes,
+    /// Links or handshakes of one address.
+    Address,
+}
+
+impl Busy {
+    const fn to_byte(self) -> u8 {
+        match self {
+            Self::Other => 0,
+            Self::Links => 1,
+            Self::Handshakes => 2,
+            Self::Address => 3,
+        }
+    }
+
+    const fn from_byte(byte: u8) -> Self {
+        match byte {
+            1 => Self::Links,
+            2 => Self::Handshakes,
+            3 => Self::Address,
+            _ => Self::Other,
+        }
+    }
+}
+
+impl std::fmt::Display for Busy {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            Self::Other => "one that this endpoint does not know",
+            Self::Links => "links",
+            Self::Handshakes => "handshakes",
+            Self::Address => "links from one address",
+        })
+    }
+}
+
+/// What a responder says in clear, before any key is touched, to a dialer that it understands; then it closes. It begins
+/// like a preface of version 0.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Notice {
+    /// Dial again, with this as the payload of the first handshake message.
+    Cookie(Cookie),
+    /// There is no room.
+    Busy(Busy),
+}
+
+impl Notice {
+    /// In place of a version.
+    const VERSION: u8 = 0;
+    const COOKIE: u8 = 1;
+    const BUSY: u8 = 2;
+
+    /// As sent: less than what a dialer sends first.
+    pub fn encode(self) -> Vec<u8> {
+        let head = |kind| Preface { version: Self::VERSION, suite: kind }.encode().to_vec();
+        match self {
+            Self::Cookie(cookie) => [head(Self::COOKIE), cookie.to_vec()].concat(),
+            Self::Busy(busy) => [head(Self::BUSY), vec![busy.to_byte()]].concat(),
+        }
+    }
+
+    /// What follows `head`, and how many bytes that was: `None` when it is not all there yet. `Some(None)` when `head`
+    /// begins no notice that this version knows.
+    pub(crate) fn decode(head: Preface, rest: &[u8]) -> Option<Option<(Self, usize)>> {
+        match (head.version, head.suite) {
+            (Self::VERSION, Self::COOKIE) => {
+                rest.first_chunk().map(|cookie| Some((Self::Cookie(*cookie), cookie.len())))
+            }
+            (Self::VERSION, Self::BUSY) => {
+                rest.first().map(|byte| Some((Self::Busy(Busy::from_byte(*byte)), 1)))
+            }
+            _ => Some(None),
+        }
+    }
+}

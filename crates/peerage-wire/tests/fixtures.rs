@@ -21,7 +21,7 @@ use bytes::{Bytes, BytesMut};
 use peerage_wire::Suite;
 use peerage_wire::frame::{DataHeader, put_control, put_data};
 use peerage_wire::handshake::put_message;
-use peerage_wire::preface::Preface;
+use peerage_wire::preface::{Busy, Notice, Preface};
 use peerage_wire::proto::link::v1 as link;
 use peerage_wire::proto::link::v1::control::Kind;
 use peerage_wire::proto::mesh::v1 as mesh;
@@ -46,6 +46,8 @@ fn clear() -> Vec<Fixture> {
         bytes("preface", Preface::new(Suite::ChaChaPoly).encode().to_vec()),
         bytes("preface-aesgcm", Preface::new(Suite::AesGcm).encode().to_vec()),
         bytes("preface-of_tomorrow", Preface { version: 2, suite: 7 }.encode().to_vec()),
+        bytes("notice-cookie", Notice::Cookie([0xc0; 16]).encode()),
+        bytes("notice-busy_handshakes", Notice::Busy(Busy::Handshakes).encode()),
         bytes("handshake_message", framed.to_vec()),
     ]
 }

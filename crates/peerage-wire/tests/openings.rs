@@ -2,9 +2,11 @@
 
 use bytes::BytesMut;
 use peerage_wire::Suite;
-use peerage_wire::handshake::{Answer, HandshakeMessageError, put_message, take_answer, take_message};
+use peerage_wire::handshake::{
+    Answer, HandshakeMessageError, Opening, peek_opening, put_message, take_answer, take_message,
+};
 use peerage_wire::limits::MAX_HANDSHAKE_MESSAGE;
-use peerage_wire::preface::{Preface, PrefaceError};
+use peerage_wire::preface::{Busy, Notice, Preface, PrefaceError};
 use proptest::prelude::*;
 
 #[test]
@@ -93,6 +95,57 @@ fn a_dialer_tells_a_clear_answer_from_a_message() {
 }
 
 #[test]
+fn a_dialer_tells_what_a_responder_without_room_says() {
+    let notices = [
+        Notice::Cookie([7; 16]),
+        Notice::Busy(Busy::Links),
+        Notice::Busy(Busy::Address),
+        Notice::Busy(Busy::Other),
+    ];
+    for notice in notices {
+        let encoded = notice.encode();
+        // Less than a preface and the shortest first message.
+        assert!(encoded.len() < 9 + 2 + 32);
+        for length in 0..encoded.len() {
+            assert_eq!(take_answer(&mut BytesMut::from(&encoded[..length])), Ok(None), "{notice:?}");
+        }
+        assert_eq!(take_answer(&mut BytesMut::from(&encoded[..])), Ok(Some(Answer::Notice(notice))));
+    }
+    // A reason that is new to us is a reason; a notice that is new to us is none.
+    let answer = take_answer(&mut BytesMut::from(&b"PEERAGE\x00\x02\xc8"[..]));
+    assert_eq!(answer, Ok(Some(Answer::Notice(Notice::Busy(Busy::Other)))));
+    let answer = take_answer(&mut BytesMut::from(&b"PEERAGE\x00\x09"[..]));
+    assert_eq!(answer, Ok(Some(Answer::Clear(Preface { version: 0, suite: 9 }))));
+}
+
+#[test]
+fn a_responder_sees_a_dialers_cookie_before_any_key() {
+    let opening = |payload: &[u8]| {
+        let mut bytes = BytesMut::from(&Preface::CURRENT.encode()[..]);
+        put_message(&mut bytes, &[&[0xee; 32], payload].concat()).unwrap();
+        bytes
+    };
+    for (payload, cookie) in
+        [(&[][..], None), (&[5; 15], None), (&[5; 16], Some([5; 16])), (&[5; 300], Some([5; 16]))]
+    {
+        let bytes = opening(payload);
+        // Without a cookie the length says it all.
+        let enough = if cookie.is_some() { 59 } else { 11 };
+        for length in 0..bytes.len() {
+            let expected = if length < enough { Opening::Partial } else { Opening::Whole(cookie) };
+            assert_eq!(peek_opening(&bytes[..length]), Ok(expected), "{length} bytes of {}", bytes.len());
+        }
+    }
+    assert!(matches!(peek_opening(b"G"), Err(HandshakeMessageError::Preface(PrefaceError::Magic { .. }))));
+    let version = PrefaceError::Version { found: 9, ours: 1 };
+    assert_eq!(peek_opening(b"PEERAGE\x09\x01"), Err(HandshakeMessageError::Preface(version)));
+    let long = HandshakeMessageError::TooLong { length: 0xffff, limit: MAX_HANDSHAKE_MESSAGE };
+    assert_eq!(peek_opening(b"PEERAGE\x01\x01\xff\xff"), Err(long));
+    // Which suites will do is for the handshake to say.
+    assert_eq!(peek_opening(b"PEERAGE\x01\xfa\x00\x20"), Ok(Opening::Whole(None)));
+}
+
+#[test]
 fn what_is_not_all_there_yet_is_waited_for() {
     for whole in [&b"PEERAGE\x02\x03"[..], b"\0\x05hello", b"\0\0"] {
         for length in 0..whole.len() {
@@ -130,9 +183,14 @@ proptest! {
                 prop_assert_eq!(&before[2..2 + message.len()], &message[..]);
                 prop_assert_eq!(before.len(), 2 + message.len() + buffer.len());
             }
-            Ok(None) => prop_assert_eq!(before, buffer),
+            Ok(Some(Answer::Notice(notice))) => {
+                let said = &before[..before.len() - buffer.len()];
+                prop_assert!(matches!(notice, Notice::Busy(Busy::Other)) || said == &notice.encode()[..]);
+            }
+            Ok(None) => prop_assert_eq!(&before, &buffer),
             Err(_) => {}
         }
+        let _ = peek_opening(&before);
     }
 
     #[test]

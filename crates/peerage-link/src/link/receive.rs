@@ -46,6 +46,7 @@ impl Link {
                     }
                     Err(why) => {
                         self.counter_offer = greeting.counter_offer();
+                        self.cookie = greeting.asked();
                         self.end(why);
                         return input.len();
                     }

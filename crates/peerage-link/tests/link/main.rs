@@ -9,6 +9,7 @@
 
 mod closing;
 mod common;
+mod door;
 mod endings;
 mod fairness;
 mod handshake;

@@ -19,6 +19,16 @@ const WRITE_AHEAD: usize = 128 << 10;
 const LINGER: Duration = Duration::from_secs(1);
 
 impl Driver {
+    /// What the other end said before the link was made.
+    pub(super) fn hear(&mut self, mut heard: Vec<u8>) {
+        if heard.is_empty() {
+            return;
+        }
+        let used = self.link.receive(self.shared.clock.mono(), &mut heard);
+        self.leftover = heard.split_off(used.min(heard.len()));
+        self.pump();
+    }
+
     /// One read, and all that follows from it; whether there was one.
     pub(super) fn poll_read(&mut self, cx: &mut Context<'_>) -> bool {
         self.poll_read_once(cx).is_ready()

@@ -27,12 +27,7 @@ pub fn hello(identity: &Identity) -> Hello {
         signature: *identity.noise_certificate(),
         incarnation: [7; 16],
         software: "a stranger".to_owned(),
-        limits: Limits {
-            max_message: 1 << 20,
-            window: 1 << 16,
-            max_channels: 8,
-            ..Limits::default()
-        },
+        limits: Limits { max_message: 1 << 20, window: 1 << 16, max_channels: 8, ..Limits::default() },
         addresses: Vec::new(),
         instances: Vec::new(),
     }

@@ -38,6 +38,7 @@ pub(crate) fn setup(direction: Direction, seed: u8, names: &[&str]) -> Setup {
         instances: names.iter().map(|name| instance(name)).collect(),
         expected: None,
         suites: vec![Suite::ChaChaPoly],
+        cookie: None,
         entropy: [seed.wrapping_add(100); 32],
         config: Arc::new(LinkConfig::default()),
     }
