@@ -3,9 +3,9 @@
 use bytes::BytesMut;
 use peerage_identity::{Handshake, Identity, Opener, Sealer};
 use peerage_wire::frame::{FrameRef, Frames, put_control};
-use peerage_wire::handshake::put_message;
+use peerage_wire::handshake::{Answer, put_message, take_answer};
 use peerage_wire::hello::{Hello, Limits};
-use peerage_wire::preface::Preface;
+use peerage_wire::preface::{Notice, Preface};
 use peerage_wire::proto::link::v1::control::Kind;
 use peerage_wire::proto::link::v1::{Accept, Goodbye};
 use peerage_wire::{Address, Suite};
@@ -55,15 +55,32 @@ impl Stranger {
         .await
     }
 
-    /// The preface and the first message; gives the handshake, with the answer read.
-    pub async fn begin(&mut self, identity: &Identity) -> Handshake {
+    /// The preface and the first message, with this payload.
+    pub async fn knock(&mut self, identity: &Identity, payload: &[u8]) -> Handshake {
         let preface = Preface::CURRENT.encode();
         let mut noise = Handshake::initiator(identity, Suite::ChaChaPoly, &preface, [9; 32]).unwrap();
         let mut first = Vec::new();
-        noise.write(&[], &mut first).unwrap();
+        noise.write(payload, &mut first).unwrap();
         let mut out = BytesMut::from(&preface[..]);
         put_message(&mut out, &first).unwrap();
         self.write(&out).await;
+        noise
+    }
+
+    /// What the other end says in clear instead of going on, and that it hangs up then.
+    pub async fn notice(&mut self) -> Notice {
+        let mut answer = Vec::new();
+        within("a notice", self.socket.read_to_end(&mut answer)).await.unwrap();
+        let mut answer = BytesMut::from(&answer[..]);
+        match take_answer(&mut answer) {
+            Ok(Some(Answer::Notice(notice))) if answer.is_empty() => notice,
+            other => panic!("no notice but {other:?} and {answer:?}"),
+        }
+    }
+
+    /// The preface and the first message; gives the handshake, with the answer read.
+    pub async fn begin(&mut self, identity: &Identity) -> Handshake {
+        let mut noise = self.knock(identity, &[]).await;
         let second = self.message().await;
         noise.read(&second).unwrap();
         noise
