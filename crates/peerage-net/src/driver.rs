@@ -23,7 +23,7 @@ use tracing::Instrument;
 
 use crate::counters::add;
 use crate::hosted::Instance;
-use crate::hub::{Seat, Shared};
+use crate::hub::{Guest, Seat, Shared};
 use crate::link_handle::{Command, LinkHandle};
 use crate::scratch::lock;
 use crate::transport::{Connection, Stream};
@@ -77,6 +77,7 @@ struct Driver {
     shared: Arc<Shared>,
     handle: Arc<LinkHandle>,
     ip: Option<IpAddr>,
+    guest: Guest,
     link: Link,
     stream: Box<dyn Stream>,
     channels: BTreeMap<u32, Channel>,
@@ -120,7 +121,7 @@ pub(crate) async fn run(
     expected: Option<PeerId>,
     dial: Option<Waiter>,
 ) -> Ending {
-    let Seat { handle, instances, heard } = seat;
+    let Seat { handle, guest, instances, heard } = seat;
     let Connection { stream, remote, ip } = connection;
     let dialled = remote.clone();
     let span = tracing::debug_span!("link", id = %handle.id, %remote, peer = tracing::field::Empty);
@@ -146,6 +147,7 @@ pub(crate) async fn run(
         .map(|(number, (instance, _))| (number, Channel { instance, state: State::Offered }));
     let mut driver = Driver {
         ip,
+        guest,
         link,
         stream,
         channels: channels.collect(),
@@ -397,7 +399,7 @@ impl Driver {
 
     fn handshake_over(&mut self) {
         if !std::mem::replace(&mut self.greeted, true) {
-            self.shared.handshake_over(self.handle.direction, self.ip);
+            self.shared.handshake_over(self.handle.direction, self.ip, self.guest);
         }
     }
 

@@ -70,6 +70,8 @@ pub(crate) struct Hub {
 struct Crowd {
     /// Those in their handshake included.
     links: usize,
+    /// Handshakes of those who came with a cookie: what strangers do without one, of whom others may share the address,
+    /// takes nothing from them.
     handshakes: usize,
 }
 
@@ -128,6 +130,7 @@ pub(crate) struct Established {
 /// A place among the endpoint's connections, and what to say on it.
 pub(crate) struct Seat {
     pub(crate) handle: Arc<LinkHandle>,
+    pub(crate) guest: Guest,
     pub(crate) instances: Vec<(Arc<dyn Instance>, WireInstance)>,
     /// What the dialer has said already.
     pub(crate) heard: Vec<u8>,
@@ -191,7 +194,7 @@ impl Shared {
                 }
                 let crowd = hub.crowds.entry(source).or_default();
                 crowd.links += 1;
-                crowd.handshakes += 1;
+                crowd.handshakes += usize::from(guest == Guest::WithCookie);
             }
             hub.handshaking_inbound += 1;
         }
@@ -201,15 +204,17 @@ impl Shared {
         hub.connections.insert(id, Arc::clone(&handle));
         let instances =
             hub.instances.values().map(|instance| (Arc::clone(instance), instance.spec().into())).collect();
-        Ok(Seat { handle, instances, heard: Vec::new() })
+        Ok(Seat { handle, guest, instances, heard: Vec::new() })
     }
 
     /// An inbound connection is through its handshake, or over before that.
-    pub(crate) fn handshake_over(&self, direction: Direction, ip: Option<IpAddr>) {
+    pub(crate) fn handshake_over(&self, direction: Direction, ip: Option<IpAddr>, guest: Guest) {
         if direction == Direction::Inbound {
             let mut hub = lock(&self.hub);
             hub.handshaking_inbound = hub.handshaking_inbound.saturating_sub(1);
-            if let Some(crowd) = ip.and_then(|ip| hub.crowds.get_mut(&Source::from(ip))) {
+            if guest == Guest::WithCookie
+                && let Some(crowd) = ip.and_then(|ip| hub.crowds.get_mut(&Source::from(ip)))
+            {
                 crowd.handshakes = crowd.handshakes.saturating_sub(1);
             }
         }

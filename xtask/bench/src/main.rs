@@ -3,6 +3,7 @@
 mod cost;
 mod echo;
 mod figure;
+mod flood;
 mod floor;
 mod handshakes;
 mod idle;
@@ -31,6 +32,11 @@ struct Options {
 enum Bench {
     /// A link, beside raw TCP and TCP with bare sealed records: streams, echoes, handshakes, idle links
     Link(LinkOptions),
+    /// Strangers by the ten thousand on one listener: what they cost, and what is left for a friend
+    Flood(FloodOptions),
+    /// Floods a listener for the parent process
+    #[command(hide = true)]
+    Flooder { address: peerage_wire::Address, manner: flood::Manner },
     /// Holds links for the parent process
     #[command(hide = true)]
     Idlers { address: peerage_wire::Address, count: usize },
@@ -71,6 +77,16 @@ impl From<Cipher> for Suite {
     }
 }
 
+#[derive(Args)]
+struct FloodOptions {
+    /// How long to flood, for each manner of strangers
+    #[arg(long, value_name = "N", default_value_t = 10)]
+    seconds: u64,
+    /// Append a JSON object per figure to this file
+    #[arg(long, value_name = "FILE")]
+    json: Option<PathBuf>,
+}
+
 fn main() -> ExitCode {
     match run(Options::parse()) {
         Ok(()) => ExitCode::SUCCESS,
@@ -95,6 +111,8 @@ fn run(options: Options) -> Result<()> {
                 only: options.only,
             })
         }
+        Bench::Flood(FloodOptions { seconds, json }) => flood::run(&flood::Plan { seconds, json }),
+        Bench::Flooder { address, manner } => flood::flooder(&address, manner),
         Bench::Idlers { address, count } => idle::idlers(&address, count),
     }
 }
