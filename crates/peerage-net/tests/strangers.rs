@@ -6,7 +6,8 @@ use std::time::Duration;
 
 use bytes::{BufMut, BytesMut};
 use common::stranger::{Stranger, hello};
-use common::{Node, Over, config, connections, dropped, ended, eventually, identity, linked, peer, toy};
+use common::target::Target;
+use common::{Over, config, connections, dropped, ended, eventually, identity, peer, toy};
 use peerage_machine::Why;
 use peerage_net::{Config, Shards};
 use peerage_wire::Suite;
@@ -16,49 +17,6 @@ use peerage_wire::proto::link::v1::control::Kind;
 use peerage_wire::proto::link::v1::goodbye::Code;
 use peerage_wire::proto::link::v1::{Accept, Interest};
 use tokio::io::AsyncReadExt;
-
-/// An endpoint with an honest link, which must outlive whatever strangers do.
-struct Target {
-    node: Node,
-    friend: Node,
-    link: peerage_machine::LinkId,
-    ended: u64,
-}
-
-impl Target {
-    async fn new(config: Config) -> Self {
-        let mut node = Over::Tcp.node(1, config).await;
-        let mut friend = Over::Tcp.node(2, Config::default()).await;
-        let (_, link) = linked(&mut friend, &mut node).await;
-        Self { node, friend, link, ended: 0 }
-    }
-
-    async fn stranger(&self) -> Stranger {
-        Stranger::connect(&self.node.address()).await
-    }
-
-    /// A stranger of its own key, with a link that is up.
-    async fn up(&self) -> Stranger {
-        let identity = identity(66);
-        Stranger::up(&self.node.address(), &identity, &hello(&identity)).await
-    }
-
-    /// One more connection has ended so, nothing of it is left, and the friend is well.
-    async fn unharmed(&mut self, reason: &str, count: u64) {
-        ended(&self.node.endpoint, reason, count).await;
-        connections(&self.node.endpoint, 1).await;
-        let ended: u64 = self.node.snapshot().totals.ended.values().sum();
-        self.ended += 1;
-        assert_eq!(
-            ended,
-            self.ended,
-            "each connection ends for one reason: {:?}",
-            self.node.snapshot().totals.ended
-        );
-        toy::send(&self.node.toy, self.link, "well?");
-        assert_eq!(self.friend.got().await.1, "well?");
-    }
-}
 
 #[tokio::test]
 async fn strangers_who_do_not_speak_peerage_are_hung_up_on_at_once() {

@@ -1,6 +1,6 @@
 //! `bench flood`: strangers by the ten thousand on one listener, and what is left for a friend.
 
-use std::io::Read;
+use std::io::{Read, Write};
 use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
@@ -51,6 +51,7 @@ pub(crate) fn run(plan: &Plan) -> Result<()> {
     println!("strangers from another process, on loopback, for {} s of each manner", plan.seconds);
     let mut figures = Figures::default();
     knocks(&mut figures)?;
+    floor(plan, &mut figures)?;
     let runtime =
         tokio::runtime::Builder::new_current_thread().enable_all().build().context("starting tokio")?;
     for manner in [Manner::Hello, Manner::Silent] {
@@ -78,6 +79,30 @@ fn knocks(figures: &mut Figures) -> Result<()> {
         }
     }
     figures.add("knock_cpu", "us", began.elapsed().as_secs_f64() * 1e6 / f64::from(KNOCKS));
+    Ok(())
+}
+
+/// What the system alone takes for as much: a thread that accepts, reads, writes a notice's bytes, and closes.
+fn floor(plan: &Plan, figures: &mut Figures) -> Result<()> {
+    let listener = std::net::TcpListener::bind("127.0.0.1:0")?;
+    let mut flooder = start(&Address::tcp(listener.local_addr()?), Manner::Hello)?;
+    let (began, before) = (Instant::now(), cost::cpu());
+    let mut strangers = 0_u32;
+    let mut said = [0; 64];
+    while began.elapsed() < Duration::from_secs(plan.seconds) {
+        let (mut stream, _) = listener.accept()?;
+        if stream.read(&mut said).is_ok_and(|read| read > 0) && stream.write_all(&[0; 25]).is_ok() {
+            strangers += 1;
+        }
+    }
+    let (span, after) = (began.elapsed().as_secs_f64(), cost::cpu());
+    flooder.kill().context("stopping the flooder")?;
+    flooder.wait()?;
+    figures.add("raw_accept_strangers", "1/s", f64::from(strangers) / span);
+    if let (Some(before), Some(after)) = (before, after) {
+        let used = after.saturating_sub(before).as_secs_f64();
+        figures.add("raw_accept_cpu", "us", used * 1e6 / f64::from(strangers.max(1)));
+    }
     Ok(())
 }
 

@@ -10,6 +10,7 @@
 )]
 
 pub mod stranger;
+pub mod target;
 pub mod toy;
 pub mod valve;
 

@@ -152,6 +152,23 @@ impl Stranger {
         .await
     }
 
+    /// The controls of the next record.
+    pub async fn controls(&mut self) -> Vec<Kind> {
+        within("a record", async {
+            let length = self.socket.read_u16().await.unwrap();
+            let mut record = vec![0; usize::from(length)];
+            self.socket.read_exact(&mut record).await.unwrap();
+            let plain = self.keys.as_mut().unwrap().1.open(&mut record).unwrap();
+            let frames = Frames::new(plain).map(|frame| frame.unwrap());
+            let controls = frames.filter_map(|frame| match frame {
+                FrameRef::Control(kind) => Some(kind),
+                _ => None,
+            });
+            controls.collect()
+        })
+        .await
+    }
+
     /// What the other end says last.
     pub async fn goodbye(&mut self) -> Goodbye {
         loop {

@@ -1,0 +1,252 @@
+//! Peers with a link that is up, and no good in mind: each ends in a counted reason, and a friend's link carries on.
+
+#![expect(
+    clippy::indexing_slicing,
+    clippy::panic,
+    clippy::unwrap_used,
+    reason = "a test stops at the first thing that is not as it should be"
+)]
+
+mod common;
+
+use std::time::Duration;
+
+use bytes::BytesMut;
+use common::config;
+use common::stranger::{Stranger, hello};
+use common::target::Target;
+use peerage_net::Config;
+use peerage_wire::frame::{DataHeader, put_control, put_data};
+use peerage_wire::hello::Instance;
+use peerage_wire::proto::link::v1::control::Kind;
+use peerage_wire::proto::link::v1::goodbye::Code;
+use peerage_wire::proto::link::v1::{Credit, Open, Ping};
+
+fn ping(nonce: u64) -> Kind {
+    Kind::Ping(Ping { nonce })
+}
+
+fn open(channel: u32) -> Kind {
+    let instance = Instance {
+        protocol: "nobody".to_owned(),
+        name: format!("runs {channel}"),
+        version: 1,
+        parameters: bytes::Bytes::new(),
+    };
+    Kind::Open(Open { channel, instance: Some((&instance).into()) })
+}
+
+fn records_of(kinds: impl Iterator<Item = Kind>, each: usize) -> Vec<BytesMut> {
+    let mut records = vec![BytesMut::new()];
+    for (at, kind) in kinds.enumerate() {
+        if at > 0 && at % each == 0 {
+            records.push(BytesMut::new());
+        }
+        put_control(records.last_mut().unwrap(), &kind);
+    }
+    records
+}
+
+/// A stranger that runs the target's instance, as its channel 0, and is up on it.
+async fn in_common(target: &mut Target) -> Stranger {
+    let identity = common::identity(66);
+    let mut hello = hello(&identity);
+    let spec = common::spec("toy");
+    hello.instances.push(Instance {
+        protocol: spec.name.protocol.clone(),
+        name: spec.name.name.clone(),
+        version: spec.version,
+        parameters: spec.parameters.clone(),
+    });
+    let stranger = Stranger::up(&target.node.address(), &identity, &hello).await;
+    target.node.up().await;
+    stranger
+}
+
+async fn accused(target: &mut Target, mut stranger: Stranger, of: &str) {
+    let goodbye = stranger.goodbye().await;
+    assert_eq!(goodbye.code(), Code::Fault);
+    assert!(goodbye.detail.contains(of), "{goodbye:?}");
+    drop(stranger);
+    target.unharmed("fault", 1).await;
+}
+
+#[tokio::test]
+async fn a_flood_of_controls_is_a_fault_and_does_not_hold_a_friend_up() {
+    let mut target = Target::new(Config::default()).await;
+    let mut stranger = target.up().await;
+    for record in records_of((0..170_000).map(ping), 4_000) {
+        stranger.record(&record).await;
+    }
+    accused(&mut target, stranger, "more than 10000 controls a second").await;
+}
+
+#[tokio::test]
+async fn a_flood_of_messages_is_a_fault_where_they_are_limited() {
+    let limited = config(|config| {
+        config.link.max_messages_per_second = Some(100);
+        config.link.silent_after = Duration::from_secs(1);
+    });
+    let mut target = Target::new(limited).await;
+    let mut stranger = in_common(&mut target).await;
+    let mut frames = BytesMut::new();
+    // Of class 1, which needs no credit; as toys write a message.
+    for _ in 0..400 {
+        put_data(&mut frames, DataHeader { channel: 0, class: 1, total: 0 }, b"\x00more");
+    }
+    stranger.record(&frames).await;
+    accused(&mut target, stranger, "more than 100 messages a second").await;
+}
+
+#[tokio::test]
+async fn ten_thousand_streams_are_refused_one_by_one_when_the_answers_are_read() {
+    let mut target = Target::new(Config::default()).await;
+    let mut stranger = target.up().await;
+    let mut refused = 0;
+    for record in records_of((0..10_000).map(open), 500) {
+        stranger.record(&record).await;
+        // All of a record's answers are there before that to a ping behind it.
+        stranger.control(ping(1)).await;
+        while !stranger.controls().await.iter().any(|kind| {
+            refused += u32::from(matches!(kind, Kind::Closed(_)));
+            matches!(kind, Kind::Pong(_))
+        }) {}
+    }
+    assert_eq!(refused, 10_000);
+    assert_eq!(target.node.snapshot().links.len(), 2);
+    drop(stranger);
+    target.unharmed("lost", 1).await;
+}
+
+#[tokio::test]
+async fn ten_thousand_streams_at_once_are_a_fault() {
+    let mut target = Target::new(Config::default()).await;
+    let mut stranger = target.up().await;
+    for record in records_of((0..10_000).map(open), 1_200) {
+        stranger.record(&record).await;
+    }
+    accused(&mut target, stranger, "answers unread").await;
+}
+
+#[tokio::test]
+async fn credit_that_is_spent_twice_is_a_fault() {
+    let small = config(|config| config.link.window = 32 << 10);
+    let mut target = Target::new(small).await;
+    let mut stranger = in_common(&mut target).await;
+    // The beginning of a message of 30,000 bytes: its credit is withheld until it is whole.
+    let mut frames = BytesMut::new();
+    put_data(&mut frames, DataHeader { channel: 0, class: 0, total: 30_000 }, &[0; 16_000]);
+    put_data(&mut frames, DataHeader { channel: 0, class: 2, total: 30_000 }, &[0; 16_000]);
+    for _ in 0..600 {
+        put_data(&mut frames, DataHeader { channel: 0, class: 0, total: 0 }, &[0; 1]);
+    }
+    stranger.record(&frames).await;
+    accused(&mut target, stranger, "bytes of credit left").await;
+}
+
+#[tokio::test]
+async fn credit_where_there_is_none_to_give_is_a_fault() {
+    let mut target = Target::new(Config::default()).await;
+    let mut stranger = in_common(&mut target).await;
+    stranger.control(Kind::Credit(Credit { channel: 0, class: 1, bytes: 1 << 40 })).await;
+    accused(&mut target, stranger, "credit for class 1").await;
+}
+
+#[tokio::test]
+async fn credit_that_overflows_is_a_fault() {
+    let mut target = Target::new(Config::default()).await;
+    let mut stranger = in_common(&mut target).await;
+    stranger.control(Kind::Credit(Credit { channel: 0, class: 0, bytes: u64::MAX })).await;
+    accused(&mut target, stranger, "overflows").await;
+}
+
+#[tokio::test]
+async fn a_record_that_never_becomes_whole_has_its_time() {
+    let short = config(|config| config.link.record_timeout = Duration::from_millis(100));
+    let mut target = Target::new(short).await;
+    for (count, part) in (1..).zip([&[0xff][..], &[0xff, 0xff], &[0xff, 0xff, 1, 2, 3]]) {
+        let mut stranger = target.up().await;
+        // It says how long it is, and is not.
+        stranger.write(part).await;
+        let goodbye = stranger.goodbye().await;
+        assert_eq!((goodbye.code(), goodbye.detail.as_str()), (Code::Limit, "100ms for one record"));
+        drop(stranger);
+        target.unharmed("limit", count).await;
+    }
+}
+
+#[tokio::test]
+async fn a_peer_that_goes_silent_is_told_and_counted() {
+    let short = config(|config| config.link.silent_after = Duration::from_millis(400));
+    let mut target = Target::new(short).await;
+    let mut friend = common::Over::Tcp.node(3, Config::default()).await;
+    let mut stranger = target.up().await;
+    assert_eq!(stranger.goodbye().await.code(), Code::Silent);
+    drop(stranger);
+    common::ended(&target.node.endpoint, "silent", 1).await;
+    // Whoever comes then is as welcome as before.
+    let (_, link) = common::linked(&mut friend, &mut target.node).await;
+    common::toy::send(&target.node.toy, link, "well?");
+    assert_eq!(friend.got().await.1, "well?");
+}
+
+#[tokio::test]
+async fn who_repeats_an_incarnation_keeps_its_first_link_and_gets_no_second() {
+    let mut target = Target::new(Config::default()).await;
+    let mut first = in_common(&mut target).await;
+    let identity = common::identity(66);
+    for count in 1..=20 {
+        let mut again = Stranger::connect(&target.node.address()).await;
+        let noise = again.begin(&identity).await;
+        again.finish(noise, &hello(&identity).encode()).await;
+        let Some(Kind::Refuse(refuse)) = again.read_control().await else { panic!("no refusal") };
+        assert_eq!(refuse.code(), Code::Duplicate);
+        drop(again);
+        common::ended(&target.node.endpoint, "duplicate", count).await;
+        common::connections(&target.node.endpoint, 2).await;
+        target.still().await;
+        first.control(ping(count)).await;
+        while !first.controls().await.contains(&Kind::Pong(peerage_wire::proto::link::v1::Pong { nonce: count })) {}
+    }
+}
+
+#[tokio::test]
+async fn who_comes_with_new_incarnations_replaces_only_its_own_links() {
+    let mut target = Target::new(Config::default()).await;
+    let identity = common::identity(66);
+    let mut last = in_common(&mut target).await;
+    for incarnation in 20..40 {
+        let mut hello = hello(&identity);
+        hello.incarnation = [incarnation; 16];
+        let next = Stranger::up(&target.node.address(), &identity, &hello).await;
+        assert_eq!(last.goodbye().await.code(), Code::Superseded);
+        drop(last);
+        common::ended(&target.node.endpoint, "superseded", u64::from(incarnation) - 19).await;
+        common::connections(&target.node.endpoint, 2).await;
+        target.still().await;
+        last = next;
+    }
+}
+
+#[tokio::test]
+async fn any_cut_of_what_a_peer_says_leaves_a_friend_alone() {
+    let mut target = Target::new(Config::default()).await;
+    let identity = common::identity(66);
+    // Preface and first message, cut everywhere, and what was cut off never comes.
+    let preface = peerage_wire::preface::Preface::CURRENT.encode();
+    let mut noise = peerage_identity::Handshake::initiator(&identity, &preface, [9; 32]).unwrap();
+    let mut first = Vec::new();
+    noise.write(&[], &mut first).unwrap();
+    let mut said = BytesMut::from(&preface[..]);
+    peerage_wire::handshake::put_message(&mut said, &first).unwrap();
+    for cut in 0..said.len() {
+        let mut stranger = target.stranger().await;
+        stranger.write(&said[..cut]).await;
+        drop(stranger);
+    }
+    common::ended(&target.node.endpoint, "lost", said.len() as u64).await;
+    common::connections(&target.node.endpoint, 1).await;
+    target.still().await;
+    let why = target.node.pending();
+    assert!(!why.iter().any(|heard| format!("{heard:?}").contains("Down")), "{why:?}");
+}
