@@ -1,6 +1,10 @@
 //! Cookies, and what is left for honest dialers while strangers take all places.
 
-#![expect(clippy::panic, clippy::unwrap_used, reason = "a test stops at the first thing that is not as it should be")]
+#![expect(
+    clippy::panic,
+    clippy::unwrap_used,
+    reason = "a test stops at the first thing that is not as it should be"
+)]
 
 mod common;
 
@@ -177,7 +181,9 @@ async fn strangers_at_the_door_have_the_handshakes_time_and_no_answer_but_a_clea
     silent.until_hung_up().await;
     drips.until_hung_up().await;
     dropped(&node.endpoint, "door_timed_out", 2).await;
-    for (count, garbage) in (1..).zip([&b"GET / HTTP/1.1\r\n\r\n"[..], b"\x16\x03\x01", b"PEERAGE\x01\x01\xff\xff"]) {
+    for (count, garbage) in
+        (1..).zip([&b"GET / HTTP/1.1\r\n\r\n"[..], b"\x16\x03\x01", b"PEERAGE\x01\x01\xff\xff"])
+    {
         let mut stranger = Stranger::connect(&node.address()).await;
         stranger.write(garbage).await;
         let mut answer = Vec::new();

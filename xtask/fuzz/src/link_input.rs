@@ -83,7 +83,7 @@ fn up(now: Instant) -> (End, Sealer) {
         signature: *stranger.noise_certificate(),
         incarnation: [9; 16],
         software: String::new(),
-        limits: Limits { max_message: 1 << 20, window: 256 << 10, max_channels: 64 },
+        limits: Limits { max_message: 1 << 20, window: 256 << 10, max_channels: 64, ..Limits::default() },
         addresses: Vec::new(),
         instances: vec![peers::instance("x"), peers::instance("y")],
     };

@@ -28,6 +28,7 @@ fn setup(direction: Direction, suite: Suite) -> Setup {
         instances: vec![instance("x"), instance("y")],
         expected: None,
         suites: vec![suite],
+        cookie: None,
         entropy: [direction as u8 + 3; 32],
         config: Arc::new(LinkConfig::default()),
     }

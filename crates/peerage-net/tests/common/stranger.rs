@@ -172,10 +172,8 @@ impl Stranger {
     /// What the other end says last.
     pub async fn goodbye(&mut self) -> Goodbye {
         loop {
-            match self.read_control().await {
-                Some(Kind::Goodbye(goodbye)) => return goodbye,
-                Some(_) => {}
-                None => panic!("hung up without a goodbye"),
+            if let Some(Kind::Goodbye(goodbye)) = self.controls().await.pop() {
+                return goodbye;
             }
         }
     }
