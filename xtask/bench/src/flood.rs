@@ -16,7 +16,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
 use crate::figure::Figures;
-use crate::{cost, pipe};
+use crate::{cost, handshakes, pipe};
 
 /// Connections of the flooder's at the same time.
 const AT_ONCE: usize = 512;
@@ -54,6 +54,7 @@ pub(crate) fn run(plan: &Plan) -> Result<()> {
     floor(plan, &mut figures)?;
     let runtime =
         tokio::runtime::Builder::new_current_thread().enable_all().build().context("starting tokio")?;
+    runtime.block_on(crowd(&mut figures))?;
     for manner in [Manner::Hello, Manner::Silent] {
         runtime.block_on(flood(plan, manner, &mut figures))?;
     }
@@ -79,6 +80,18 @@ fn knocks(figures: &mut Figures) -> Result<()> {
         }
     }
     figures.add("knock_cpu", "us", began.elapsed().as_secs_f64() * 1e6 / f64::from(KNOCKS));
+    Ok(())
+}
+
+/// What a cookie costs an honest crowd, each of whom comes for the first time: links a second without, and with.
+async fn crowd(figures: &mut Figures) -> Result<()> {
+    for (metric, without_cookie) in [("crowd_without_cookies", u32::MAX), ("crowd_with_cookies", 0)] {
+        let mut config = Config::default();
+        (config.handshakes_per_second, config.handshakes_per_second_per_address) = (without_cookie, u32::MAX);
+        for _ in 0..3 {
+            figures.add(metric, "1/s", handshakes::rate(&config).await?);
+        }
+    }
     Ok(())
 }
 

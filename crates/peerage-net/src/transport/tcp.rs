@@ -4,7 +4,7 @@ use std::io;
 use std::net::SocketAddr;
 
 use peerage_wire::Address;
-use tokio::net::{TcpListener, TcpStream};
+use tokio::net::{TcpListener, TcpSocket, TcpStream};
 
 use super::{BoxFuture, Connection, Listener, Transport};
 
@@ -22,6 +22,27 @@ fn prepare(stream: TcpStream, remote: SocketAddr) -> io::Result<Connection> {
     #[cfg(any(target_os = "linux", target_os = "android"))]
     socket2::SockRef::from(&stream).set_tcp_notsent_lowat(NOT_SENT)?;
     Ok(Connection { stream: Box::new(stream), remote: Address::tcp(remote), ip: Some(remote.ip()) })
+}
+
+/// Connections that the system keeps for a listener that has not accepted them; Linux takes its own `somaxconn`, 4,096,
+/// if that is less. When all are taken, an honest dialer's system waits a second before it tries again: so there is room
+/// for a flood of a tenth of a second.
+const BACKLOG: u32 = 4_096;
+
+/// The first address of the name that can be had.
+async fn bind(at: &str) -> io::Result<TcpListener> {
+    let mut last = io::Error::new(io::ErrorKind::InvalidInput, "the name has no address");
+    for address in tokio::net::lookup_host(at).await? {
+        let socket = if address.is_ipv4() { TcpSocket::new_v4()? } else { TcpSocket::new_v6()? };
+        // Connections of the last process that listened here, which are over, do not keep this one out.
+        #[cfg(unix)]
+        socket.set_reuseaddr(true)?;
+        match socket.bind(address).and_then(|()| socket.listen(BACKLOG)) {
+            Ok(listener) => return Ok(listener),
+            Err(error) => last = error,
+        }
+    }
+    Err(last)
 }
 
 struct Tcp {
@@ -57,7 +78,7 @@ impl Transport for TcpTransport {
 
     fn listen<'a>(&'a self, at: &'a Address) -> BoxFuture<'a, io::Result<Box<dyn Listener>>> {
         Box::pin(async move {
-            let listener = TcpListener::bind(at.rest()).await?;
+            let listener = bind(at.rest()).await?;
             let address = Address::tcp(listener.local_addr()?);
             Ok(Box::new(Tcp { listener, address }) as Box<dyn Listener>)
         })
