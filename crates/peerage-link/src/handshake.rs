@@ -79,18 +79,25 @@ fn describe(suites: &[Suite]) -> String {
     format!("version {VERSION} with suite {}", Suite::list(suites))
 }
 
+/// What a handshake begins with.
+pub(crate) struct Opening {
+    pub(crate) suites: Vec<Suite>,
+    pub(crate) entropy: [u8; 32],
+    /// What the responder wants to see, if it said so the last time.
+    pub(crate) cookie: Option<Cookie>,
+}
+
 impl Greeting {
     /// Begins; what to send goes to `out`. A dialer shows its cookie, if it has one.
     pub(crate) fn new(
         direction: Direction,
         identity: Arc<Identity>,
-        suites: Vec<Suite>,
-        entropy: [u8; 32],
+        opening: Opening,
         hello: &Hello,
-        cookie: Option<Cookie>,
         now: Instant,
         out: &mut BytesMut,
     ) -> Result<Self, Why> {
+        let Opening { suites, entropy, cookie } = opening;
         let Some(&suite) = suites.first() else {
             return Err(Why::Limit { by: Side::Us, what: "no cipher suite is allowed".to_owned() });
         };

@@ -19,7 +19,7 @@ use peerage_wire::{PeerId, Suite};
 
 use crate::channels::{Channels, name_of};
 use crate::closing::{Closing, ClosingChannels};
-use crate::handshake::Greeting;
+use crate::handshake::{Greeting, Opening};
 use crate::inbound::{Inbound, Receipt};
 use crate::keep_alive::{Due, KeepAlive};
 use crate::outbound::Outbound;
@@ -129,7 +129,8 @@ impl Link {
             link.end(Why::Limit { by: Side::Us, what: error.to_string() });
             return link;
         }
-        match Greeting::new(direction, identity, suites, entropy, &hello, cookie, now, link.outbound.clear()) {
+        let opening = Opening { suites, entropy, cookie };
+        match Greeting::new(direction, identity, opening, &hello, now, link.outbound.clear()) {
             Ok(greeting) => link.phase = Phase::Greeting(Box::new(greeting)),
             Err(why) => link.end(why),
         }

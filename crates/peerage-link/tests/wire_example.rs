@@ -64,6 +64,7 @@ impl Side {
                 parameters: Bytes::copy_from_slice(&(16_u64 << 20).to_le_bytes()),
             }],
             expected: None,
+            cookie: None,
             suites: vec![suite],
             entropy: [self.entropy; 32],
             config: Arc::new(config),

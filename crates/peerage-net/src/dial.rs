@@ -154,7 +154,6 @@ async fn run(shared: Arc<Shared>, attempt: Attempt) {
                         Ok(()) => return,
                         Err(waiter) => waiter,
                     };
-                    tries += 1;
                 }
             }
         }

@@ -115,8 +115,9 @@ async fn enter(shared: &Arc<Shared>, connection: Connection, heard: &[u8]) {
         Ok(mut seat) => {
             seat.heard = heard.to_vec();
             let task = Arc::clone(shared);
+            let suites = shared.config.listen_suites.clone();
             shared.shards.spawn(async move {
-                driver::run(task, connection, seat, None, None).await;
+                driver::run(task, connection, seat, suites, None, None).await;
             });
         }
         Err(Refused { busy: Some(busy), .. }) => {

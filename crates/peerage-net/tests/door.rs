@@ -1,10 +1,6 @@
 //! Cookies, and what is left for honest dialers while strangers take all places.
 
-#![expect(
-    clippy::panic,
-    clippy::unwrap_used,
-    reason = "a test stops at the first thing that is not as it should be"
-)]
+#![expect(clippy::panic, reason = "a test stops at the first thing that is not as it should be")]
 
 mod common;
 
