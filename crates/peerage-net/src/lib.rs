@@ -27,6 +27,7 @@
 //! - Every dial ends in one answer, every link in one reason, on both sides where there are two.
 //! - A dial finds the link that there is, or is on its way, in either direction. When that one ends before the dial has its
 //!   answer, the dial's own addresses are tried.
+//! - A link has a cipher suite that both ends' [`Config`]s list, whatever anybody says in clear; its snapshot names it.
 //! - Nothing waits for a slow peer: each queue has a bound, and each bound a documented outcome
 //!   ([`Config`] names them all).
 //! - [`Endpoint::close`] cannot fail, takes at most its grace and a little, and says what was cut.
