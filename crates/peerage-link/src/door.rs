@@ -25,6 +25,8 @@ pub struct DoorConfig {
     pub cookies_above: usize,
     /// Handshakes begun a second without one; a second's worth at once.
     pub without_cookie: u32,
+    /// What one is told who speaks another version: a version and suite that will do.
+    pub preface: Preface,
     /// Handshakes begun a second by those whose cookies come from one address.
     pub per_source: u32,
 }
@@ -83,7 +85,7 @@ impl Door {
             Ok(Opening::Partial) => return Knock::Wait,
             Ok(Opening::Whole(cookie)) => cookie,
             Err(HandshakeMessageError::Preface(PrefaceError::Version { .. })) => {
-                return Knock::Answer(Preface::CURRENT.encode().to_vec(), "incompatible");
+                return Knock::Answer(self.config.preface.encode().to_vec(), "incompatible");
             }
             Err(_) => return Knock::Silence,
         };

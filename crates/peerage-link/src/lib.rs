@@ -21,6 +21,10 @@
 //! - A channel that is closed says first what waits on it, as far as the peer gives credit within
 //!   [`LinkConfig::silent_after`], so that a farewell arrives before [`LinkEvent::ChannelDown`].
 //! - A peer that sends and does not read makes no queue longer: answers are merged, or it is a fault.
+//! - A link sends no more messages and controls in a second than its peer said it takes, and loses none of them for it.
+//!   A peer that exceeds what it was told by more than the network can have gathered is at fault.
+//! - Each byte that arrives shows that the peer lives, and each record has its time ([`LinkConfig::record_timeout`]).
+//! - [`Door`] keeps nothing of a stranger who has not shown that it can be reached where it says it is.
 //!
 //! # Non-guarantees
 //!

@@ -6,6 +6,7 @@ use std::sync::{Arc, Mutex};
 use peerage_identity::Identity;
 use peerage_link::{Door, DoorConfig, LinkConfig};
 use peerage_machine::{Incarnation, Machine, Now, Seed, Target};
+use peerage_wire::preface::Preface;
 use peerage_wire::{Address, PeerId};
 use tokio::sync::{Notify, OnceCell, oneshot, watch};
 use tokio::task::JoinHandle;
@@ -95,6 +96,7 @@ impl Builder {
         let door = DoorConfig {
             cookies_above: config.cookies_above,
             without_cookie: config.handshakes_per_second,
+            preface: config.listen_suites.first().copied().map_or(Preface::CURRENT, Preface::new),
             per_source: config.handshakes_per_second_per_address,
         };
         let clock = Clock::start();

@@ -40,7 +40,10 @@
 //!
 //! # Limits
 //!
-//! [`Config`] bounds links in all, half-open handshakes, links from one address, queues and message sizes.
+//! [`Config`] bounds links in all (4,096), half-open handshakes (512), handshakes begun in a second without a cookie (500),
+//! links and handshakes from one address (1,024, 128; an IPv6 prefix of 64 bits is one address), strangers at the door
+//! (1,024), queues and message sizes. A dialer that meets one of them is told which. A stranger who is asked for a cookie
+//! costs a hash and what the system takes for a connection; `docs/adr/0004-strangers-at-the-door.md` has the figures.
 
 mod backoff;
 mod clock;

@@ -68,7 +68,7 @@ pub(crate) fn run(plan: &Plan) -> Result<()> {
 /// The part without sockets: what a stranger costs who has no cookie.
 fn knocks(figures: &mut Figures) -> Result<()> {
     let now = Mono::from_micros(1);
-    let config = DoorConfig { cookies_above: 0, without_cookie: 0, per_source: 1 };
+    let config = DoorConfig { cookies_above: 0, without_cookie: 0, preface: Preface::CURRENT, per_source: 1 };
     let mut door = Door::new(config, [7; 32], now);
     let opening = opening();
     let began = Instant::now();
