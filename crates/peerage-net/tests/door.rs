@@ -169,7 +169,10 @@ async fn who_waits_longest_at_the_door_makes_room_for_who_comes() {
 
 #[tokio::test]
 async fn strangers_at_the_door_have_the_handshakes_time_and_no_answer_but_a_clear_one() {
-    let short = guarded(|config| config.link.handshake_timeout = Duration::from_millis(200));
+    let short = guarded(|config| {
+        config.link.handshake_timeout = Duration::from_millis(200);
+        config.listen_suites = vec![peerage_wire::Suite::ChaChaPoly];
+    });
     let node = Over::Tcp.node(1, short).await;
     let mut silent = Stranger::connect(&node.address()).await;
     let mut drips = Stranger::connect(&node.address()).await;
