@@ -66,7 +66,6 @@ impl Side {
             expected: None,
             cookie: None,
             suites: vec![suite],
-            cookie: None,
             entropy: [self.entropy; 32],
             config: Arc::new(config),
         }
