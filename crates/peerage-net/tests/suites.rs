@@ -75,6 +75,23 @@ async fn a_listener_that_insists_gets_its_suite_in_a_second_connection_of_the_sa
     }
 }
 
+/// The two answers in clear that a dial can come back from, one after the other.
+#[tokio::test]
+async fn a_listener_may_insist_on_a_suite_and_ask_for_a_cookie_as_well() {
+    let crowded = config(|config| {
+        config.listen_suites = vec![Suite::ChaChaPoly];
+        config.cookies_above = 0;
+    });
+    let mut a = Over::Tcp.node(1, dials(&[Suite::AesGcm, Suite::ChaChaPoly])).await;
+    let mut b = Over::Tcp.node(2, crowded).await;
+    linked(&mut a, &mut b).await;
+    connections(&a.endpoint, 1).await;
+    assert_eq!(suite(&a), Some(Suite::ChaChaPoly));
+    let totals = a.snapshot().totals;
+    assert_eq!((totals.dials, totals.links_up, totals.cookies), (1, 1, 1));
+    ended(&b.endpoint, "incompatible", 1).await;
+}
+
 #[tokio::test]
 async fn without_a_common_suite_both_ends_say_what_they_have() {
     for over in Over::both() {
