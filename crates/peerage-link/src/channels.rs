@@ -2,6 +2,14 @@
 //!
 //! Each side numbers its own instances: by their place in its `Hello`, then onwards with each `Open`. A channel is up
 //! when both sides know both numbers and neither refused.
+//!
+//! # Why both sides agree in the end
+//!
+//! `Closed` names one number only, its receiver's, so it must be plain which of that number's channels is meant. It is,
+//! because an instance is not offered anew before its last offer was answered and its last channel's end was told:
+//! whatever a side says of a channel, it says before it offers what could make the next one. An offer that is closed
+//! before its answer is in is withdrawn: should the answer be `Opened`, the peer is told that it comes to nothing,
+//! unless it was told already, the channel having been up by the peer's own offer.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -16,6 +24,10 @@ struct Local {
     instance: Instance,
     /// Whether the peer knows of it, by the `Hello` or an `Open`.
     offered: bool,
+    /// Whether the peer has said what it makes of it. What a `Hello` offers is answered by the `Accept`.
+    answered: bool,
+    /// The peer's number that was refused for want of channels; its answer to this one's offer may still come.
+    turned_away: Option<u32>,
     /// The peer's number for it, once the channel is up.
     remote: Option<u32>,
 }
@@ -25,6 +37,8 @@ struct Local {
 pub(crate) struct Channels {
     local: BTreeMap<u32, Local>,
     next_local: u32,
+    /// Closed before the peer had answered their `Open`; and whether the peer has been told of the end.
+    withdrawn: BTreeMap<u32, (Instance, bool)>,
     /// The most that are up at once.
     max: u32,
     /// The peer's instances from its `Hello`, and those that are up, by its numbers; with this side's number where the
@@ -54,7 +68,9 @@ pub(crate) enum Opened {
     Up,
     /// It was already.
     Already,
-    /// This side has closed the instance since.
+    /// It was, and has been closed here since; the peer knows, or will in good time.
+    Over,
+    /// This side has closed the instance before it knew that the channel was up.
     Gone,
     /// This side has no room for another channel.
     Full,
@@ -92,6 +108,7 @@ impl Channels {
         let mut channels = Self {
             local: BTreeMap::new(),
             next_local: 0,
+            withdrawn: BTreeMap::new(),
             max,
             remote: BTreeMap::new(),
             next_remote: 0,
@@ -136,7 +153,8 @@ impl Channels {
     /// One more instance of this side's; `offered` when the peer is told of it already.
     pub(crate) fn add_local(&mut self, instance: Instance, offered: bool) -> u32 {
         let number = self.next_number();
-        self.local.insert(number, Local { instance, offered, remote: None });
+        let local = Local { instance, offered, answered: offered, turned_away: None, remote: None };
+        self.local.insert(number, local);
         number
     }
 
@@ -150,8 +168,11 @@ impl Channels {
     /// Instances of this side's that the peer must still be told of, up to the first that must wait; from now on they
     /// count as offered. Those behind it wait too, because numbers are offered in ascending order.
     pub(crate) fn offer_rest(&mut self, must_wait: impl Fn(&Instance) -> bool) -> Vec<(u32, Instance)> {
+        let withdrawn = &self.withdrawn;
+        let is_withdrawn =
+            |instance: &Instance| withdrawn.values().any(|(withdrawn, _)| withdrawn == instance);
         let rest = self.local.iter_mut().filter(|(_, local)| !local.offered);
-        rest.take_while(|(_, local)| !must_wait(&local.instance))
+        rest.take_while(|(_, local)| !must_wait(&local.instance) && !is_withdrawn(&local.instance))
             .map(|(number, local)| {
                 local.offered = true;
                 (*number, local.instance.clone())
@@ -221,11 +242,12 @@ impl Channels {
         Err(why)
     }
 
-    /// Whether both sides run something and nothing of it meets.
+    /// Whether both sides offered something and nothing of it meets, nor what was opened here since.
     pub(crate) fn nothing_in_common(&self) -> bool {
-        !self.local.is_empty()
+        let meets = |(theirs, _): &(Instance, Option<u32>)| self.has(theirs);
+        self.local.values().any(|local| local.offered)
             && !self.remote.is_empty()
-            && self.remote.values().all(|(theirs, _)| self.best_match(theirs).is_err())
+            && !self.remote.values().any(meets)
     }
 
     /// Why this side's instance has no counterpart in the peer's `Hello`, seen from here.
@@ -254,7 +276,8 @@ impl Channels {
 
     /// The first refusal, for a link on which nothing meets.
     pub(crate) fn first_why_not(&self) -> Option<Refusal> {
-        let numbers: Vec<u32> = self.local.keys().copied().collect();
+        let offered = self.local.iter().filter(|(_, local)| local.offered);
+        let numbers: Vec<u32> = offered.map(|(number, _)| *number).collect();
         // A version or a parameter that differs says more than a name that is missing.
         let all: Vec<Refusal> = numbers.into_iter().filter_map(|number| self.why_not(number)).collect();
         all.iter().find(|refusal| refusal.reason != RefusalReason::UnknownInstance).or(all.first()).cloned()
@@ -318,6 +341,9 @@ impl Channels {
         self.next_remote = u64::from(remote) + 1;
         let local = self.best_match(&instance)?;
         if self.up() >= self.max as usize {
+            if let Some(local) = self.local.get_mut(&local) {
+                local.turned_away = Some(remote);
+            }
             return Err(self.limit());
         }
         self.remote.insert(remote, (instance, None));
@@ -333,7 +359,13 @@ impl Channels {
         if local >= self.next_local || u64::from(remote) >= self.next_remote {
             return Err(());
         }
-        let Some(ours) = self.local.get(&local) else { return Ok(Opened::Gone) };
+        if let Some((_, told)) = self.withdrawn.remove(&local) {
+            return Ok(if told { Opened::Over } else { Opened::Gone });
+        }
+        let Some(ours) = self.local.get_mut(&local) else { return Ok(Opened::Over) };
+        ours.answered = true;
+        let turned_away = ours.turned_away == Some(remote);
+        let Some(ours) = self.local.get(&local) else { return Ok(Opened::Over) };
         match self.remote.get(&remote) {
             Some((theirs, _)) if ours.instance != *theirs => return Err(()),
             Some((_, Some(paired))) if *paired != local => return Err(()),
@@ -342,7 +374,7 @@ impl Channels {
         match ours.remote {
             Some(paired) if paired == remote => return Ok(Opened::Already),
             Some(_) => return Err(()),
-            None if self.up() >= self.max as usize => return Ok(Opened::Full),
+            None if turned_away || self.up() >= self.max as usize => return Ok(Opened::Full),
             None => {}
         }
         let instance = ours.instance.clone();
@@ -353,7 +385,9 @@ impl Channels {
 
     /// The peer closed or refused one of this side's channels; whether it was up.
     pub(crate) fn closed_by_peer(&mut self, local: u32) -> bool {
+        self.withdrawn.remove(&local);
         let Some(ours) = self.local.get_mut(&local) else { return false };
+        ours.answered = true;
         let Some(remote) = ours.remote.take() else { return false };
         self.remote.remove(&remote);
         true
@@ -361,7 +395,10 @@ impl Channels {
 
     /// This side ends an instance for good; itself and the peer's number when the channel was up.
     pub(crate) fn close_local(&mut self, local: u32) -> Option<(Instance, u32)> {
-        let Local { instance, remote, .. } = self.local.remove(&local)?;
+        let Local { instance, remote, offered, answered, .. } = self.local.remove(&local)?;
+        if offered && !answered {
+            self.withdrawn.insert(local, (instance.clone(), remote.is_some()));
+        }
         let remote = remote?;
         self.remote.remove(&remote);
         Some((instance, remote))

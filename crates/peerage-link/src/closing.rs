@@ -45,11 +45,6 @@ impl ClosingChannels {
         self.0.front().map(|closing| closing.ends)
     }
 
-    /// Whether the two numbers are those of one channel.
-    pub(crate) fn is_pair(&self, local: u32, remote: u32) -> bool {
-        self.0.iter().any(|closing| (closing.local, closing.remote) == (local, remote))
-    }
-
     pub(crate) fn has_remote(&self, remote: u32) -> bool {
         self.0.iter().any(|closing| closing.remote == remote)
     }

@@ -28,10 +28,13 @@ pub struct LinkConfig {
     /// The longest message that this end takes, in bytes. 16 MiB. Told to the peer, which refuses longer ones at the
     /// sender.
     pub max_message: u64,
-    /// The credit of each channel, in bytes: what a peer may have on its way to us that we have not yet handed on. So
-    /// much for interactive messages, and as much again for bulk; neither waits for the other. 256 KiB: 2 ms of
-    /// loopback, or 10 MB/s at 25 ms. At least 32 KiB.
+    /// The credit that each channel starts with and always keeps, in bytes: what a peer may have on its way to us that we
+    /// have not yet handed on. So much for interactive messages, and as much again for bulk; neither waits for the
+    /// other. 64 KiB: four whole fragments, or 2.5 MB/s at 25 ms. At least 32 KiB.
     pub window: u64,
+    /// What a window grows to at most, in bytes, where a peer uses it up within two round trips and the endpoint's
+    /// [`crate::Memory::windows`] has as much. 16 MiB: 160 MB/s at 100 ms.
+    pub max_window: u64,
     /// The most channels that the peer may have open. 64.
     pub max_channels: u32,
     /// The most messages a second that the peer may send us, all channels together. `None`: as many as it has credit for,
@@ -43,8 +46,9 @@ pub struct LinkConfig {
     /// 10,000, of which an honest peer needs a few: at 0.2 µs to 1 µs each they cost at most a hundredth of a core.
     /// Credit for what was sent does not count. 0: no limit. Told and enforced as `max_messages_per_second`.
     pub max_controls_per_second: u32,
-    /// Memory for messages that have arrived in part, over all channels of the link, in bytes; at least
-    /// `max_message`, and taken to be that when it is less. What does not fit waits for credit. 16 MiB.
+    /// The most that messages which arrive in parts have at once of the endpoint's [`crate::Memory::messages`], over all
+    /// channels of the link, in bytes; at least `max_message`, and taken to be that when it is less. What does not
+    /// fit waits for credit. 16 MiB.
     pub reassembly: u64,
     /// The most [`peerage_machine::Class::Control`] bytes queued for one channel. 256 KiB; beyond, the send is refused.
     pub control_queue: u64,
@@ -62,7 +66,8 @@ impl Default for LinkConfig {
             record_timeout: Duration::from_secs(120),
             unheld_grace: Duration::from_secs(2),
             max_message: 16 << 20,
-            window: 256 << 10,
+            window: 64 << 10,
+            max_window: 16 << 20,
             max_channels: 64,
             max_messages_per_second: None,
             max_controls_per_second: 10_000,
@@ -88,16 +93,24 @@ impl LinkConfig {
         }
     }
 
-    /// The most that one link holds of messages that the peer sent and the host has not taken, in bytes. Two
-    /// windows and a control message for each channel, with what buffers have to spare; the reassembly budget; 256 KiB
-    /// that wait to be taken, and the record that goes beyond. 54 MiB by default, and next to nothing for a peer that
-    /// sends no large messages.
+    /// The most that one link holds of messages that the peer sent and the host has not taken, in bytes, besides what it
+    /// has of the endpoint's [`crate::Memory`]: of that it may have up to half, the buffers for large messages that
+    /// wait an eighth more than the windows. The rest is its own: two windows and a control message for each channel, with
+    /// what buffers have to spare; 256 KiB that wait to be taken, and the record that goes beyond. 15.3 MiB by
+    /// default with 64 channels, 1.02 MiB with three, and next to nothing for a peer that sends whole messages.
     pub fn worst_case_inbound_bytes(&self) -> u64 {
-        let to_spare = 2 * MAX_FRAGMENT as u64;
-        let channel = 2 * self.window.max(Self::MIN_WINDOW) + to_spare + crate::MAX_CONTROL_MESSAGE;
-        u64::from(self.max_channels) * channel
-            + self.reassembly.max(self.max_message)
-            + crate::link::BYTES_AHEAD
-            + MAX_RECORD as u64
+        self.worst_case_inbound_bytes_with(self.max_channels)
     }
+
+    /// As [`LinkConfig::worst_case_inbound_bytes`], with no more channels than this side runs instances.
+    pub fn worst_case_inbound_bytes_with(&self, instances: u32) -> u64 {
+        let window = self.window.max(Self::MIN_WINDOW);
+        let channel = 2 * with_spare(window) + crate::MAX_CONTROL_MESSAGE;
+        u64::from(instances.min(self.max_channels)) * channel + crate::link::BYTES_AHEAD + MAX_RECORD as u64
+    }
+}
+
+/// What the buffer of a message that waits for room takes at most, by the window.
+const fn with_spare(window: u64) -> u64 {
+    window + window / 8 + MAX_FRAGMENT as u64
 }

@@ -2,23 +2,35 @@
 //!
 //! # Why nothing deadlocks
 //!
-//! Each class of a channel has credit of its own, and one message under way. A large message takes room for all of it
-//! out of the reassembly budget, or waits in line for it; meanwhile the credit of its fragments is withheld. Nobody
-//! overtakes the head of the line, so it gets its room once what holds the budget is done. What holds the budget goes
-//! on, because nothing else withholds the credit of its class. A message that is not large fits into the credit.
+//! Each class of a channel has credit of its own, never less than the least window, and one message under way. A large
+//! message takes room for all of it out of what the endpoint has for messages in parts, or waits in line for it;
+//! meanwhile the credit of its fragments is withheld. Nobody on the link overtakes the head of its line, and nobody on
+//! the endpoint the link that was refused first, so each gets its room once what holds it is done. What holds it goes
+//! on, because nothing else withholds the credit of its class; where the peer does not go on while others wait, its
+//! link ends. A message that is not large fits into the credit.
 
 use std::collections::{BTreeMap, VecDeque};
+use std::time::Duration;
 
 use bytes::Bytes;
+use peerage_machine::Instant;
 use peerage_wire::limits::MAX_FRAGMENT;
 
-use crate::{FRAGMENT_COST, MAX_CONTROL_MESSAGE};
+use crate::budget::{Memory, Share};
+use crate::window::{Gauge, Window};
+use crate::{FRAGMENT_COST, LinkConfig, MAX_CONTROL_MESSAGE};
 
-/// The longest message that is not large, by the window. With the quarter of a window that may be owed it fits into the
-/// credit, also where a sender cuts it into fragments so short that each costs twice its payload.
-const fn largest_small(window: u64) -> u64 {
-    window / 4
+/// The longest message that is not large, by the least window. With the quarter of a window that may be owed it fits
+/// into the credit, also where a sender cuts it into fragments so short that each costs twice its payload.
+const fn largest_small(least_window: u64) -> u64 {
+    least_window / 4
 }
+
+/// How often a link asks again for room that others have.
+const ASK_AGAIN: Duration = Duration::from_millis(20);
+/// For so long a message may have room that others wait for, and for a second more with each so many of its bytes.
+const LENT_FOR: Duration = Duration::from_secs(15);
+const LENT_PER_SECOND: u64 = 64 << 10;
 
 const CONTROL: u32 = 1;
 const CLASSES: usize = 3;
@@ -28,7 +40,7 @@ const CLASSES: usize = 3;
 pub(crate) enum Room {
     /// The credit of its channel and class, which is withheld until it is taken: it is not large, or it waits for the budget.
     Credit,
-    /// The link's reassembly budget.
+    /// The link's part of what the endpoint has for messages in parts.
     Budget,
     /// Control messages are small and there is one at a time for each channel.
     Own,
@@ -41,24 +53,28 @@ struct Partial {
     total: usize,
     room: Room,
     withheld: u64,
+    /// Until when it may have room that others wait for.
+    lent_until: Option<Instant>,
 }
 
 impl Partial {
-    /// Grows in steps: with room by doubling, without it a fragment at a time, never beyond the whole.
-    fn extend(&mut self, payload: &[u8]) {
-        let needed = self.bytes.len() + payload.len();
-        if needed > self.bytes.capacity() {
+    /// Grows in steps: with room by doubling, without it a fragment or an eighth at a time, never beyond the whole. By
+    /// how much its buffer has grown.
+    fn extend(&mut self, payload: &[u8]) -> u64 {
+        let (needed, before) = (self.bytes.len() + payload.len(), self.bytes.capacity());
+        if needed > before {
             let step = match self.room {
-                Room::Credit => needed.next_multiple_of(MAX_FRAGMENT),
+                Room::Credit => (needed + needed / 8).next_multiple_of(MAX_FRAGMENT),
                 Room::Budget | Room::Own => needed.saturating_mul(2),
             };
             self.bytes.reserve_exact(step.min(self.total) - self.bytes.len());
         }
         self.bytes.extend_from_slice(payload);
+        (self.bytes.capacity() - before) as u64
     }
 }
 
-#[derive(Debug, Default)]
+#[derive(Debug)]
 struct Receiving {
     /// Tells this opening of the channel from earlier ones under the same number.
     epoch: u32,
@@ -66,12 +82,9 @@ struct Receiving {
 }
 
 /// One class of a channel.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 struct Lane {
-    /// What the peer may still send.
-    available: u64,
-    /// What it will be allowed with the next `Credit`.
-    owed: u64,
+    window: Window,
     /// Whether the lane is in the list of those that are due a `Credit`.
     due: bool,
     partial: Option<Partial>,
@@ -106,9 +119,12 @@ pub(crate) const fn cost_of(class: u32, payload: &[u8]) -> u64 {
 /// The receiving side of all channels of a link, by this side's numbers.
 #[derive(Debug)]
 pub(crate) struct Inbound {
-    window: u64,
+    gauge: Gauge,
     max_message: u64,
-    budget: u64,
+    /// The most of this link's messages that have room at once.
+    reassembly: u64,
+    windows: Share,
+    room: Share,
     epochs: u32,
     channels: BTreeMap<u32, Receiving>,
     /// Large messages that wait for the budget, the first that came first.
@@ -117,39 +133,67 @@ pub(crate) struct Inbound {
     due: VecDeque<(u32, u32)>,
     /// Bytes of whole messages that nobody took yet: with room of their own, and without.
     untaken: [u64; 2],
+    /// Bytes of buffers for messages in parts.
+    in_parts: u64,
+    /// When to ask again for room that others have.
+    ask_again: Option<Instant>,
+    /// When to look whether a message has had room for too long.
+    lent_until: Option<Instant>,
     pub(crate) messages: u64,
 }
 
 impl Inbound {
-    pub(crate) fn new(window: u64, max_message: u64, reassembly: u64) -> Self {
+    /// For a link whose configuration and memory say that `max_message` bytes find room.
+    pub(crate) fn new(config: &LinkConfig, max_message: u64, memory: &Memory, now: Instant) -> Self {
+        let least = config.window.max(LinkConfig::MIN_WINDOW);
         Self {
-            window,
+            gauge: Gauge::new(now, least, config.max_window),
             max_message,
-            budget: reassembly.max(max_message),
+            reassembly: config.reassembly.max(max_message),
+            windows: Share::new(memory.windows.clone()),
+            room: Share::new(memory.messages.clone()),
             epochs: 0,
             channels: BTreeMap::new(),
             waiting: VecDeque::new(),
             due: VecDeque::new(),
             untaken: [0; 2],
+            in_parts: 0,
+            ask_again: None,
+            lent_until: None,
             messages: 0,
         }
+    }
+
+    /// What time it is, until the next call.
+    pub(crate) fn at(&mut self, now: Instant) {
+        self.gauge.now = now;
+    }
+
+    /// The round-trip time, without what it queues.
+    pub(crate) fn measured(&mut self, rtt: Duration) {
+        self.gauge.measured(rtt);
     }
 
     pub(crate) fn open(&mut self, channel: u32) {
         self.close(channel);
         self.epochs = self.epochs.wrapping_add(1);
-        let classes = [(); CLASSES].map(|()| Lane { available: self.window, ..Lane::default() });
+        let classes =
+            [(); CLASSES].map(|()| Lane { window: Window::new(&self.gauge), due: false, partial: None });
         self.channels.insert(channel, Receiving { epoch: self.epochs, classes });
     }
 
     /// Forgets a channel, and what of it came in part; how much credit of each class the peer is left without.
     pub(crate) fn close(&mut self, channel: u32) -> [u64; CLASSES] {
         let Some(closed) = self.channels.remove(&channel) else { return [0; CLASSES] };
-        let spent = closed.classes.each_ref().map(|lane| self.window - lane.available);
+        let spent = closed.classes.each_ref().map(|lane| lane.window.spent());
         self.waiting.retain(|(waiting, _)| *waiting != channel);
         self.due.retain(|(due, _)| *due != channel);
-        for partial in closed.classes.into_iter().filter_map(|lane| lane.partial) {
-            self.free(partial.room, partial.total as u64);
+        for lane in closed.classes {
+            self.windows.give(lane.window.grown(&self.gauge));
+            if let Some(partial) = lane.partial {
+                self.in_parts -= partial.bytes.capacity() as u64;
+                self.free(partial.room, partial.total as u64);
+            }
         }
         self.admit_waiting();
         spent
@@ -157,9 +201,10 @@ impl Inbound {
 
     /// Forgets everything that is not a whole message.
     pub(crate) fn close_all(&mut self) {
-        self.channels.clear();
         self.waiting.clear();
-        self.due.clear();
+        for channel in self.channels.keys().copied().collect::<Vec<u32>>() {
+            self.close(channel);
+        }
     }
 
     /// One fragment; the message when it is the last.
@@ -179,11 +224,10 @@ impl Inbound {
             return Err(format!("class {class} does not exist"));
         };
         let cost = cost_of(class, payload);
-        let Some(left) = lane.available.checked_sub(cost) else {
-            return Err(format!("sent {cost} bytes with {} bytes of credit left", lane.available));
-        };
+        if !lane.window.spend(cost) {
+            return Err(format!("sent {cost} bytes with {} bytes of credit left", lane.window.available()));
+        }
         if lane.partial.is_some() {
-            lane.available = left;
             return self.go_on(channel, class, total, payload, cost);
         }
         let limit =
@@ -192,7 +236,6 @@ impl Inbound {
         if size > limit {
             return Err(format!("a message of {size} bytes, the limit is {limit}"));
         }
-        lane.available = left;
         if total != 0 {
             return self.begin(channel, class, total, payload, cost).map(|()| None);
         }
@@ -213,12 +256,12 @@ impl Inbound {
         }
         let total = usize::try_from(total).map_err(|_| format!("a message of {total} bytes"))?;
         let room = if class == CONTROL { Room::Own } else { Room::Credit };
-        let mut partial = Partial { bytes: Vec::new(), total, room, withheld: cost };
-        partial.extend(payload);
+        let mut partial = Partial { bytes: Vec::new(), total, room, withheld: cost, lent_until: None };
+        self.in_parts += partial.extend(payload);
         if let Some(lane) = self.lane(channel, class) {
             lane.partial = Some(partial);
         }
-        if room == Room::Credit && total as u64 > largest_small(self.window) {
+        if room == Room::Credit && total as u64 > largest_small(self.gauge.least) {
             self.waiting.push_back((channel, class));
             self.admit_waiting();
         }
@@ -247,7 +290,7 @@ impl Inbound {
         if so_far > partial.total {
             return Err(format!("fragments of {so_far} bytes for a message of {}", partial.total));
         }
-        partial.extend(payload);
+        self.in_parts += partial.extend(payload);
         let withheld = partial.room == Room::Credit;
         if withheld {
             partial.withheld += cost;
@@ -257,6 +300,7 @@ impl Inbound {
             self.owe(channel, class, cost);
         }
         let Some(done) = done else { return Ok(None) };
+        self.in_parts -= done.bytes.capacity() as u64;
         if withheld {
             self.waiting.retain(|waiting| *waiting != (channel, class));
             self.admit_waiting();
@@ -300,21 +344,51 @@ impl Inbound {
 
     /// Bytes held: messages in parts, with what their buffers have to spare, and whole ones that nobody took yet.
     pub(crate) fn held_bytes(&self) -> u64 {
-        let lanes = self.channels.values().flat_map(|receiving| &receiving.classes);
-        let partials = lanes.filter_map(|lane| lane.partial.as_ref());
-        let partials: u64 = partials.map(|partial| partial.bytes.capacity() as u64).sum();
-        partials + self.untaken.iter().sum::<u64>()
+        self.in_parts + self.untaken.iter().sum::<u64>()
     }
 
-    /// A channel, a class, and how much more its peer should be told that it may send. Once a quarter of the window is
-    /// owed, so that credit costs one frame in a few.
+    /// What the link has of the endpoint's memory: for windows, and for messages.
+    pub(crate) fn borrowed(&self) -> (u64, u64) {
+        (self.windows.held(), self.room.held())
+    }
+
+    /// A channel, a class, and how much more its peer should be told that it may send.
     pub(crate) fn next_credit(&mut self) -> Option<(u32, u32, u64)> {
         let (channel, class) = self.due.pop_front()?;
         let lane = self.lane(channel, class)?;
         lane.due = false;
-        let owed = std::mem::take(&mut lane.owed);
-        lane.available += owed;
-        Some((channel, class, owed))
+        Some((channel, class, lane.window.take_owed()))
+    }
+
+    /// When [`Inbound::on_timer`] is due.
+    pub(crate) fn deadline(&self) -> Option<Instant> {
+        [self.ask_again, self.lent_until].into_iter().flatten().min()
+    }
+
+    /// Asks again for room.
+    ///
+    /// # Errors
+    /// The length of a message that comes so slowly that others who wait for its room must not wait any longer.
+    pub(crate) fn on_timer(&mut self) -> Result<(), u64> {
+        let now = self.gauge.now;
+        if self.ask_again.is_some_and(|at| at <= now) {
+            self.admit_waiting();
+        }
+        if self.lent_until.is_some_and(|at| at <= now) {
+            let lanes = self.channels.values().flat_map(|receiving| &receiving.classes);
+            let lent = lanes.filter_map(|lane| lane.partial.as_ref());
+            let lent = lent.filter_map(|partial| Some((partial.lent_until?, partial.total as u64)));
+            let first = lent.min();
+            if let Some((until, total)) = first
+                && until <= now
+                && self.room.is_wanted()
+            {
+                return Err(total);
+            }
+            // One that is late is looked at again soon: somebody may come to wait for it.
+            self.lent_until = first.map(|(until, _)| until.max(now + ASK_AGAIN));
+        }
+        Ok(())
     }
 
     fn lane(&mut self, channel: u32, class: u32) -> Option<&mut Lane> {
@@ -322,10 +396,9 @@ impl Inbound {
     }
 
     fn owe(&mut self, channel: u32, class: u32, cost: u64) {
-        let least = (self.window / 4).max(1);
-        let Some(lane) = self.lane(channel, class) else { return };
-        lane.owed += cost;
-        if !lane.due && lane.owed >= least {
+        let Some(receiving) = self.channels.get_mut(&channel) else { return };
+        let Some(lane) = receiving.classes.get_mut(class as usize) else { return };
+        if cost > 0 && lane.window.give_back(cost, &self.gauge, &mut self.windows) && !lane.due {
             lane.due = true;
             self.due.push_back((channel, class));
         }
@@ -333,21 +406,39 @@ impl Inbound {
 
     fn free(&mut self, room: Room, bytes: u64) {
         if room == Room::Budget {
-            self.budget += bytes;
+            self.room.give(bytes);
         }
     }
 
     fn admit_waiting(&mut self) {
+        self.ask_again = None;
         while let Some((channel, class)) = self.waiting.front().copied() {
-            let budget = self.budget;
-            if let Some(partial) = self.lane(channel, class).and_then(|lane| lane.partial.as_mut()) {
-                let Some(left) = budget.checked_sub(partial.total as u64) else { return };
+            let (now, reassembly) = (self.gauge.now, self.reassembly);
+            let Some(receiving) = self.channels.get_mut(&channel) else { return };
+            if let Some(partial) =
+                receiving.classes.get_mut(class as usize).and_then(|lane| lane.partial.as_mut())
+            {
+                let total = partial.total as u64;
+                if self.room.held() + total > reassembly {
+                    // It is this link's own messages that must be taken first.
+                    return self.room.stop_waiting();
+                }
+                if !self.room.reserve(total) {
+                    self.ask_again = Some(now + ASK_AGAIN);
+                    return;
+                }
                 partial.room = Room::Budget;
+                let until = now + LENT_FOR + Duration::from_secs(total / LENT_PER_SECOND);
+                partial.lent_until = Some(until);
+                self.lent_until = Some(self.lent_until.map_or(until, |other| other.min(until)));
                 let withheld = std::mem::take(&mut partial.withheld);
-                self.budget = left;
                 self.owe(channel, class, withheld);
             }
             self.waiting.pop_front();
         }
+        self.room.stop_waiting();
     }
 }
+
+#[cfg(test)]
+mod tests;

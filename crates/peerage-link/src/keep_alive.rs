@@ -26,6 +26,8 @@ pub(crate) struct KeepAlive {
     waiting: Option<(u64, Instant)>,
     probe: Option<Probe>,
     smoothed: Option<Duration>,
+    /// The least of late, which has the least of queues in it.
+    least: Option<Duration>,
     /// By a ping, not by the handshake.
     measured: bool,
 }
@@ -68,6 +70,7 @@ impl KeepAlive {
             waiting: None,
             probe: None,
             smoothed: None,
+            least: None,
             measured: false,
         }
     }
@@ -159,6 +162,11 @@ impl KeepAlive {
             Some(old) if self.measured => (old * 7 + sample) / 8,
             _ => sample,
         };
+        // A larger one counts an eighth as well, so that a path that has become longer is seen after some pings.
+        self.least = match self.least {
+            Some(least) if sample > least => Some(least + (sample - least) / 8),
+            _ => Some(sample),
+        };
         (self.smoothed, self.measured) = (Some(smoothed), true);
         Some(smoothed)
     }
@@ -166,6 +174,11 @@ impl KeepAlive {
     /// What the handshake took, until a ping tells better.
     pub(crate) fn estimate(&mut self, rtt: Duration) {
         self.smoothed = Some(rtt);
+    }
+
+    /// The round-trip time without queues, once a ping has told it.
+    pub(crate) fn least(&self) -> Option<Duration> {
+        self.least
     }
 
     pub(crate) fn rtt(&self) -> Option<Duration> {

@@ -16,8 +16,11 @@
 //! - A large message does not hold up others: fragments of at most 16 KiB take turns between channels; control goes
 //!   before interactive, and interactive gets four turns to bulk's one. Each class of a channel has credit of its own,
 //!   so that an interactive message of any length passes a bulk message of its channel.
-//! - Whatever the peer sends, memory for it stays within [`LinkConfig::worst_case_inbound_bytes`], also when the host
-//!   is slow to take events, and nothing panics. [`Link::held_bytes`] says how much it is.
+//! - Whatever the peer sends, memory for it stays within [`LinkConfig::worst_case_inbound_bytes`] and what the link has
+//!   of the endpoint's [`Memory`], also when the host is slow to take events, and nothing panics.
+//!   [`Link::held_bytes`] and [`Link::borrowed_bytes`] say how much it is.
+//! - Windows grow to what bandwidth and delay ask for, as far as the endpoint's memory is free, and shrink again. Each
+//!   keeps its least size whatever other channels and links do.
 //! - A channel that is closed says first what waits on it, as far as the peer gives credit within
 //!   [`LinkConfig::silent_after`], so that a farewell arrives before [`LinkEvent::ChannelDown`].
 //! - A peer that sends and does not read makes no queue longer: answers are merged, or it is a fault.
@@ -37,6 +40,7 @@
 //! to [`MAX_CONTROL_MESSAGE`]; as many channels as either side allows. The sending queue is bounded by the host, which
 //! hears of every byte that left it ([`LinkEvent::Room`]).
 
+mod budget;
 mod channels;
 mod closing;
 mod config;
@@ -50,7 +54,9 @@ mod outbound;
 mod pace;
 mod reason;
 mod setup;
+mod window;
 
+pub use budget::{Budget, Memory};
 pub use config::LinkConfig;
 pub use door::{Door, DoorConfig, Knock};
 pub use event::LinkEvent;

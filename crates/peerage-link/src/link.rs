@@ -1,6 +1,7 @@
 //! The link itself: phases, and who hears what.
 
 mod receive;
+mod timer;
 
 pub(crate) use receive::BYTES_AHEAD;
 
@@ -21,7 +22,7 @@ use crate::channels::{Channels, name_of};
 use crate::closing::{Closing, ClosingChannels};
 use crate::handshake::{Greeting, Opening};
 use crate::inbound::{Inbound, Receipt};
-use crate::keep_alive::{Due, KeepAlive};
+use crate::keep_alive::KeepAlive;
 use crate::outbound::Outbound;
 use crate::pace::Pace;
 use crate::reason;
@@ -86,13 +87,16 @@ impl Link {
             cookie,
             entropy,
             config,
+            memory,
         } = setup;
+        // What finds no room must not be announced.
+        let max_message = config.max_message.min(memory.messages.total());
         let hello = Hello {
             identity: identity.peer_id(),
             signature: *identity.noise_certificate(),
             incarnation: incarnation.0,
             software,
-            limits: config.limits(),
+            limits: Limits { max_message, ..config.limits() },
             addresses,
             instances: instances.clone(),
         };
@@ -106,7 +110,7 @@ impl Link {
             counter_offer: None,
             opener: None,
             outbound: Outbound::new(config.control_queue),
-            inbound: Inbound::new(hello.limits.window, config.max_message, config.reassembly),
+            inbound: Inbound::new(&config, max_message, &memory, now),
             channels: Channels::new(instances, config.max_channels),
             closing: ClosingChannels::default(),
             keep_alive: KeepAlive::new(&config, now),
@@ -378,65 +382,6 @@ impl Link {
         self.outbound.has_work() || (self.draining.is_some() && self.outbound.queued() == (0, 0))
     }
 
-    /// The time has come, or not: pings, deadlines, silence.
-    pub fn on_timer(&mut self, now: Instant) {
-        match self.phase {
-            Phase::Closed => {}
-            Phase::Greeting(_) | Phase::Deciding | Phase::Admitted => {
-                if now >= self.handshake_ends {
-                    let after = self.config.handshake_timeout;
-                    self.close(Why::TimedOut { what: "the handshake", after });
-                }
-            }
-            Phase::Up => {
-                self.outbound.refill(now);
-                while let Some(channel) = self.closing.take_due(now) {
-                    self.outbound.say_last_word(channel);
-                    self.offer_rest();
-                }
-                if self.drain_ends.is_some_and(|at| now >= at) {
-                    return self.close(Why::Unheld);
-                }
-                if self.unheld_at.is_some_and(|at| now >= at) {
-                    self.unheld_at = None;
-                    self.drain(Why::Unheld);
-                    if self.ended {
-                        return;
-                    }
-                    self.drain_ends = Some(now + self.config.silent_after);
-                }
-                let mut due = self.keep_alive.on_timer(now);
-                if due == Due::Answered {
-                    self.event(LinkEvent::Answered);
-                    due = self.keep_alive.on_timer(now);
-                }
-                match due {
-                    Due::Ping(nonce) => self.outbound.control(Kind::Ping(proto::Ping { nonce })),
-                    Due::Silent(after) => self.close(Why::Silent { after }),
-                    Due::Answered | Due::Nothing => {}
-                    Due::Slow => {
-                        let what = format!("{:?} for one record", self.config.record_timeout);
-                        self.close(Why::Limit { by: Side::Us, what });
-                    }
-                }
-            }
-        }
-    }
-
-    /// When [`Link::on_timer`] is due.
-    pub fn deadline(&self) -> Option<Instant> {
-        match self.phase {
-            Phase::Closed => None,
-            Phase::Greeting(_) | Phase::Deciding | Phase::Admitted => Some(self.handshake_ends),
-            Phase::Up => {
-                let others =
-                    [self.unheld_at, self.drain_ends, self.closing.deadline(), self.outbound.resumes_at()];
-                let others = others.into_iter().flatten();
-                Some(others.fold(self.keep_alive.deadline(), Instant::min))
-            }
-        }
-    }
-
     /// Who is at the other end, once the handshake has shown it.
     pub fn peer(&self) -> Option<PeerId> {
         self.peer
@@ -476,7 +421,7 @@ impl Link {
     }
 
     /// Bytes of messages that have arrived and wait: in parts, or to be taken. At most
-    /// [`LinkConfig::worst_case_inbound_bytes`].
+    /// [`LinkConfig::worst_case_inbound_bytes`], and what the link has of the endpoint's memory.
     pub fn held_bytes(&self) -> u64 {
         self.inbound.held_bytes()
     }
@@ -484,6 +429,11 @@ impl Link {
     /// Whether the host has yet to say [`Link::admit`] or [`Link::refuse`]. Until then [`Link::receive`] takes nothing.
     pub fn is_deciding(&self) -> bool {
         matches!(self.phase, Phase::Deciding)
+    }
+
+    /// What the link has of the endpoint's [`crate::Memory`]: by how much windows have grown, and room for messages.
+    pub fn borrowed_bytes(&self) -> (u64, u64) {
+        self.inbound.borrowed()
     }
 
     /// Whether the link is over; there may still be a goodbye to flush.

@@ -8,7 +8,7 @@ use peerage_wire::hello::Instance;
 use peerage_wire::preface::Cookie;
 use peerage_wire::{Address, PeerId, Suite};
 
-use crate::LinkConfig;
+use crate::{LinkConfig, Memory};
 
 /// What a link is made from.
 #[derive(Debug)]
@@ -36,6 +36,8 @@ pub struct Setup {
     pub entropy: [u8; 32],
     /// Times and bounds.
     pub config: Arc<LinkConfig>,
+    /// What the links of the endpoint share.
+    pub memory: Memory,
 }
 
 /// Running totals of one link.

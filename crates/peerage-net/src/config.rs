@@ -5,8 +5,11 @@ use std::time::Duration;
 use peerage_identity::suites_by_speed;
 use peerage_link::LinkConfig;
 use peerage_wire::Suite;
+use peerage_wire::limits::MAX_RECORD;
 
 use crate::backoff::BackoffConfig;
+use crate::driver::WRITE_AHEAD;
+use crate::scratch::SCRATCH;
 
 /// Where an endpoint's links and machines run.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -71,6 +74,12 @@ pub struct Config {
     /// How much each instance may queue on each link, in bytes of interactive and bulk messages. 1 MiB. A machine that
     /// sends more gets `Undelivered`, or the message is counted as dropped.
     pub queue_bytes: u64,
+    /// By how much the windows of all links together may grow beyond [`LinkConfig::window`], in bytes. 64 MiB: what one
+    /// link may have of it, half, fills 320 MB/s at 100 ms. Links that ask for more than there is have equal parts.
+    pub window_memory: u64,
+    /// For messages that arrive in parts, over all links, in bytes. 128 MiB: sixteen links have room for 4 MiB each at
+    /// once, the next ones wait their turn. At least [`LinkConfig::max_message`], and taken to be that when it is less.
+    pub message_memory: u64,
     /// Name and version of the program, for people at the other end; at most 128 bytes.
     pub software: String,
 }
@@ -94,7 +103,52 @@ impl Default for Config {
             dial_suites: suites_by_speed().to_vec(),
             listen_suites: suites_by_speed().to_vec(),
             queue_bytes: 1 << 20,
+            window_memory: 64 << 20,
+            message_memory: 128 << 20,
             software: concat!("peerage/", env!("CARGO_PKG_VERSION")).to_owned(),
         }
+    }
+}
+
+/// What a connection costs besides messages: its task, keys, tables and socket, and what is kept of a `Hello` of 16 KiB.
+/// An estimate on the safe side.
+const CONNECTION: u64 = 64 << 10;
+
+impl Config {
+    /// The most bytes of messages, and of what it takes to move them, that peers can make an endpoint hold, whoever they
+    /// are and whatever they do: every link with every channel full both ways, which is far from what honest peers
+    /// cause. With [`LinkConfig::max_channels`] on each link; see [`Config::worst_case_bytes_with`].
+    ///
+    /// Beyond it come what machines keep of what they were given, and allocators' overhead.
+    pub fn worst_case_bytes(&self) -> u64 {
+        self.worst_case_bytes_with(self.link.max_channels)
+    }
+
+    /// As [`Config::worst_case_bytes`] for an endpoint that hosts so many instances, because a channel needs an instance
+    /// on both sides. It is the sum of
+    ///
+    /// - [`Config::max_links`] times what a link has of its own: [`LinkConfig::worst_case_inbound_bytes_with`], the
+    ///   queues of each instance, what is sealed ahead of the socket, part of a record, and the connection itself;
+    /// - [`Config::window_memory`], with an eighth that buffers have to spare, and [`Config::message_memory`];
+    /// - a read buffer for each shard.
+    ///
+    /// By default and with three instances, that is 50 MiB for each link: 1 MiB that the peer can fill by itself, and
+    /// 48.75 MiB of queues, should every machine send 16 MiB at once to a peer that does not read.
+    pub fn worst_case_bytes_with(&self, instances: u32) -> u64 {
+        let instances = instances.min(self.link.max_channels);
+        // One message that is longer than the queue may stand in it alone.
+        let queues = self.queue_bytes.max(self.link.max_message) + self.link.control_queue;
+        let link = self.link.worst_case_inbound_bytes_with(instances)
+            + u64::from(instances) * queues
+            + (WRITE_AHEAD + 2 * MAX_RECORD) as u64
+            + CONNECTION;
+        let shards = match self.shards {
+            Shards::Threads(threads) => threads.max(1) as u64,
+            Shards::Ambient => 1,
+        };
+        self.max_links as u64 * link
+            + self.window_memory / 8 * 9
+            + self.message_memory.max(self.link.max_message)
+            + shards * SCRATCH as u64
     }
 }

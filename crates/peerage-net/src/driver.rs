@@ -6,6 +6,8 @@ mod admission;
 mod bytes;
 mod instances;
 
+pub(crate) use bytes::WRITE_AHEAD;
+
 use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::pin::Pin;
@@ -137,6 +139,7 @@ pub(crate) async fn run(
         cookie: dial.as_ref().and_then(|_| lock(&shared.cookies).of(&remote, shared.clock.mono())),
         entropy: shared.seed.fork(&format!("link {}", handle.id)).rng().bytes(),
         config: Arc::clone(&shared.link_config),
+        memory: shared.memory.clone(),
     };
     if let Some(waiter) = &dial {
         handle.hold(waiter.key());
@@ -463,6 +466,9 @@ impl Driver {
         let (messages, bytes) = self.link.queued();
         counters.queued_messages.store(messages, Ordering::Relaxed);
         counters.queued_bytes.store(bytes, Ordering::Relaxed);
+        counters.held_bytes.store(self.link.held_bytes(), Ordering::Relaxed);
+        let (windows, room) = self.link.borrowed_bytes();
+        counters.borrowed_bytes.store(windows + room, Ordering::Relaxed);
         self.reported = stats;
     }
 

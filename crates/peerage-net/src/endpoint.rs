@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
 
 use peerage_identity::Identity;
-use peerage_link::{Door, DoorConfig, LinkConfig};
+use peerage_link::{Door, DoorConfig, LinkConfig, Memory};
 use peerage_machine::{Incarnation, Machine, Now, Seed, Target};
 use peerage_wire::preface::Preface;
 use peerage_wire::{Address, PeerId};
@@ -92,6 +92,8 @@ impl Builder {
         let shards = Shards::start(config.shards, &me.short())?;
         let listeners = bind_all(&shards, &transports, listen).await?;
         config.link.window = config.link.window.max(LinkConfig::MIN_WINDOW);
+        config.message_memory = config.message_memory.max(config.link.max_message);
+        let memory = Memory::new(config.window_memory, config.message_memory);
         let link_config = Arc::new(config.link.clone());
         let door = DoorConfig {
             cookies_above: config.cookies_above,
@@ -108,6 +110,7 @@ impl Builder {
             seed,
             link_config,
             clock,
+            memory,
             counters: Counters::default(),
             shards,
             transports,

@@ -5,7 +5,7 @@ use std::net::IpAddr;
 use std::sync::{Arc, Mutex};
 
 use peerage_identity::Identity;
-use peerage_link::{Door, LinkConfig};
+use peerage_link::{Door, LinkConfig, Memory};
 use peerage_machine::{Direction, Incarnation, LinkId, Seed, Side, Why};
 use peerage_wire::hello::{Hello, Instance as WireInstance};
 use peerage_wire::preface::Busy;
@@ -34,6 +34,8 @@ pub(crate) struct Shared {
     pub(crate) seed: Seed,
     pub(crate) config: Config,
     pub(crate) link_config: Arc<LinkConfig>,
+    /// What all links share.
+    pub(crate) memory: Memory,
     pub(crate) clock: Clock,
     pub(crate) counters: Counters,
     pub(crate) shards: Shards,

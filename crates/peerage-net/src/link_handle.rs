@@ -76,6 +76,10 @@ pub(crate) struct LinkCounters {
     pub(crate) queued_bytes: AtomicU64,
     pub(crate) rtt_micros: AtomicU64,
     pub(crate) late_fragments: AtomicU64,
+    /// Of messages that have arrived and wait: in parts, or to be taken.
+    pub(crate) held_bytes: AtomicU64,
+    /// What the link has of the endpoint's memory.
+    pub(crate) borrowed_bytes: AtomicU64,
     /// Sealed, and not yet taken by the transport.
     pub(crate) unsent_bytes: AtomicU64,
 }

@@ -14,7 +14,7 @@ pub(crate) fn lock<T: ?Sized>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 /// record's worth of the smallest messages is 15 ms of checking, and that is enough.
 pub(crate) const READ: usize = 64 << 10;
 /// Room for a read, behind what an earlier one left: less than a record.
-const SCRATCH: usize = READ + (66 << 10);
+pub(crate) const SCRATCH: usize = READ + (66 << 10);
 
 thread_local! {
     /// One read buffer for each thread, so that an idle link has none.

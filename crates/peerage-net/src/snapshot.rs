@@ -100,6 +100,13 @@ pub struct LinkSnapshot {
     pub queued_messages: u64,
     /// Bytes that wait to be sent.
     pub queued_bytes: u64,
+    /// Bytes that are sealed, and that the transport has not taken yet.
+    pub unsent_bytes: u64,
+    /// Bytes of messages that have arrived and wait: in parts, or to be taken.
+    pub held_bytes: u64,
+    /// What the link has of the endpoint's memory, in bytes: by how much its windows have grown, and room for messages
+    /// that arrive in parts.
+    pub borrowed_bytes: u64,
     /// Fragments for channels that were closed here; they were dropped.
     pub late_fragments: u64,
 }
@@ -130,6 +137,9 @@ impl LinkSnapshot {
             messages_received: read(&counters.messages_received),
             queued_messages: read(&counters.queued_messages),
             queued_bytes: read(&counters.queued_bytes),
+            unsent_bytes: read(&counters.unsent_bytes),
+            held_bytes: read(&counters.held_bytes),
+            borrowed_bytes: read(&counters.borrowed_bytes),
             late_fragments: read(&counters.late_fragments),
         }
     }

@@ -31,6 +31,7 @@ impl Link {
         self.outbound.refill(now);
         self.message_pace.refill(now);
         self.control_pace.refill(now);
+        self.inbound.at(now);
         loop {
             let rest = input.get_mut(used..).unwrap_or_default();
             let step = match &mut self.phase {
@@ -72,6 +73,7 @@ impl Link {
         self.opener = Some(opener);
         self.keep_alive.heard(now);
         self.keep_alive.estimate(rtt);
+        self.inbound.measured(rtt);
         self.phase = Phase::Deciding;
         let hello = match hello {
             Ok(hello) => hello,
@@ -190,6 +192,7 @@ impl Link {
             (Kind::Ping(ping), _) => self.outbound.control(Kind::Pong(proto::Pong { nonce: ping.nonce })),
             (Kind::Pong(pong), _) => {
                 if let Some(rtt) = self.keep_alive.pong(now, pong.nonce) {
+                    self.inbound.measured(self.keep_alive.least().unwrap_or(rtt));
                     self.event(LinkEvent::Rtt(rtt));
                 }
                 if self.keep_alive.answers_probe(pong.nonce) {
@@ -271,13 +274,9 @@ impl Link {
 
     fn receive_opened(&mut self, opened: proto::Opened) -> Result<(), String> {
         let proto::Opened { channel, mine } = opened;
-        if self.closing.is_pair(channel, mine) {
-            // The peer will hear of its end in good time.
-            return Ok(());
-        }
         match self.channels.opened(channel, mine) {
             Ok(Opened::Up) => self.channel_up(channel),
-            Ok(Opened::Already) => {}
+            Ok(Opened::Already | Opened::Over) => {}
             // The peer takes the channel for open, and must not go on doing so.
             Ok(Opened::Gone) => self.outbound.answer(Kind::Closed(closed_since(mine)))?,
             Ok(Opened::Full) => {
@@ -288,6 +287,8 @@ impl Link {
             }
             Err(()) => return Err(format!("opened channel {channel} as {mine}, which does not meet it")),
         }
+        // It may have been what others waited behind.
+        self.offer_rest();
         Ok(())
     }
 
@@ -309,6 +310,7 @@ impl Link {
         if let Some(refusal) = self.channels.refusal_told(channel, &told) {
             self.event(LinkEvent::ChannelRefused { channel, refusal });
         }
+        self.offer_rest();
     }
 
     fn ended_by_peer(&mut self, why: Why) {

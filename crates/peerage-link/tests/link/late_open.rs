@@ -96,6 +96,24 @@ fn one_that_is_opened_before_the_link_is_up_is_offered_when_it_is() {
 }
 
 #[test]
+fn one_that_is_opened_while_the_host_decides_is_no_reason_to_refuse_the_link() {
+    // The dialer offered nothing, and what it has opened since meets nothing yet.
+    for late in ["late", "other"] {
+        let mut pair = Pair::new(dialer(&[]), listener(&["late"]));
+        pair.a.answer = None;
+        for _ in 0..4 {
+            pair.exchange(Duration::ZERO);
+        }
+        assert!(pair.a.heard.hello().is_some());
+        assert_eq!(pair.a.link.open(instance(late)), 0);
+        pair.a.link.admit();
+        pair.run();
+        assert!(pair.a.heard.is_up() && pair.b.heard.is_up(), "{:?}", pair.a.heard);
+        assert_eq!(pair.a.heard.channels().contains(&Channel::Up(0)), late == "late");
+    }
+}
+
+#[test]
 fn versions_and_parameters_are_compared_late_too() {
     let mut pair = pair();
     let mut newer = instance("late");

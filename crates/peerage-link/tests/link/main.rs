@@ -7,6 +7,7 @@
     reason = "a test stops at the first thing that is not as it should be"
 )]
 
+mod agreement;
 mod closing;
 mod common;
 mod door;
@@ -21,3 +22,4 @@ mod messages;
 mod rates;
 mod refusals;
 mod time;
+mod windows;

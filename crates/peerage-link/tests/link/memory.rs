@@ -1,8 +1,9 @@
 //! What a link holds at most, and that it is held no longer than it must.
 
 use bytes::BytesMut;
-use peerage_link::LinkConfig;
+use peerage_link::{LinkConfig, Memory};
 use peerage_wire::frame::{DataHeader, put_data};
+use peerage_wire::proto::link::v1::control::Kind;
 
 use crate::common::{Stranger, instance, listener, with};
 
@@ -39,7 +40,7 @@ fn fill(stranger: &mut Stranger) {
 #[test]
 fn a_full_link_holds_what_its_config_says_and_no_more() {
     let setup = with(listener(&NAMES), config);
-    let bound = setup.config.worst_case_inbound_bytes();
+    let bound = setup.config.worst_case_inbound_bytes() + setup.config.reassembly;
     let mut stranger = Stranger::up(setup, NAMES.map(instance).to_vec());
     fill(&mut stranger);
     // And whole messages, which nobody takes, as long as the link takes records.
@@ -63,6 +64,60 @@ fn a_full_link_holds_what_its_config_says_and_no_more() {
 }
 
 #[test]
+fn a_peer_that_made_windows_grow_holds_no_more_than_they_are() {
+    let mut setup = with(listener(&NAMES), config);
+    let mut config = LinkConfig::clone(&setup.config);
+    (config.window, config.max_window) = (64 << 10, 16 << 20);
+    let own = config.worst_case_inbound_bytes();
+    setup.config = std::sync::Arc::new(config);
+    setup.memory = Memory::new(8 << 20, 2 << 20);
+    let memory = setup.memory.clone();
+    let mut stranger = Stranger::up(setup, NAMES.map(instance).to_vec());
+    // Messages that are taken at once, as fast as credit allows, by one channel after the other.
+    let mut allowed = [[64_u64 << 10; 3]; 4];
+    let look = |stranger: &mut Stranger, allowed: &mut [[u64; 3]; 4]| {
+        for kind in stranger.controls() {
+            if let Kind::Credit(credit) = kind {
+                allowed[credit.channel as usize][credit.class as usize] += credit.bytes;
+            }
+        }
+    };
+    for _ in 0..400 {
+        for channel in 0..4 {
+            for class in [0, 2] {
+                if allowed[channel as usize][class as usize] >= 16_416 {
+                    allowed[channel as usize][class as usize] -= 16_416;
+                    stranger.data(channel, class, 0, &[1; 16_384]);
+                }
+            }
+        }
+        look(&mut stranger, &mut allowed);
+    }
+    assert_eq!(stranger.end.link.borrowed_bytes(), (4 << 20, 0), "half of what there is");
+    assert_eq!(memory.windows.left(), 4 << 20);
+    // Then all of it at once in messages that get no room, but for the first ones.
+    for channel in 0..4 {
+        for class in [0, 2] {
+            let credit = &mut allowed[channel as usize][class as usize];
+            let mut total = 1 << 20;
+            while *credit >= 9_032 {
+                *credit -= 9_032;
+                stranger.data(channel, class, total, &[1; 9_000]);
+                total = 0;
+            }
+        }
+    }
+    let held = stranger.end.link.held_bytes();
+    let (windows, room) = stranger.end.link.borrowed_bytes();
+    let bound = own + windows / 8 * 9 + room;
+    assert_eq!(stranger.end.heard.closed(), None);
+    assert!(held <= bound, "{held} of {bound}");
+    assert!(held > windows * 3 / 4 && held > bound / 2, "{held} of {bound}: the link is not full");
+    stranger.end.link.close(peerage_machine::Why::Unheld);
+    assert_eq!((memory.windows.left(), memory.messages.left()), (8 << 20, 2 << 20));
+}
+
+#[test]
 fn large_messages_that_nobody_takes_keep_their_room() {
     let mut stranger = Stranger::up(with(listener(&NAMES), config), NAMES.map(instance).to_vec());
     let mut sent = 0;
@@ -82,7 +137,7 @@ fn large_messages_that_nobody_takes_keep_their_room() {
             sent += 1;
             assert!(sent < 1_000, "no end to it");
             for kind in stranger.controls() {
-                if let peerage_wire::proto::link::v1::control::Kind::Credit(credit) = kind {
+                if let Kind::Credit(credit) = kind {
                     allowed += credit.bytes;
                 }
             }
@@ -109,9 +164,10 @@ fn a_message_that_is_not_large_takes_no_room_from_one_that_is() {
     for (length, room) in [(16_384, true), (16_385, false)] {
         stranger.data(0, 2, length, &[1; 9_000]);
         stranger.data(1, 2, 1 << 20, &[2; 16_384]);
-        let credit = stranger.controls().into_iter().any(|kind| {
-            matches!(kind, peerage_wire::proto::link::v1::control::Kind::Credit(credit) if credit.channel == 1)
-        });
+        let credit = stranger
+            .controls()
+            .into_iter()
+            .any(|kind| matches!(kind, Kind::Credit(credit) if credit.channel == 1));
         assert_eq!(credit, room, "beside a message of {length}");
         if room {
             stranger.data(0, 2, 0, &[1; 7_384]);

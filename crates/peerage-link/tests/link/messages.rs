@@ -121,7 +121,7 @@ fn play(ops: &[Op], config: impl Fn(&mut LinkConfig)) {
 fn pair_bound(config: &impl Fn(&mut LinkConfig)) -> u64 {
     let mut made = LinkConfig::default();
     config(&mut made);
-    made.worst_case_inbound_bytes()
+    made.worst_case_inbound_bytes() + made.reassembly
 }
 
 proptest! {

@@ -14,7 +14,7 @@ use crate::counters::add;
 use crate::scratch::{READ, give_write_buffer, take_write_buffer, with_read_buffer};
 
 /// Bytes sealed ahead of the socket. More would only wait where it can no longer be ordered.
-const WRITE_AHEAD: usize = 128 << 10;
+pub(crate) const WRITE_AHEAD: usize = 128 << 10;
 /// How long a finished connection waits for the peer to hang up too.
 const LINGER: Duration = Duration::from_secs(1);
 

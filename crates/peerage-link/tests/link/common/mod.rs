@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use bytes::{BufMut, Bytes, BytesMut};
 use peerage_identity::Identity;
-use peerage_link::{LinkConfig, LinkEvent, Setup};
+use peerage_link::{LinkConfig, LinkEvent, Memory, Setup};
 use peerage_machine::{Class, Direction, Incarnation, Refusal, Why};
 use peerage_wire::hello::{Hello, Instance};
 use peerage_wire::{PeerId, Suite};
@@ -21,6 +21,18 @@ pub(crate) fn identity(seed: u8) -> Identity {
 
 pub(crate) fn peer(seed: u8) -> PeerId {
     identity(seed).peer_id()
+}
+
+/// Windows that stay as they are, for all tests but those of their growth.
+fn fixed_windows() -> LinkConfig {
+    let mut config = LinkConfig::default();
+    (config.window, config.max_window) = (256 << 10, 256 << 10);
+    config
+}
+
+/// What an endpoint has by default.
+pub(crate) fn memory() -> Memory {
+    Memory::new(64 << 20, 128 << 20)
 }
 
 pub(crate) fn instance(name: &str) -> Instance {
@@ -40,7 +52,8 @@ pub(crate) fn setup(direction: Direction, seed: u8, names: &[&str]) -> Setup {
         suites: vec![Suite::ChaChaPoly],
         cookie: None,
         entropy: [seed.wrapping_add(100); 32],
-        config: Arc::new(LinkConfig::default()),
+        config: Arc::new(fixed_windows()),
+        memory: memory(),
     }
 }
 
@@ -60,6 +73,7 @@ pub(crate) fn of_suites(setup: Setup, suites: &[Suite]) -> Setup {
 pub(crate) fn with(mut setup: Setup, change: impl FnOnce(&mut LinkConfig)) -> Setup {
     let mut config = LinkConfig::clone(&setup.config);
     change(&mut config);
+    config.max_window = config.window;
     setup.config = Arc::new(config);
     setup
 }
