@@ -30,16 +30,17 @@ pub(crate) async fn link(config: &Config) -> Result<Delay> {
     let times = pair.times.recv_timeout(PATIENCE).context("the echoes did not come back")?;
     pair.meter.stop.store(true, Ordering::Relaxed);
     pair.close().await;
-    Ok(delay(times))
+    Ok(delay(times, WARM_UP))
 }
 
 /// Over TCP alone.
 pub(crate) fn raw() -> Result<Delay> {
-    Ok(delay(floor::echoes(SIZE, WARM_UP + COUNT)?))
+    Ok(delay(floor::echoes(SIZE, WARM_UP + COUNT)?, WARM_UP))
 }
 
-fn delay(mut times: Vec<u64>) -> Delay {
-    let mut times = times.split_off(WARM_UP.min(times.len()));
+/// Of all but the first ones.
+pub(crate) fn delay(mut times: Vec<u64>, warm_up: usize) -> Delay {
+    let mut times = times.split_off(warm_up.min(times.len()));
     times.sort_unstable();
     // Nearest rank.
     let rank = |share: usize| times.get((times.len() * share).div_ceil(100).max(1) - 1).copied().unwrap_or(0);

@@ -1,5 +1,6 @@
 //! `cargo xtask bench`: what things cost, beside what the machine itself allows, in one run.
 
+mod classes;
 mod cost;
 mod echo;
 mod figure;
@@ -37,6 +38,8 @@ enum Bench {
     /// Floods a listener for the parent process
     #[command(hide = true)]
     Flooder { address: peerage_wire::Address, manner: flood::Manner },
+    /// Echoes beside bulk on one link: how long somebody waits
+    Classes(ClassesOptions),
     /// Holds links for the parent process
     #[command(hide = true)]
     Idlers { address: peerage_wire::Address, count: usize },
@@ -87,6 +90,16 @@ struct FloodOptions {
     json: Option<PathBuf>,
 }
 
+#[derive(Args)]
+struct ClassesOptions {
+    /// Append a JSON object per figure to this file
+    #[arg(long, value_name = "FILE")]
+    json: Option<PathBuf>,
+    /// How often each figure is measured; the median is shown
+    #[arg(long, value_name = "N", default_value_t = 5)]
+    rounds: usize,
+}
+
 fn main() -> ExitCode {
     match run(Options::parse()) {
         Ok(()) => ExitCode::SUCCESS,
@@ -113,6 +126,7 @@ fn run(options: Options) -> Result<()> {
         }
         Bench::Flood(FloodOptions { seconds, json }) => flood::run(&flood::Plan { seconds, json }),
         Bench::Flooder { address, manner } => flood::flooder(&address, manner),
+        Bench::Classes(options) => classes::run(options.rounds.max(1), options.json),
         Bench::Idlers { address, count } => idle::idlers(&address, count),
     }
 }

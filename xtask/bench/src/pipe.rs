@@ -8,7 +8,7 @@ use anyhow::{Context, Result};
 use bytes::{Bytes, BytesMut};
 use peerage_identity::Identity;
 use peerage_machine::{
-    CallId, Input, InstanceName, Instant, LinkId, Machine, Malformed, Message, Now, OutboxOf,
+    CallId, Class, Effect, Input, InstanceName, Instant, LinkId, Machine, Malformed, Message, Now, OutboxOf,
 };
 use peerage_net::{Config, Endpoint, Hosted, InstanceSpec, OnReturn, Sink};
 
@@ -42,6 +42,8 @@ pub(crate) struct Meter {
 pub(crate) enum Role {
     /// Sends as much as there is room for.
     Source,
+    /// The same, as bulk.
+    Bulk,
     /// Counts.
     Drain,
     /// Sends it back.
@@ -70,7 +72,15 @@ impl Pipe {
         }
         while self.room >= size {
             self.room -= size;
-            out.send(link, Blob(self.body.clone()));
+            match self.role {
+                Role::Bulk => out.push(Effect::Send {
+                    to: vec![link],
+                    message: Blob(self.body.clone()),
+                    class: Class::Bulk,
+                    id: None,
+                }),
+                _ => out.send(link, Blob(self.body.clone())),
+            }
         }
     }
 
@@ -83,7 +93,7 @@ impl Pipe {
     fn begin(&mut self, out: &mut OutboxOf<Self>) {
         match (self.role, self.link) {
             _ if self.body.is_empty() => {}
-            (Role::Source, _) => self.pour(out),
+            (Role::Source | Role::Bulk, _) => self.pour(out),
             (Role::Pinger, Some(link)) => out.send(link, Blob(self.body.clone())),
             _ => {}
         }
@@ -105,7 +115,7 @@ impl Machine for Pipe {
             Input::Down { .. } => self.link = None,
             Input::Credit { bytes, .. } => {
                 self.room += bytes;
-                if self.role == Role::Source && !self.body.is_empty() {
+                if matches!(self.role, Role::Source | Role::Bulk) && !self.body.is_empty() {
                     self.pour(out);
                 }
             }
@@ -120,7 +130,7 @@ impl Machine for Pipe {
                         out.send(link, message);
                     }
                 }
-                Role::Source => {}
+                Role::Source | Role::Bulk => {}
             },
             _ => {}
         }
@@ -172,30 +182,22 @@ impl Pair {
         let meter = Arc::new(Meter::default());
         let (into, times) = std::sync::mpsc::channel();
         let (far_end, near_end) = (endpoint(config, true).await?, endpoint(config, false).await?);
-        let host = |endpoint: &Endpoint, role| {
-            let spec = InstanceSpec {
-                name: InstanceName { protocol: "pipe".to_owned(), name: "bench".to_owned() },
-                version: 1,
-                parameters: Bytes::new(),
-                on_return: OnReturn::default(),
-            };
-            let machine = Pipe { role, body: Bytes::new(), link: None, room: 0, meter: Arc::clone(&meter) };
-            endpoint.host(
-                spec,
-                |_| machine,
-                Times {
-                    last: WallInstant::now(),
-                    times: Vec::with_capacity(echoes),
-                    enough: echoes,
-                    into: into.clone(),
-                },
-            )
-        };
-        let far = host(&far_end, far)?;
-        let near = host(&near_end, near)?;
+        let far = host(&far_end, "bench", far, &meter, echoes, &into)?;
+        let near = host(&near_end, "bench", near, &meter, echoes, &into)?;
         let address = far_end.addresses().first().cloned().context("the far end listens nowhere")?;
         near_end.connect(&address).await?;
         Ok(Self { near, far, meter, times })
+    }
+
+    /// One more pipe on the same link, which sends messages of so many bytes as bulk to one that counts them, until its
+    /// meter says stop.
+    pub(crate) fn bulk(&self, size: usize) -> Result<Arc<Meter>> {
+        let meter = Arc::new(Meter::default());
+        let (into, _) = std::sync::mpsc::channel();
+        host(self.far.endpoint(), "bulk", Role::Drain, &meter, 0, &into)?;
+        let near = host(self.near.endpoint(), "bulk", Role::Bulk, &meter, 0, &into)?;
+        near.call(|pipe, _, out| pipe.start(Bytes::from(vec![b'x'; size]), out))?;
+        Ok(meter)
     }
 
     pub(crate) fn start(&self, size: usize) -> Result<()> {
@@ -208,6 +210,26 @@ impl Pair {
         self.near.endpoint().close().await;
         self.far.endpoint().close().await;
     }
+}
+
+fn host(
+    endpoint: &Endpoint,
+    name: &str,
+    role: Role,
+    meter: &Arc<Meter>,
+    echoes: usize,
+    into: &std::sync::mpsc::Sender<Vec<u64>>,
+) -> Result<Hosted<Pipe>> {
+    let spec = InstanceSpec {
+        name: InstanceName { protocol: "pipe".to_owned(), name: name.to_owned() },
+        version: 1,
+        parameters: Bytes::new(),
+        on_return: OnReturn::default(),
+    };
+    let machine = Pipe { role, body: Bytes::new(), link: None, room: 0, meter: Arc::clone(meter) };
+    let times = Vec::with_capacity(echoes);
+    let sink = Times { last: WallInstant::now(), times, enough: echoes, into: into.clone() };
+    Ok(endpoint.host(spec, |_| machine, sink)?)
 }
 
 /// An endpoint of its own, listening or not.
