@@ -16,7 +16,7 @@ use crate::budget::Share;
 const CHECK: u64 = MAX_FRAGMENT as u64;
 /// A round trip counts for as much at least: on loopback, what tasks wait for their turns is more than a ping takes.
 /// Also bounds what stands in the receiver's socket: a window is at most four rounds of what it takes.
-const LEAST_ROUND: Duration = Duration::from_micros(500);
+const LEAST_ROUND: Duration = Duration::from_micros(200);
 /// A window that grows in two round trips of use shrinks after so many without.
 const IDLE_ROUNDS: u32 = 16;
 /// And not sooner than this, so that short pauses do not cost it.

@@ -22,7 +22,9 @@ const AMOUNT: u64 = 1 << 30;
 
 /// Measures, shows, and appends.
 pub(crate) fn run(rounds: usize, json: Option<PathBuf>) -> Result<()> {
-    println!("echoes of 64 B beside bulk on one link, TCP on loopback, both ends in this process; medians of {rounds}");
+    println!(
+        "echoes of 64 B beside bulk on one link, TCP on loopback, both ends in this process; medians of {rounds}"
+    );
     let runtime =
         tokio::runtime::Builder::new_current_thread().enable_all().build().context("starting tokio")?;
     let mut figures = Figures::default();

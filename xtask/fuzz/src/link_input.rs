@@ -22,7 +22,10 @@ use crate::peers::{self, End};
 pub fn link_input(data: &[u8]) {
     let mut now = Instant::from_micros(1_000_000);
     let (mut end, mut sealer) = up(now);
-    let most = LinkConfig::default().worst_case_inbound_bytes();
+    // Its own, and what one link may have of the endpoint's memory: half of what windows may grow by, with what buffers
+    // spare, and its messages.
+    let config = LinkConfig::default();
+    let most = config.worst_case_inbound_bytes() + peers::WINDOWS / 2 / 8 * 9 + config.reassembly;
     let mut choices = Choices(data);
     while !choices.is_empty() {
         match choices.byte() % 8 {

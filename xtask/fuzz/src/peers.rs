@@ -4,10 +4,14 @@ use std::sync::{Arc, LazyLock};
 
 use bytes::BytesMut;
 use peerage_identity::{Identity, Opener, Sealer};
-use peerage_link::{Link, LinkConfig, LinkEvent, Setup};
+use peerage_link::{Link, LinkConfig, LinkEvent, Memory, Setup};
 use peerage_machine::{Direction, Incarnation, Instant};
 use peerage_wire::Suite;
 use peerage_wire::hello::Instance;
+
+/// What windows may grow by, and room for messages, in bytes.
+pub(crate) const WINDOWS: u64 = 64 << 20;
+pub(crate) const MESSAGES: u64 = 128 << 20;
 
 /// Making one costs as much as half a handshake.
 static IDENTITIES: LazyLock<[Arc<Identity>; 2]> =
@@ -31,6 +35,7 @@ fn setup(direction: Direction, suite: Suite) -> Setup {
         cookie: None,
         entropy: [direction as u8 + 3; 32],
         config: Arc::new(LinkConfig::default()),
+        memory: Memory::new(WINDOWS, MESSAGES),
     }
 }
 
