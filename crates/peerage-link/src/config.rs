@@ -43,7 +43,7 @@ pub struct LinkConfig {
     /// arrivals can have held up (`silent_after`), is at fault.
     pub max_messages_per_second: Option<u64>,
     /// The most controls a second that the peer may send us: pings, opens, closes, interest, credit of less than 1 KiB.
-    /// 10,000, of which an honest peer needs a few: at 0.2 µs to 1 µs each they cost at most a hundredth of a core.
+    /// 10,000, of which an honest peer needs a few: at 1 µs each, a guess, they cost a hundredth of a core.
     /// Credit for what was sent does not count. 0: no limit. Told and enforced as `max_messages_per_second`.
     pub max_controls_per_second: u32,
     /// The most that messages which arrive in parts have at once of the endpoint's [`crate::Memory::messages`], over all

@@ -47,14 +47,15 @@ pub struct Config {
     /// dialers come back with it by themselves. 256: half of the places stay for those who can be reached where they say
     /// they are. 0 asks everybody.
     pub cookies_above: usize,
-    /// The most handshakes that strangers begin in a second without a cookie. 500: a tenth of a core for key operations.
-    /// Honest crowds beyond that come in by cookies, at the price of one more connection.
+    /// The most handshakes that strangers begin in a second without a cookie. 500: a tenth of a core for key operations, if
+    /// they take 0.2 ms each, an estimate. Honest crowds beyond that come in by cookies, at the price of one more
+    /// connection.
     pub handshakes_per_second: u32,
     /// The most handshakes at once from one address, IPv6 addresses of one /64 being one, while cookies are asked for. 128:
     /// half of the places that are left then. One more is told so and hung up on, and counted as `address_handshakes`.
     pub max_handshakes_per_address: usize,
     /// The most handshakes that one address begins in a second with cookies; a few addresses may share it. 2,000: less than
-    /// half a core. One more is told so and hung up on, and counted as `address_rate`.
+    /// half a core, by the same estimate. One more is told so and hung up on, and counted as `address_rate`.
     pub handshakes_per_second_per_address: u32,
     /// The most strangers of each listener who are not in: of whom a cookie is asked, or who have just been told that there
     /// is no room. 1,024: each a socket and 1 KiB. When one more comes, the one who waited longest is hung up on, and
