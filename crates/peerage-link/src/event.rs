@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use peerage_machine::{Class, Refusal, Why};
+use peerage_wire::Address;
 use peerage_wire::hello::Hello;
 
 /// Something that the host must know, in order.
@@ -17,6 +18,8 @@ pub enum LinkEvent {
     Up {
         /// The first estimate of the round-trip time.
         rtt: Option<Duration>,
+        /// Where the peer sees this end of the connection, if it says so. It may lie.
+        observed: Option<Address>,
     },
     /// An instance is open on both sides.
     ChannelUp {

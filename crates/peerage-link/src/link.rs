@@ -16,7 +16,7 @@ use peerage_wire::hello::{Hello, Instance, Limits};
 use peerage_wire::preface::Cookie;
 use peerage_wire::proto::link::v1 as proto;
 use peerage_wire::proto::link::v1::control::Kind;
-use peerage_wire::{PeerId, Suite};
+use peerage_wire::{Address, PeerId, Suite};
 
 use crate::channels::{Channels, name_of};
 use crate::closing::{Closing, ClosingChannels};
@@ -45,6 +45,8 @@ pub struct Link {
     direction: Direction,
     us: PeerId,
     expected: Option<PeerId>,
+    /// What the dialer is to hear of itself.
+    observed: Option<Address>,
     phase: Phase,
     handshake_ends: Instant,
     suite: Option<Suite>,
@@ -81,6 +83,7 @@ impl Link {
             incarnation,
             software,
             addresses,
+            observed,
             instances,
             expected,
             suites,
@@ -104,6 +107,7 @@ impl Link {
             direction,
             us: hello.identity,
             expected,
+            observed: observed.filter(|_| direction == Direction::Inbound),
             phase: Phase::Closed,
             handshake_ends: now + config.handshake_timeout,
             suite: None,
@@ -153,7 +157,8 @@ impl Link {
             return self.refuse(Why::Refused(refusal));
         }
         let refused = self.channels.accept();
-        self.outbound.control(Kind::Accept(proto::Accept { refused }));
+        let observed = self.observed.take().map(|address| address.to_string()).unwrap_or_default();
+        self.outbound.control(Kind::Accept(proto::Accept { refused, observed }));
         self.phase = Phase::Admitted;
     }
 

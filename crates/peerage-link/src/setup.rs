@@ -23,6 +23,8 @@ pub struct Setup {
     pub software: String,
     /// Where this endpoint listens.
     pub addresses: Vec<Address>,
+    /// Where the other end of the connection is, for the peer to hear when it dialled: it may not know.
+    pub observed: Option<Address>,
     /// What runs here; an instance's place in the list is its channel's number.
     pub instances: Vec<Instance>,
     /// Who must be at the other end, when that is known.

@@ -72,6 +72,10 @@ pub struct Config {
     /// The cipher suites that a dialer may use, at least one; the first is named to one that uses another. All: each is
     /// as safe, and it is the dialer who knows which of them is fast for it. A listener insists by naming only one.
     pub listen_suites: Vec<Suite>,
+    /// In how many networks (IPv4 /16, IPv6 /32) peers that this endpoint dialled must see it at an address, beside
+    /// being more than half, before it tells others to dial there, with the ports that it listens on. 3: one liar, or
+    /// one provider's, is not enough. `usize::MAX` for never.
+    pub observed_votes: usize,
     /// How much each instance may queue on each link, in bytes of interactive and bulk messages. 1 MiB. A machine that
     /// sends more gets `Undelivered`, or the message is counted as dropped.
     pub queue_bytes: u64,
@@ -103,6 +107,7 @@ impl Default for Config {
             max_inbound_per_address: 1024,
             dial_suites: suites_by_speed().to_vec(),
             listen_suites: suites_by_speed().to_vec(),
+            observed_votes: 3,
             queue_bytes: 1 << 20,
             window_memory: 64 << 20,
             message_memory: 128 << 20,

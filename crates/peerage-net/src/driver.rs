@@ -132,7 +132,9 @@ pub(crate) async fn run(
         identity: Arc::clone(&shared.identity),
         incarnation: shared.incarnation,
         software: shared.config.software.clone(),
-        addresses: shared.addresses.clone(),
+        addresses: shared.own.addresses(),
+        // Who is seen by a transport without IP addresses would learn nothing.
+        observed: ip.is_some().then(|| remote.clone()),
         instances: instances.iter().map(|(_, wire)| wire.clone()).collect(),
         expected,
         suites,
@@ -370,7 +372,10 @@ impl Driver {
     fn event(&mut self, event: LinkEvent) {
         match event {
             LinkEvent::Greeted(hello) => self.greet(*hello),
-            LinkEvent::Up { rtt } => self.up(rtt),
+            LinkEvent::Up { rtt, observed } => {
+                self.up(rtt);
+                self.observed(observed);
+            }
             LinkEvent::ChannelUp { channel } => self.channel_up(channel),
             LinkEvent::ChannelRefused { channel, refusal } => {
                 tracing::debug!(%refusal, "instance not in common");

@@ -16,11 +16,12 @@ use crate::close::{self, CloseReport};
 use crate::config::Config;
 use crate::counters::Counters;
 use crate::error::{BindError, DialError, HostError};
-use crate::hosted::{Cell, Hosted};
+use crate::hosted::{Cell, Hosted, Instance as _};
 use crate::hub::{Hub, Shared};
 use crate::link_handle::InstanceKey;
 use crate::listen;
 use crate::maintain::{Aim, Maintained};
+use crate::own::{Own, socket_of};
 use crate::scratch::lock;
 use crate::shards::Shards;
 use crate::snapshot::Snapshot;
@@ -33,6 +34,7 @@ use crate::transport::{Listener, MemoryTransport, TcpTransport, Transport};
 pub struct Builder {
     identity: Option<Identity>,
     listen: Vec<Address>,
+    announced: Vec<Address>,
     transports: BTreeMap<&'static str, Arc<dyn Transport>>,
     config: Config,
 }
@@ -44,9 +46,17 @@ impl Builder {
         self
     }
 
-    /// Listens there, too. An endpoint that listens nowhere still dials.
+    /// Listens there, too. An endpoint that listens nowhere still dials. `tcp://0.0.0.0:4000` takes IPv4 on every
+    /// interface, `tcp://[::]:4000` IPv6; both may have one port.
     pub fn listen(mut self, address: Address) -> Self {
         self.listen.push(address);
+        self
+    }
+
+    /// Tells peers to dial there, too, and first: the outward address of a router that passes connections on, or a name.
+    /// An endpoint that announces addresses does not tell where others see it.
+    pub fn announce(mut self, address: Address) -> Self {
+        self.announced.push(address);
         self
     }
 
@@ -72,7 +82,8 @@ impl Builder {
     /// # Errors
     /// [`BindError`].
     pub async fn bind(self) -> Result<Endpoint, BindError> {
-        let Self { identity, listen, mut transports, mut config } = self;
+        let Self { identity, listen, announced, mut transports, mut config } = self;
+        announced.iter().try_for_each(check_announced)?;
         let identity = Arc::new(identity.ok_or(BindError::NoIdentity)?);
         for (list, suites) in [("dial_suites", &config.dial_suites), ("listen_suites", &config.listen_suites)]
         {
@@ -91,6 +102,8 @@ impl Builder {
 
         let shards = Shards::start(config.shards, &me.short())?;
         let listeners = bind_all(&shards, &transports, listen).await?;
+        let bound: Vec<_> = listeners.iter().map(|listener| listener.address()).collect();
+        let own = Own::new(&bound, announced, config.observed_votes);
         config.link.window = config.link.window.max(LinkConfig::MIN_WINDOW);
         config.message_memory = config.message_memory.max(config.link.max_message);
         let memory = Memory::new(config.window_memory, config.message_memory);
@@ -114,7 +127,7 @@ impl Builder {
             counters: Counters::default(),
             shards,
             transports,
-            addresses: listeners.iter().map(|listener| listener.address()).collect(),
+            own,
             hub: Mutex::new(Hub::default()),
             door: Mutex::new(door),
             cookies: Mutex::default(),
@@ -128,10 +141,20 @@ impl Builder {
             .into_iter()
             .filter_map(|listener| shared.shards.spawn_first(listen::accept(Arc::clone(&shared), listener)))
             .collect();
-        tracing::debug!(peer = %me.short(), addresses = ?shared.addresses, "endpoint bound");
+        tracing::debug!(peer = %me.short(), addresses = ?shared.own.addresses(), "endpoint bound");
         let life = Life { shared, accepting: Mutex::new(accepting), report: OnceCell::new() };
         Ok(Endpoint { life: Arc::new(life) })
     }
+}
+
+/// Whether somebody could dial there.
+fn check_announced(address: &Address) -> Result<(), BindError> {
+    let why = match socket_of(address) {
+        Some(socket) if socket.ip().is_unspecified() => "it is nobody's",
+        Some(socket) if socket.port() == 0 => "it has no port",
+        _ => return Ok(()),
+    };
+    Err(BindError::Announce { address: address.clone(), why })
 }
 
 /// Listens on a shard, whose reactor then wakes the listener, and not on the caller's runtime, which may end sooner.
@@ -212,7 +235,7 @@ impl std::fmt::Debug for Endpoint {
         let shared = &self.life.shared;
         f.debug_struct("Endpoint")
             .field("peer", &shared.me)
-            .field("addresses", &shared.addresses)
+            .field("addresses", &shared.own.addresses())
             .finish_non_exhaustive()
     }
 }
@@ -242,9 +265,12 @@ impl Endpoint {
         self.life.shared.incarnation
     }
 
-    /// Where it listens, with the ports that the system chose.
+    /// Where it can be reached, which its hellos say too: announced addresses; else where others see it, once enough of
+    /// them agree ([`Config::observed_votes`]); and where it listens, with the ports that the system chose. In place of a
+    /// wildcard (`0.0.0.0`, `[::]`) stands this machine's address towards the rest of the world as it was at the start, or
+    /// the loopback's where there is no way out.
     pub fn addresses(&self) -> Vec<Address> {
-        self.life.shared.addresses.clone()
+        self.life.shared.own.addresses()
     }
 
     /// Its clocks.
@@ -321,10 +347,15 @@ impl Endpoint {
             seed: shared.seed.fork(&format!("instance {}", spec.name)),
             identity: Arc::clone(&shared.identity),
             incarnation: shared.incarnation,
-            addresses: shared.addresses.clone(),
+            addresses: shared.own.addresses(),
         };
+        let told = start.addresses.clone();
         let machine = make(start);
         let cell = shared.add_instance(&spec, |key| Cell::new(key, spec.clone(), shared, machine, sink))?;
+        if shared.own.addresses() != told {
+            // They changed when the machine was made, and nobody knew of it.
+            cell.own_addresses();
+        }
         shared.shards.spawn_first(Arc::clone(&cell).keep_time());
         Ok(Hosted::new(cell, self.clone()))
     }

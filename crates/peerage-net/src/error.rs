@@ -21,6 +21,14 @@ pub enum BindError {
         /// Its text.
         detail: String,
     },
+    /// An address to announce is none that anybody could dial.
+    #[error("cannot announce {address}: {why}")]
+    Announce {
+        /// Which.
+        address: Address,
+        /// What is wrong with it.
+        why: &'static str,
+    },
     /// The scheme of an address has no transport.
     #[error("no transport for {0}; the endpoint has {1}")]
     NoTransport(Address, String),

@@ -40,6 +40,8 @@ pub(crate) trait Instance: Send + Sync {
     /// False when the instance has just lost the link, and has not been told of it.
     fn dialed(&self, dial: DialId, link: LinkId) -> bool;
     fn dial_failed(&self, dial: DialId, why: Why);
+    /// The endpoint's addresses have changed.
+    fn own_addresses(&self);
     fn shut(&self);
 }
 
@@ -411,6 +413,12 @@ impl<M: Machine + Send + 'static> Instance for Cell<M> {
 
     fn dial_failed(&self, dial: DialId, why: Why) {
         self.feed(Input::DialFailed { dial, why });
+    }
+
+    fn own_addresses(&self) {
+        let Some(shared) = self.shared.upgrade() else { return };
+        // Read in the turn: of two changes at once the machine hears the later one last.
+        let _ = self.turn(|inner, now| inner.input(now, Input::OwnAddresses(shared.own.addresses())));
     }
 
     fn shut(&self) {

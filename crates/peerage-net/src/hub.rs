@@ -19,6 +19,7 @@ use crate::counters::Counters;
 use crate::error::HostError;
 use crate::hosted::Instance;
 use crate::link_handle::{Command, InstanceKey, LinkHandle};
+use crate::own::Own;
 use crate::scratch::lock;
 use crate::shards::Shards;
 use crate::source::Source;
@@ -40,7 +41,7 @@ pub(crate) struct Shared {
     pub(crate) counters: Counters,
     pub(crate) shards: Shards,
     pub(crate) transports: BTreeMap<&'static str, Arc<dyn Transport>>,
-    pub(crate) addresses: Vec<Address>,
+    pub(crate) own: Own,
     pub(crate) hub: Mutex<Hub>,
     /// Whom to ask for a cookie.
     pub(crate) door: Mutex<Door>,
@@ -401,7 +402,7 @@ impl Shared {
             incarnation: self.incarnation.0,
             software: self.config.software.clone(),
             limits: self.link_config.limits(),
-            addresses: self.addresses.clone(),
+            addresses: self.own.addresses(),
             instances,
         }
     }
@@ -422,6 +423,13 @@ impl Shared {
 
     pub(crate) fn take_instances(&self) -> Vec<Arc<dyn Instance>> {
         std::mem::take(&mut lock(&self.hub).instances).into_values().collect()
+    }
+
+    /// Tells every instance where the endpoint can be reached now.
+    pub(crate) fn tell_addresses(&self) {
+        // Called with the hub free: a machine may want something of it.
+        let instances: Vec<_> = lock(&self.hub).instances.values().cloned().collect();
+        instances.iter().for_each(|instance| instance.own_addresses());
     }
 
     pub(crate) fn instance_names(&self) -> Vec<String> {

@@ -9,6 +9,7 @@ use peerage_wire::{Address, PeerId, Suite};
 
 use crate::hub::Shared;
 use crate::link_handle::LinkHandle;
+use crate::votes::Observed;
 
 /// An endpoint at one moment.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -18,8 +19,10 @@ pub struct Snapshot {
     pub taken: Instant,
     /// Who it is.
     pub peer: PeerId,
-    /// Where it listens.
+    /// Where it can be reached, as [`crate::Endpoint::addresses`] has it.
     pub addresses: Vec<Address>,
+    /// Where those that it dialled see it, the most votes first.
+    pub observed: Vec<Observed>,
     /// What it runs.
     pub instances: Vec<String>,
     /// Its links, those in their handshake included.
@@ -151,7 +154,8 @@ impl Snapshot {
         Self {
             taken: shared.clock.mono(),
             peer: shared.me,
-            addresses: shared.addresses.clone(),
+            addresses: shared.own.addresses(),
+            observed: shared.own.candidates(),
             instances: shared.instance_names(),
             links: shared.connections().iter().map(|handle| LinkSnapshot::of(handle)).collect(),
             totals: Totals {

@@ -18,7 +18,7 @@ async fn a_new_endpoint_has_nothing_to_show_but_itself() {
     assert_eq!(snapshot.peer, node.id());
     assert_eq!(snapshot.addresses, [node.address()]);
     assert_eq!(snapshot.instances, [r#"toy "toy""#]);
-    assert!(snapshot.links.is_empty());
+    assert!(snapshot.links.is_empty() && snapshot.observed.is_empty());
     let totals = snapshot.totals;
     let numbers = [
         totals.bytes_sent,

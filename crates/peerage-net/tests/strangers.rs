@@ -128,7 +128,7 @@ async fn one_byte_at_a_time_is_slow_and_nothing_worse() {
         stranger.write(&[byte]).await;
     }
     stranger.take_keys(noise);
-    stranger.control_in_single_bytes(Kind::Accept(Accept { refused: Vec::new() })).await;
+    stranger.control_in_single_bytes(Kind::Accept(Accept::default())).await;
     assert!(matches!(stranger.read_control().await, Some(Kind::Accept(_))));
     connections(&target.node.endpoint, 2).await;
     eventually("the stranger's link", || {
@@ -210,7 +210,7 @@ async fn a_peer_that_breaks_the_protocol_is_told_so_and_hung_up_on() {
             // A message for a channel that nobody opened.
             5 => stranger.record(&[4, 8, 77, 0x22, 0]).await,
             // A second Accept.
-            6 => stranger.control(Kind::Accept(Accept { refused: Vec::new() })).await,
+            6 => stranger.control(Kind::Accept(Accept::default())).await,
             // No protobuf.
             7 => stranger.record(&[3, 0xff, 0xff, 0xff]).await,
             // An Open without its instance.

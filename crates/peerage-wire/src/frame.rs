@@ -183,7 +183,7 @@ fn shortened(mut kind: Kind) -> Kind {
         _ => {}
     }
     if kind.encoded_len() > MAX_CONTROL
-        && let Kind::Accept(proto::Accept { refused }) | Kind::Refuse(proto::Refuse { refused, .. }) =
+        && let Kind::Accept(proto::Accept { refused, .. }) | Kind::Refuse(proto::Refuse { refused, .. }) =
             &mut kind
     {
         refused.iter_mut().for_each(|refusal| refusal.detail.clear());

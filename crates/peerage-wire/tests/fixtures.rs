@@ -123,7 +123,14 @@ fn link() -> Vec<Fixture> {
         data("frame-data_whole", 1, 0, 0, b"hello"),
         data("frame-data_first_fragment", 300, 2, 1 << 20, &[0xcd; 200]),
         data("frame-data_greatest_head", u32::MAX, u32::MAX, u64::MAX, b"x"),
-        control("control-Accept", Kind::Accept(link::Accept { refused: refused.clone() })),
+        control(
+            "control-Accept",
+            Kind::Accept(link::Accept { refused: refused.clone(), observed: String::new() }),
+        ),
+        control(
+            "control-Accept_observed",
+            Kind::Accept(link::Accept { refused: Vec::new(), observed: "tcp://192.0.2.1:51234".to_owned() }),
+        ),
         control("control-Accept_all", Kind::Accept(link::Accept::default())),
         control("control-Refuse", Kind::Refuse(link::Refuse { code, detail: detail.clone(), refused })),
         control("control-Credit", Kind::Credit(link::Credit { channel: 3, class: 2, bytes: 16_416 })),

@@ -214,7 +214,7 @@ fn refusal(detail: &str) -> proto::Refusal {
 fn kinds() -> Vec<Kind> {
     vec![
         Kind::Accept(proto::Accept::default()),
-        Kind::Accept(proto::Accept { refused: vec![refusal("no"); MAX_INSTANCES] }),
+        Kind::Accept(proto::Accept { refused: vec![refusal("no"); MAX_INSTANCES], ..Default::default() }),
         Kind::Refuse(proto::Refuse { code: 99, detail: "why".to_owned(), refused: vec![refusal("")] }),
         Kind::Credit(proto::Credit { channel: 1, class: u32::MAX, bytes: u64::MAX }),
         Kind::Ping(proto::Ping { nonce: 0 }),
@@ -308,14 +308,17 @@ fn what_exceeds_a_controls_limits_is_refused_with_the_numbers() {
     let cases = [
         (Kind::Goodbye(proto::Goodbye { code: 1, detail: long.clone() }), detail.clone()),
         (Kind::Closed(proto::Closed { channel: 1, reason: 1, detail: long.clone() }), detail.clone()),
-        (Kind::Accept(proto::Accept { refused: vec![refusal(&long)] }), detail.clone()),
+        (Kind::Accept(proto::Accept { refused: vec![refusal(&long)], ..Default::default() }), detail.clone()),
         (Kind::Refuse(proto::Refuse { code: 1, detail: long.clone(), refused: vec![] }), detail.clone()),
         (
             Kind::Refuse(proto::Refuse { code: 1, detail: String::new(), refused: vec![refusal(&long)] }),
             detail,
         ),
         (
-            Kind::Accept(proto::Accept { refused: vec![proto::Refusal::default(); MAX_INSTANCES + 1] }),
+            Kind::Accept(proto::Accept {
+                refused: vec![proto::Refusal::default(); MAX_INSTANCES + 1],
+                ..Default::default()
+            }),
             FrameError::Refusals { count: MAX_INSTANCES + 1, limit: MAX_INSTANCES },
         ),
         (
@@ -362,7 +365,7 @@ fn a_control_longer_than_its_limit_is_refused() {
 #[test]
 fn many_empty_refusals_in_one_control_are_counted_wherever_they_hide() {
     // The field of the accept again and again: protobuf merges them into one.
-    let accept = proto::Accept { refused: vec![proto::Refusal::default(); 100] };
+    let accept = proto::Accept { refused: vec![proto::Refusal::default(); 100], ..Default::default() };
     let control = proto::Control { kind: Some(Kind::Accept(accept)) };
     let once = proto::Frame { control: Some(control.clone()), ..Default::default() }.encode_to_vec();
     let error = Err(FrameError::Refusals { count: 300, limit: MAX_INSTANCES });
@@ -402,14 +405,19 @@ fn texts_are_cut_to_what_the_other_end_takes() {
     let cut = Kind::Goodbye(proto::Goodbye { code: 1, detail: "x".to_owned() + &"ü".repeat(127) });
     assert_eq!(sent(&kind), cut);
 
-    let one = Kind::Accept(proto::Accept { refused: vec![refusal(&long)] });
-    assert_eq!(sent(&one), Kind::Accept(proto::Accept { refused: vec![refusal(&"ü".repeat(128))] }));
-    let all = Kind::Accept(proto::Accept { refused: vec![refusal(&long); MAX_INSTANCES] });
-    let bare = Kind::Accept(proto::Accept { refused: vec![refusal(""); MAX_INSTANCES] });
+    let one = Kind::Accept(proto::Accept { refused: vec![refusal(&long)], ..Default::default() });
+    assert_eq!(
+        sent(&one),
+        Kind::Accept(proto::Accept { refused: vec![refusal(&"ü".repeat(128))], ..Default::default() })
+    );
+    let all =
+        Kind::Accept(proto::Accept { refused: vec![refusal(&long); MAX_INSTANCES], ..Default::default() });
+    let bare =
+        Kind::Accept(proto::Accept { refused: vec![refusal(""); MAX_INSTANCES], ..Default::default() });
     assert_eq!(sent(&all), bare, "there is no room for the texts");
     // Each text is in order, all together are too much.
     let many = vec![refusal(&"d".repeat(100)); MAX_INSTANCES];
-    assert_eq!(sent(&Kind::Accept(proto::Accept { refused: many })), bare);
+    assert_eq!(sent(&Kind::Accept(proto::Accept { refused: many, ..Default::default() })), bare);
 
     let refuse =
         Kind::Refuse(proto::Refuse { code: 6, detail: long.clone(), refused: vec![refusal(&long); 200] });

@@ -86,6 +86,11 @@ impl PeerBuilder {
         Self { builder: self.builder.listen(address), ..self }
     }
 
+    /// Tell others to dial here, too, and first: the outward address of a router that passes connections on.
+    pub fn announce(self, address: Address) -> Self {
+        Self { builder: self.builder.announce(address), ..self }
+    }
+
     /// One more way to connect, besides TCP.
     pub fn transport(self, transport: Arc<dyn Transport>) -> Self {
         Self { builder: self.builder.transport(transport), ..self }

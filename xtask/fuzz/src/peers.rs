@@ -29,6 +29,7 @@ fn setup(direction: Direction, suite: Suite) -> Setup {
         incarnation: Incarnation([direction as u8; 16]),
         software: "fuzzed".to_owned(),
         addresses: Vec::new(),
+        observed: "tcp://192.0.2.1:4000".parse().ok(),
         instances: vec![instance("x"), instance("y")],
         expected: None,
         suites: vec![suite],

@@ -184,7 +184,7 @@ impl Link {
             self.count_control()?;
         }
         match (kind, &self.phase) {
-            (Kind::Accept(accept), Phase::Admitted) => self.up(now, &accept.refused),
+            (Kind::Accept(accept), Phase::Admitted) => self.up(now, &accept),
             (Kind::Refuse(refuse), Phase::Admitted) => self.ended_by_peer(self.why_refused(&refuse)),
             (Kind::Goodbye(goodbye), _) => {
                 self.ended_by_peer(reason::from_wire(goodbye.code, &goodbye.detail, self.us));
@@ -225,10 +225,12 @@ impl Link {
         reason::from_wire(refuse.code, &refuse.detail, self.us)
     }
 
-    fn up(&mut self, now: Instant, refused_by_peer: &[proto::Refusal]) {
+    fn up(&mut self, now: Instant, accept: &proto::Accept) {
         self.phase = Phase::Up;
-        self.event(LinkEvent::Up { rtt: self.keep_alive.rtt() });
-        let settled = self.channels.settle(refused_by_peer);
+        // Nothing hangs on it: what is no address is left out, as in a hello.
+        let observed = accept.observed.parse().ok();
+        self.event(LinkEvent::Up { rtt: self.keep_alive.rtt(), observed });
+        let settled = self.channels.settle(&accept.refused);
         for channel in settled.up {
             self.channel_up(channel);
         }

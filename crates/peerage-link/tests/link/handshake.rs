@@ -5,9 +5,13 @@ use std::time::Duration;
 use peerage_link::LinkEvent;
 use peerage_machine::Class;
 use peerage_wire::Suite;
+use peerage_wire::proto::link::v1 as proto;
+use peerage_wire::proto::link::v1::control::Kind;
 use proptest::prelude::*;
 
-use crate::common::{Channel, End, Pair, body, dialer, listener, of_suites, peer};
+use crate::common::{
+    Channel, End, Pair, Stranger, body, dialer, hello_of, identity, instance, listener, of_suites, peer,
+};
 
 const DELAY: Duration = Duration::from_millis(20);
 
@@ -74,12 +78,37 @@ fn both_know_the_round_trip_time_when_they_come_up() {
     assert_met(&pair);
     for end in [&pair.a, &pair.b] {
         let rtt = end.heard.0.iter().find_map(|event| match event {
-            LinkEvent::Up { rtt } => *rtt,
+            LinkEvent::Up { rtt, .. } => *rtt,
             _ => None,
         });
         assert_eq!(rtt, Some(2 * DELAY));
         assert_eq!(end.link.rtt(), Some(2 * DELAY));
     }
+}
+
+#[test]
+fn the_dialer_hears_where_the_listener_sees_it_and_the_listener_nothing() {
+    let mut pair = met();
+    pair.run();
+    assert_met(&pair);
+    let observed = |end: &End| {
+        end.heard.0.iter().find_map(|event| match event {
+            LinkEvent::Up { observed, .. } => Some(observed.clone()),
+            _ => None,
+        })
+    };
+    // The listener's host said where the connection comes from.
+    assert_eq!(observed(&pair.a), Some(Some("tcp://192.0.2.1:2".parse().unwrap())));
+    assert_eq!(observed(&pair.b), Some(None));
+}
+
+#[test]
+fn what_is_no_address_is_nobodys_fault() {
+    let mut stranger = Stranger::greet(dialer(&["x"]), &hello_of(&identity(9), vec![instance("x")]));
+    let observed = "somewhere".to_owned();
+    stranger.control(Kind::Accept(proto::Accept { refused: Vec::new(), observed }));
+    let up = stranger.end.heard.0.iter().any(|event| matches!(event, LinkEvent::Up { observed: None, .. }));
+    assert!(up, "{:?}", stranger.end.heard);
 }
 
 #[test]

@@ -4,7 +4,8 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use peerage_machine::{Incarnation, LinkId, Why};
+use peerage_machine::{Direction, Incarnation, LinkId, Why};
+use peerage_wire::Address;
 use peerage_wire::hello::Hello;
 
 use super::Driver;
@@ -71,6 +72,17 @@ impl Driver {
         for asker in std::mem::take(&mut self.probers) {
             // A connection that is over needs no telling.
             asker.ask(Command::Probed { rival: self.handle.id, alive });
+        }
+    }
+
+    /// The peer says where it sees us. Only whom we chose to dial has a vote.
+    pub(super) fn observed(&self, observed: Option<Address>) {
+        let (Some(seen), Some(voter), Direction::Outbound) = (observed, self.ip, self.handle.direction)
+        else {
+            return;
+        };
+        if self.shared.own.observed(voter, &seen) {
+            self.shared.tell_addresses();
         }
     }
 

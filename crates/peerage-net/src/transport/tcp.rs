@@ -4,7 +4,8 @@ use std::io;
 use std::net::SocketAddr;
 
 use peerage_wire::Address;
-use tokio::net::{TcpListener, TcpSocket, TcpStream};
+use socket2::{Domain, Protocol, Socket, Type};
+use tokio::net::{TcpListener, TcpStream};
 
 use super::{BoxFuture, Connection, Listener, Transport};
 
@@ -27,22 +28,33 @@ fn prepare(stream: TcpStream, remote: SocketAddr) -> io::Result<Connection> {
 /// Connections that the system keeps for a listener that has not accepted them; Linux takes its own `somaxconn`, 4,096,
 /// if that is less. When all are taken, an honest dialer's system waits a second before it tries again: so there is room
 /// for a flood of a tenth of a second.
-const BACKLOG: u32 = 4_096;
+const BACKLOG: i32 = 4_096;
 
 /// The first address of the name that can be had.
 async fn bind(at: &str) -> io::Result<TcpListener> {
     let mut last = io::Error::new(io::ErrorKind::InvalidInput, "the name has no address");
     for address in tokio::net::lookup_host(at).await? {
-        let socket = if address.is_ipv4() { TcpSocket::new_v4()? } else { TcpSocket::new_v6()? };
-        // Connections of the last process that listened here, which are over, do not keep this one out.
-        #[cfg(unix)]
-        socket.set_reuseaddr(true)?;
-        match socket.bind(address).and_then(|()| socket.listen(BACKLOG)) {
+        match bind_at(address) {
             Ok(listener) => return Ok(listener),
             Err(error) => last = error,
         }
     }
     Err(last)
+}
+
+/// IPv6 takes no IPv4, so that both may have one port.
+fn bind_at(address: SocketAddr) -> io::Result<TcpListener> {
+    let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
+    if address.is_ipv6() {
+        socket.set_only_v6(true)?;
+    }
+    // Connections of the last process that listened here, which are over, do not keep this one out.
+    #[cfg(unix)]
+    socket.set_reuse_address(true)?;
+    socket.set_nonblocking(true)?;
+    socket.bind(&address.into())?;
+    socket.listen(BACKLOG)?;
+    TcpListener::from_std(socket.into())
 }
 
 struct Tcp {

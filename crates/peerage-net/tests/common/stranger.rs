@@ -101,7 +101,7 @@ impl Stranger {
         let mut stranger = Self::connect(to).await;
         let noise = stranger.begin(identity).await;
         stranger.finish(noise, &hello.encode()).await;
-        stranger.control(Kind::Accept(Accept { refused: Vec::new() })).await;
+        stranger.control(Kind::Accept(Accept::default())).await;
         match stranger.read_control().await {
             Some(Kind::Accept(_)) => stranger,
             other => panic!("instead of Accept: {other:?}"),

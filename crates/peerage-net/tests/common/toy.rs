@@ -45,6 +45,7 @@ pub enum Event {
     Verified(JobId, bool),
     Stored(Result<(), StoreError>),
     Rtt(LinkId, Duration),
+    OwnAddresses(Vec<peerage_wire::Address>),
     Rang(Now),
 }
 
@@ -155,7 +156,7 @@ impl Machine for Toy {
             Input::Stored { result, .. } => Event::Stored(result),
             Input::Verified { job, valid } => Event::Verified(job, valid),
             Input::Rtt { link, rtt } => Event::Rtt(link, rtt),
-            Input::OwnAddresses(_) => return,
+            Input::OwnAddresses(addresses) => Event::OwnAddresses(addresses),
         };
         out.emit(event);
     }

@@ -113,6 +113,9 @@ pub mod control {
 pub struct Accept {
     #[prost(message, repeated, tag = "1")]
     pub refused: ::prost::alloc::vec::Vec<Refusal>,
+    /// From a listener: the dialer's end of the connection, as the listener sees it, as "tcp://host:port".
+    #[prost(string, tag = "2")]
+    pub observed: ::prost::alloc::string::String,
 }
 /// The first frame of a side that does not agree. The link ends.
 #[derive(Clone, PartialEq, ::prost::Message)]

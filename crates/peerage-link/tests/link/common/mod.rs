@@ -47,6 +47,7 @@ pub(crate) fn setup(direction: Direction, seed: u8, names: &[&str]) -> Setup {
         incarnation: Incarnation([seed; 16]),
         software: format!("test {seed}"),
         addresses: Vec::new(),
+        observed: Some(format!("tcp://192.0.2.1:{seed}").parse().unwrap()),
         instances: names.iter().map(|name| instance(name)).collect(),
         expected: None,
         suites: vec![Suite::ChaChaPoly],
