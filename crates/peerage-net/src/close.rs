@@ -11,7 +11,7 @@ use crate::hub::Shared;
 use crate::link_handle::Command;
 
 /// How long tasks that were told to drop everything may take for it: they wait for nothing, but a machine may be busy.
-const ABORT: Duration = Duration::from_secs(1);
+pub(crate) const ABORT: Duration = Duration::from_secs(1);
 
 /// What [`crate::Endpoint::close`] did.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]

@@ -21,6 +21,10 @@ const COOKIES: usize = 2;
 /// over here and not yet there.
 const RIVAL: Duration = Duration::from_secs(1);
 
+fn shut_down() -> Why {
+    Why::Shutdown { by: Side::Us, detail: String::new() }
+}
+
 /// A dial on its way.
 struct Attempt {
     waiter: Waiter,
@@ -33,9 +37,10 @@ impl Shared {
     /// may hold the lock that the waiter needs.
     pub(crate) fn dial(self: &Arc<Self>, waiter: Waiter, target: Target, fail: impl FnOnce(Waiter, Why)) {
         if self.is_closing() {
-            return fail(waiter, Why::Shutdown { by: Side::Us, detail: String::new() });
+            return fail(waiter, shut_down());
         }
         match target {
+            Target::Address(_) if self.is_draining() => fail(waiter, shut_down()),
             Target::Address(address) => {
                 self.begin(Attempt { waiter, expected: None, addresses: vec![address] });
             }
@@ -45,6 +50,9 @@ impl Shared {
                     let addresses = waiter.take_fallback();
                     if addresses.is_empty() {
                         return fail(waiter, Why::NoAddress);
+                    }
+                    if self.is_draining() {
+                        return fail(waiter, shut_down());
                     }
                     self.begin(Attempt { waiter, expected: Some(peer), addresses });
                 }
@@ -56,7 +64,7 @@ impl Shared {
     pub(crate) async fn dial_for_application(self: &Arc<Self>, target: Target) -> Granted {
         let (answer, answered) = oneshot::channel();
         self.dial(Waiter::application(self.next_key(), answer), target, Waiter::failed);
-        answered.await.unwrap_or_else(|_| Err(Why::Shutdown { by: Side::Us, detail: String::new() }))
+        answered.await.unwrap_or_else(|_| Err(shut_down()))
     }
 
     fn begin(self: &Arc<Self>, attempt: Attempt) {
@@ -69,7 +77,7 @@ impl Shared {
         let Some(peer) = peer else { return waiter.failed(why) };
         if let Err(mut waiter) = self.await_peer(peer, waiter) {
             let addresses = waiter.take_fallback();
-            if addresses.is_empty() || self.is_closing() {
+            if addresses.is_empty() || self.is_draining() {
                 return waiter.failed(why);
             }
             self.begin(Attempt { waiter, expected: Some(peer), addresses });
@@ -166,7 +174,7 @@ async fn connect(shared: &Shared, address: &Address) -> Result<Connection, Why> 
         shared.transports.get(address.scheme()).ok_or_else(|| Why::NoTransport(address.clone()))?;
     let after = shared.config.connect_timeout;
     tokio::select! {
-        () = shared.until_closing() => Err(Why::Shutdown { by: Side::Us, detail: String::new() }),
+        () = shared.until_closing() => Err(shut_down()),
         connected = tokio::time::timeout(after, transport.dial(address)) => match connected {
             Ok(Ok(connection)) => Ok(connection),
             Ok(Err(error)) => Err(Why::Unreachable { address: address.clone(), detail: error.to_string() }),

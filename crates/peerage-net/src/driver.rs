@@ -20,6 +20,7 @@ use ::bytes::{Bytes, BytesMut};
 use peerage_link::{Link, LinkEvent, LinkStats, Setup};
 use peerage_machine::{Side, Why};
 use peerage_wire::{PeerId, Suite};
+use tokio::sync::oneshot;
 use tokio::time::Sleep;
 use tracing::Instrument;
 
@@ -92,6 +93,8 @@ struct Driver {
     waiters_due: Option<peerage_machine::Instant>,
     /// Connections that wait to hear whether the peer still has this link.
     probers: Vec<Arc<LinkHandle>>,
+    /// Those who wait until nothing waits to be sent.
+    flushers: Vec<oneshot::Sender<()>>,
     /// Enough was read for a connection whose place is not decided.
     stalled: bool,
     commands: Vec<Command>,
@@ -161,6 +164,7 @@ pub(crate) async fn run(
         waiters: Vec::new(),
         waiters_due: None,
         probers: Vec::new(),
+        flushers: Vec::new(),
         stalled: false,
         commands: Vec::new(),
         leftover: Vec::new(),
@@ -193,10 +197,11 @@ pub(crate) async fn run(
         }
         _ => Ending::Over,
     };
+    let shared = Arc::clone(&driver.shared);
     let hang_up = driver.hang_up().instrument(span);
     match ending {
         Ending::Over => hang_up.await,
-        Ending::NeverUp { .. } => drop(tokio::spawn(hang_up)),
+        Ending::NeverUp { .. } => drop(tokio::spawn(shared.shards.counted(hang_up))),
     }
     ending
 }
@@ -220,6 +225,7 @@ impl Driver {
                 moved |= self.ring(now);
                 if moved {
                     self.report();
+                    self.tell_flushed();
                 }
             }
             if !moved && self.rest(cx) {
@@ -262,6 +268,16 @@ impl Driver {
             self.pump();
         }
         moved
+    }
+
+    fn tell_flushed(&mut self) {
+        if self.flushers.is_empty() || self.link.queued() != (0, 0) || !self.unsent.is_empty() {
+            return;
+        }
+        for flushed in self.flushers.drain(..) {
+            // Whoever waits may have stopped.
+            let _ = flushed.send(());
+        }
     }
 
     /// A command to a link that is over.
@@ -308,6 +324,7 @@ impl Driver {
             Command::Superseded => self.superseded(),
             Command::Probe(asker) => self.probe(asker),
             Command::Probed { rival, alive } => self.probed(rival, alive),
+            Command::Flush(flushed) => self.flushers.push(flushed),
             Command::HeldChanged => {
                 let now = self.shared.clock.mono();
                 self.link.set_held(now, self.handle.is_held());

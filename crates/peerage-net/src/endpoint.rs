@@ -1,6 +1,7 @@
 //! The endpoint, and how one is made.
 
 use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 
 use peerage_identity::Identity;
@@ -15,10 +16,10 @@ use crate::clock::Clock;
 use crate::close::{self, CloseReport};
 use crate::config::Config;
 use crate::counters::Counters;
-use crate::error::{BindError, DialError, HostError};
+use crate::error::{BindError, Closed, DialError, HostError};
 use crate::hosted::{Cell, Hosted, Instance as _};
 use crate::hub::{Hub, Shared};
-use crate::link_handle::InstanceKey;
+use crate::link_handle::{Command, InstanceKey};
 use crate::listen;
 use crate::maintain::{Aim, Maintained};
 use crate::own::{Own, socket_of};
@@ -132,7 +133,9 @@ impl Builder {
             door: Mutex::new(door),
             cookies: Mutex::default(),
             closing: watch::Sender::new(false),
+            draining: AtomicBool::new(false),
             arrived: Notify::new(),
+            linked: Notify::new(),
             ended: Notify::new(),
             config,
         });
@@ -224,7 +227,7 @@ impl Drop for Life {
             instance.shut();
         }
         for handle in self.shared.connections() {
-            handle.ask(crate::link_handle::Command::Abort);
+            handle.ask(Command::Abort);
         }
         self.shared.shards.stop();
     }
@@ -365,8 +368,55 @@ impl Endpoint {
         Snapshot::of(&self.life.shared)
     }
 
+    /// Waits until a link is up; returns at once when one is. What a protocol needs to be ready its own handle says.
+    ///
+    /// # Errors
+    /// The endpoint is closed, or closes meanwhile.
+    pub async fn ready(&self) -> Result<(), Closed> {
+        let shared = &self.life.shared;
+        loop {
+            // Made before the look, so that no link is missed in between.
+            let linked = shared.linked.notified();
+            if shared.is_closing() {
+                return Err(Closed);
+            }
+            if shared.has_link() {
+                return Ok(());
+            }
+            tokio::select! {
+                () = linked => {}
+                () = shared.until_closing() => return Err(Closed),
+            }
+        }
+    }
+
+    /// Takes no new links from now on, dialled or accepted, and gives the addresses that it listens on free; then waits
+    /// until every link has written what machines had sent on it when this was called. Links stay, and carry what is
+    /// still said on them, until they end by themselves or by [`Endpoint::close`]. Dials find the links that there are,
+    /// and fail otherwise as [`peerage_machine::Why::Shutdown`].
+    ///
+    /// A peer that gives no credit holds this up for as long as its link lasts. A call that is cancelled, by a timeout
+    /// say, leaves the endpoint draining; another call waits anew.
+    pub async fn drain(&self) {
+        let shared = &self.life.shared;
+        shared.draining.store(true, Ordering::SeqCst);
+        self.life.stop_listening().await;
+        let mut flushing = Vec::new();
+        for handle in shared.connections() {
+            let (flushed, wait) = oneshot::channel();
+            if handle.ask(Command::Flush(flushed)) {
+                flushing.push(wait);
+            }
+        }
+        for flushed in flushing {
+            // An error is a link that has ended, and has nothing more to write.
+            let _ = flushed.await;
+        }
+    }
+
     /// Ends the endpoint: stops listening, lets each link flush and say goodbye within
-    /// [`Config::close_grace`], cuts the rest, and says what that was. Cannot fail; a second call gives the same report.
+    /// [`Config::close_grace`], cuts the rest, and says what that was. Cannot fail; a second call gives the same report. When it returns, the
+    /// addresses are free and no task of the endpoint's runs any more, unless a machine is busy.
     pub async fn close(&self) -> CloseReport {
         let life = &self.life;
         life.report
@@ -376,6 +426,9 @@ impl Endpoint {
                 let report = close::close_links(&life.shared).await;
                 for instance in life.shared.take_instances() {
                     instance.shut();
+                }
+                if tokio::time::timeout(close::ABORT, life.shared.shards.idle()).await.is_err() {
+                    tracing::warn!(tasks = life.shared.shards.tasks(), "tasks that do not end");
                 }
                 life.shared.shards.stop();
                 report

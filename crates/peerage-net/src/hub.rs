@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::net::IpAddr;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 
 use peerage_identity::Identity;
@@ -51,6 +52,10 @@ pub(crate) struct Shared {
     pub(crate) closing: watch::Sender<bool>,
     /// Told whenever a connection was found good to become a link.
     pub(crate) arrived: Notify,
+    /// Set once, by `drain`: no more links.
+    pub(crate) draining: AtomicBool,
+    /// Told whenever a link is up.
+    pub(crate) linked: Notify,
     /// Told whenever a connection's task ends.
     pub(crate) ended: Notify,
 }
@@ -144,6 +149,17 @@ impl Shared {
         *self.closing.borrow()
     }
 
+    /// Whether there are to be no more links than there are.
+    pub(crate) fn is_draining(&self) -> bool {
+        self.draining.load(Ordering::SeqCst) || self.is_closing()
+    }
+
+    /// Whether a link is up.
+    pub(crate) fn has_link(&self) -> bool {
+        let hub = lock(&self.hub);
+        hub.connections.values().any(|link| link.up.load(Ordering::SeqCst) && !link.is_detached())
+    }
+
     /// Returns when the endpoint begins to close.
     pub(crate) async fn until_closing(&self) {
         // An error would mean that the sender is gone, and that is in `self`.
@@ -172,7 +188,7 @@ impl Shared {
         let config = &self.config;
         let mut hub = lock(&self.hub);
         // Under the lock: whoever closes the endpoint then finds every connection in the table.
-        if self.is_closing() {
+        if self.is_draining() {
             let why = Why::Shutdown { by: Side::Us, detail: String::new() };
             return Err(Refused { why, busy: None });
         }

@@ -31,12 +31,17 @@
 //! - Nothing waits for a slow peer: each queue has a bound, and each bound a documented outcome
 //!   ([`Config`] names them all).
 //! - [`Endpoint::close`] cannot fail, takes at most its grace and a little, and says what was cut.
+//! - No task outlives its endpoint, and the addresses that it listened on are free: when `close` returns, when the last handle
+//!   is dropped, or for [`Shards::Ambient`] as soon as the runtime has had its turn after that.
+//! - Nobody is told an address that cannot be dialled: in place of a wildcard stands the machine's own.
 //!
 //! # Non-guarantees
 //!
 //! - That a queued message arrives. Protocols above say what they promise.
 //! - Redial for machines. An endpoint dials when a machine asks, and says why a dial failed; the application's links are
 //!   dialled again when it asks for that, by [`Endpoint::maintain`].
+//! - That an elected address ([`Config::observed_votes`]) leads here: a router may see dials come from where it lets
+//!   nobody in. [`Builder::announce`] says what is so.
 //!
 //! # Limits
 //!

@@ -48,6 +48,8 @@ pub(crate) enum Command {
         rival: LinkId,
         alive: bool,
     },
+    /// Tell when all that was asked to be sent before this has been written.
+    Flush(oneshot::Sender<()>),
     Fault(&'static str),
     Close(Why),
     Drain(Why),

@@ -1,22 +1,41 @@
 //! Where links and machines run.
 
 use std::future::Future;
-use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
 
 use tokio::runtime::Handle;
-use tokio::sync::oneshot;
+use tokio::sync::{Notify, oneshot};
 
 use crate::config::Shards as Choice;
 use crate::error::BindError;
 use crate::scratch::lock;
+
+/// How many tasks there are.
+#[derive(Debug, Default)]
+struct Tasks {
+    count: AtomicUsize,
+    /// Told whenever one ends.
+    ended: Notify,
+}
+
+/// One task, until it is dropped.
+struct Alive(Arc<Tasks>);
+
+impl Drop for Alive {
+    fn drop(&mut self) {
+        self.0.count.fetch_sub(1, Ordering::SeqCst);
+        self.0.ended.notify_waiters();
+    }
+}
 
 /// The runtimes of an endpoint.
 #[derive(Debug)]
 pub(crate) struct Shards {
     handles: Vec<Handle>,
     next: AtomicUsize,
+    tasks: Arc<Tasks>,
     threads: Mutex<Vec<(oneshot::Sender<()>, JoinHandle<()>)>>,
 }
 
@@ -47,14 +66,14 @@ impl Shards {
                 }
             }
         }
-        Ok(Self { handles, next: AtomicUsize::new(0), threads: Mutex::new(threads) })
+        Ok(Self { handles, next: AtomicUsize::new(0), tasks: Arc::default(), threads: Mutex::new(threads) })
     }
 
     /// Runs a link on the next shard.
     pub(crate) fn spawn(&self, task: impl Future<Output = ()> + Send + 'static) {
         let next = self.next.fetch_add(1, Ordering::Relaxed);
         if let Some(handle) = self.handles.get(next % self.handles.len().max(1)) {
-            handle.spawn(task);
+            handle.spawn(self.counted(task));
         }
     }
 
@@ -63,7 +82,35 @@ impl Shards {
         &self,
         task: impl Future<Output = ()> + Send + 'static,
     ) -> Option<tokio::task::JoinHandle<()>> {
-        self.handles.first().map(|handle| handle.spawn(task))
+        self.handles.first().map(|handle| handle.spawn(self.counted(task)))
+    }
+
+    /// Counts a task from now until it is done or dropped. Whatever an endpoint spawns is counted.
+    pub(crate) fn counted<F: Future>(&self, task: F) -> impl Future<Output = F::Output> + use<F> {
+        self.tasks.count.fetch_add(1, Ordering::SeqCst);
+        let alive = Alive(Arc::clone(&self.tasks));
+        async move {
+            let done = task.await;
+            drop(alive);
+            done
+        }
+    }
+
+    /// How many tasks there are.
+    pub(crate) fn tasks(&self) -> usize {
+        self.tasks.count.load(Ordering::SeqCst)
+    }
+
+    /// Returns when there are none.
+    pub(crate) async fn idle(&self) {
+        loop {
+            // Made before the look, so that no end is missed in between.
+            let ended = self.tasks.ended.notified();
+            if self.tasks() == 0 {
+                return;
+            }
+            ended.await;
+        }
     }
 
     /// Stops the threads, with whatever tasks they still have.

@@ -27,6 +27,8 @@ pub struct Snapshot {
     pub instances: Vec<String>,
     /// Its links, those in their handshake included.
     pub links: Vec<LinkSnapshot>,
+    /// Tasks that run for it: one for each connection, dial, listener, instance and maintained link.
+    pub tasks: usize,
     /// Since its start.
     pub totals: Totals,
 }
@@ -157,6 +159,7 @@ impl Snapshot {
             addresses: shared.own.addresses(),
             observed: shared.own.candidates(),
             instances: shared.instance_names(),
+            tasks: shared.shards.tasks(),
             links: shared.connections().iter().map(|handle| LinkSnapshot::of(handle)).collect(),
             totals: Totals {
                 bytes_sent: read(&counters.bytes_sent),

@@ -111,6 +111,7 @@ impl Driver {
         add(&self.shared.counters.links_up, 1);
         metrics::counter!("peerage_links_up_total").increment(1);
         tracing::debug!(software = known.software, "link up");
+        self.shared.linked.notify_waiters();
         let dial = self.dial.take();
         self.add_waiters(dial);
         let now = self.shared.clock.mono();
