@@ -69,7 +69,7 @@ impl AtTheDoor {
         if self.waiting.len() >= 2 * most {
             self.waiting.retain(|waiting| !waiting.is_finished());
         }
-        self.waiting.push_back(self.tasks.spawn(task));
+        self.waiting.push_back(self.tasks.spawn(self.shared.shards.counted(task)));
     }
 }
 
