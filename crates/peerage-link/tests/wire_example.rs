@@ -53,6 +53,7 @@ impl Side {
             identity: Arc::new(self.identity()),
             incarnation: Incarnation([self.seed << 4; 16]),
             software: "example 1.0".to_owned(),
+            observed: None,
             addresses: match self.direction {
                 Direction::Inbound => vec!["tcp://192.0.2.1:4000".parse().unwrap()],
                 Direction::Outbound => Vec::new(),
