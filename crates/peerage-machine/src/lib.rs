@@ -128,6 +128,13 @@ pub trait Message: Clone + std::fmt::Debug + Send + 'static {
     /// Appends the message.
     fn encode(&self, into: &mut BytesMut);
 
+    /// The message as [`Message::encode`] writes it. One that holds its bytes as they are sent gives them without a copy.
+    fn to_bytes(&self) -> Bytes {
+        let mut bytes = BytesMut::with_capacity(self.encoded_len());
+        self.encode(&mut bytes);
+        bytes.freeze()
+    }
+
     /// Reads one message that fills `bytes`. The bytes are the message's own: slices of them may be kept.
     ///
     /// # Errors

@@ -9,7 +9,7 @@ use std::cell::OnceCell;
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::{Arc, Mutex, Weak};
 
-use bytes::{Bytes, BytesMut};
+use bytes::Bytes;
 use peerage_machine::{
     Class, DialId, Effect, Input, Instant, JobId, LinkId, LinkInfo, Machine, Message, Now, OutboxOf,
     StoreError, Why,
@@ -178,13 +178,10 @@ impl<M: Machine + Send + 'static> Cell<M> {
                 Effect::Send { to, message, class, id } => {
                     let encoded = OnceCell::new();
                     for link in to {
-                        let encode = || {
-                            let mut bytes = BytesMut::with_capacity(message.encoded_len());
-                            message.encode(&mut bytes);
-                            bytes.freeze()
-                        };
                         let outcome = match links.get_mut(&link) {
-                            Some(peer) => peer.send(shared, class, encoded.get_or_init(encode)),
+                            Some(peer) => {
+                                peer.send(shared, class, encoded.get_or_init(|| message.to_bytes()))
+                            }
                             None => Err(Why::NotUp),
                         };
                         if let Err(why) = outcome {

@@ -13,8 +13,10 @@ pub(crate) fn lock<T: ?Sized>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 /// What one read takes at most. What follows from it, signatures too, is done before any other link has its turn: a
 /// record's worth of the smallest messages is 15 ms of checking, and that is enough.
 pub(crate) const READ: usize = 64 << 10;
-/// Room for a read, behind what an earlier one left: less than a record.
-pub(crate) const SCRATCH: usize = READ + (66 << 10);
+/// Reads in a row, while there is more and time for it.
+pub(crate) const READS: usize = 4;
+/// Room for them, behind what an earlier one left: less than a record.
+pub(crate) const SCRATCH: usize = READS * READ + (66 << 10);
 
 thread_local! {
     /// One read buffer for each thread, so that an idle link has none.

@@ -25,6 +25,10 @@ impl Message for Blob {
         into.extend_from_slice(&self.0);
     }
 
+    fn to_bytes(&self) -> Bytes {
+        self.0.clone()
+    }
+
     fn decode(bytes: Bytes) -> Result<Self, Malformed> {
         Ok(Self(bytes))
     }

@@ -9,9 +9,9 @@ use bytes::Buf;
 use peerage_machine::Why;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
-use super::Driver;
+use super::{Driver, SLICE};
 use crate::counters::add;
-use crate::scratch::{READ, give_write_buffer, take_write_buffer, with_read_buffer};
+use crate::scratch::{READ, READS, give_write_buffer, take_write_buffer, with_read_buffer};
 
 /// Bytes sealed ahead of the socket. More would only wait where it can no longer be ordered.
 pub(crate) const WRITE_AHEAD: usize = 128 << 10;
@@ -29,49 +29,73 @@ impl Driver {
         self.pump();
     }
 
-    /// One read, and all that follows from it; whether there was one.
+    /// A few reads, one behind the other, and all that follows from them; whether there was any. What is left of a record
+    /// is put aside once, and not after each.
     pub(super) fn poll_read(&mut self, cx: &mut Context<'_>) -> bool {
-        self.poll_read_once(cx).is_ready()
-    }
-
-    fn poll_read_once(&mut self, cx: &mut Context<'_>) -> Poll<()> {
         if self.stalled {
-            return Poll::Pending;
+            return false;
         }
         with_read_buffer(|buffer| {
             let held = self.leftover.len();
-            if let Some(front) = buffer.get_mut(..held) {
-                front.copy_from_slice(&self.leftover);
-            }
-            let filled = {
-                let mut read = ReadBuf::new(buffer.get_mut(held..held + READ).unwrap_or_default());
-                match ready!(Pin::new(&mut self.stream).poll_read(cx, &mut read)) {
-                    Ok(()) if read.filled().is_empty() => {
-                        self.broken("the peer hung up");
-                        return Poll::Ready(());
+            let (mut used, mut end) = (0, held);
+            let began = self.shared.clock.mono();
+            for read in 0..READS {
+                let filled = match self.fill(cx, buffer.get_mut(end..end + READ).unwrap_or_default()) {
+                    Poll::Ready(Ok(filled)) => filled,
+                    Poll::Ready(Err(detail)) => {
+                        self.broken(&detail);
+                        return true;
                     }
-                    Ok(()) => read.filled().len(),
-                    Err(error) => {
-                        self.broken(&error.to_string());
-                        return Poll::Ready(());
-                    }
+                    Poll::Pending if read == 0 => return false,
+                    Poll::Pending => break,
+                };
+                if read == 0
+                    && let Some(front) = buffer.get_mut(..held)
+                {
+                    front.copy_from_slice(&self.leftover);
                 }
-            };
-            add(&self.handle.counters.bytes_received, filled as u64);
-            add(&self.shared.counters.bytes_received, filled as u64);
-            self.digest(buffer.get_mut(..held + filled).unwrap_or_default());
-            Poll::Ready(())
+                end += filled;
+                used += self.digest(buffer.get_mut(used..end).unwrap_or_default());
+                if filled < READ || self.stalled || self.over.is_some() {
+                    break;
+                }
+                if self.shared.clock.mono().since(began) > SLICE {
+                    break;
+                }
+            }
+            self.leftover.clear();
+            self.leftover.extend_from_slice(buffer.get(used..end).unwrap_or_default());
+            if self.leftover.is_empty() {
+                self.leftover = Vec::new();
+            }
+            true
+        })
+    }
+
+    fn fill(&mut self, cx: &mut Context<'_>, buffer: &mut [u8]) -> Poll<Result<usize, String>> {
+        let mut read = ReadBuf::new(buffer);
+        let outcome = ready!(Pin::new(&mut self.stream).poll_read(cx, &mut read));
+        let filled = read.filled().len();
+        Poll::Ready(match outcome {
+            Ok(()) if filled == 0 => Err("the peer hung up".to_owned()),
+            Ok(()) => {
+                add(&self.handle.counters.bytes_received, filled as u64);
+                add(&self.shared.counters.bytes_received, filled as u64);
+                Ok(filled)
+            }
+            Err(error) => Err(error.to_string()),
         })
     }
 
     /// Hands the link what it has left unread.
     pub(super) fn go_on(&mut self) {
         let mut leftover = std::mem::take(&mut self.leftover);
-        self.digest(&mut leftover);
+        let used = self.digest(&mut leftover);
+        self.leftover = leftover.split_off(used);
     }
 
-    /// Lets the link use what it can; the rest is left over.
-    fn digest(&mut self, bytes: &mut [u8]) {
+    /// Lets the link use what it can, and says how much that was.
+    fn digest(&mut self, bytes: &mut [u8]) -> usize {
         let mut used = 0;
         let end = bytes.len();
         while let Some(rest) = bytes.get_mut(used..) {
@@ -82,13 +106,9 @@ impl Driver {
                 break;
             }
         }
-        self.leftover.clear();
-        self.leftover.extend_from_slice(bytes.get(used..).unwrap_or_default());
-        if self.leftover.is_empty() {
-            self.leftover = Vec::new();
-        }
         // The link takes nothing before it is decided, and then an `Accept`: reading on would only fill memory.
-        self.stalled = self.link.is_deciding() && !self.leftover.is_empty();
+        self.stalled = self.link.is_deciding() && used < end;
+        used
     }
 
     fn broken(&mut self, detail: &str) {
