@@ -173,3 +173,74 @@ fn small_messages_leave_together_in_one_record() {
     assert_eq!(pair.b.heard.messages().len(), 100);
     assert_eq!(pair.a.link.stats().records_sent, before + 1);
 }
+
+/// As a host does it: no more is sealed ahead of the socket than this, which then takes it all at once.
+const AHEAD: usize = 128 << 10;
+
+#[test]
+fn an_interactive_message_behind_full_bulk_queues_leaves_with_the_next_record() {
+    let mut pair = pair();
+    for channel in 0..2 {
+        for number in 0..64 {
+            pair.a.link.send(channel, Class::Bulk, body(number, 16_000)).unwrap();
+        }
+    }
+    // A small budget: one record at a time.
+    for _ in 0..3 {
+        pair.a.flush(1);
+    }
+    pair.cross(usize::MAX, 0);
+    pair.b.settle(pair.now);
+    let before = pair.b.heard.messages().len();
+    pair.a.link.send(1, Class::Interactive, body(99, 200)).unwrap();
+    pair.a.flush(1);
+    pair.cross(usize::MAX, 0);
+    pair.b.settle(pair.now);
+    assert!(pair.b.heard.messages()[before..].contains(&(1, body(99, 200))));
+    assert!(pair.a.link.queued().0 > 100, "bulk still waits");
+}
+
+#[test]
+fn a_pong_waits_for_nothing_but_what_is_sealed() {
+    let mut pair = pair();
+    pair.b.link.send(0, Class::Bulk, body(1, 8 << 20)).unwrap();
+    pair.b.link.send(0, Class::Interactive, body(2, 1 << 20)).unwrap();
+    pair.b.flush(AHEAD);
+    let sealed = pair.b.wire.len();
+    assert!(sealed < AHEAD + (64 << 10), "{sealed} bytes are sealed ahead");
+    // A ping arrives while all of that waits for the socket.
+    pair.now = pair.now + std::time::Duration::from_secs(1);
+    pair.a.on_timer(pair.now);
+    pair.a.flush(usize::MAX);
+    pair.cross(usize::MAX, 0);
+    pair.b.flush(sealed + 1);
+    let before = pair.a.heard.rtts();
+    // The first record after what was sealed has the answer.
+    pair.cross(0, sealed);
+    assert_eq!(pair.a.heard.rtts(), before);
+    pair.a.settle(pair.now);
+    let first = 2 + usize::from(u16::from_be_bytes([pair.b.wire[0], pair.b.wire[1]]));
+    pair.cross(0, first);
+    pair.a.settle(pair.now);
+    assert_eq!(pair.a.heard.rtts(), before + 1);
+    assert!(pair.b.link.queued().1 > 1 << 20);
+}
+
+#[test]
+fn a_long_bulk_transfer_goes_on_beside_interactive_messages_that_never_end() {
+    let mut pair = pair();
+    pair.a.link.send(0, Class::Bulk, body(1, 2 << 20)).unwrap();
+    let mut gone = 0;
+    for turn_number in 0..200 {
+        while pair.a.link.queued().0 < 40 {
+            pair.a.link.send(turn_number % 2, Class::Interactive, body(2, 10_000)).unwrap();
+        }
+        turn(&mut pair);
+        let now = pair.a.heard.room(0, Class::Bulk);
+        if turn_number % 8 == 7 {
+            assert!(now > gone || now == 2 << 20, "{gone} bytes after {turn_number} turns, and no more");
+            gone = now;
+        }
+    }
+    assert_eq!(gone, 2 << 20);
+}
