@@ -85,6 +85,9 @@ pub struct Config {
     /// For messages that arrive in parts, over all links, in bytes. 128 MiB: sixteen links have room for 4 MiB each at
     /// once, the next ones wait their turn. At least [`LinkConfig::max_message`], and taken to be that when it is less.
     pub message_memory: u64,
+    /// Whether logs show addresses, in spans and in reasons. True. Without, they show `hidden`, and of a reason its
+    /// label; [`crate::Endpoint::snapshot`] shows them all the same.
+    pub log_addresses: bool,
     /// Name and version of the program, for people at the other end; at most 128 bytes.
     pub software: String,
 }
@@ -111,6 +114,7 @@ impl Default for Config {
             queue_bytes: 1 << 20,
             window_memory: 64 << 20,
             message_memory: 128 << 20,
+            log_addresses: true,
             software: concat!("peerage/", env!("CARGO_PKG_VERSION")).to_owned(),
         }
     }

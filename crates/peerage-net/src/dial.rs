@@ -128,7 +128,8 @@ async fn run(shared: Arc<Shared>, attempt: Attempt) {
             let connection = match connected {
                 Ok(connection) => connection,
                 Err(why) => {
-                    tracing::debug!(%address, %why, "could not connect");
+                    let address = shared.shown(&address);
+                    tracing::debug!(%address, why = shared.shown_why(&why), "could not connect");
                     last = why;
                     break;
                 }

@@ -100,7 +100,8 @@ async fn receive(shared: &Arc<Shared>, mut connection: Connection) {
             Knock::Enter => return enter(shared, connection, heard).await,
             Knock::Answer(word, reason) => {
                 shared.counters.dropped(reason, 1);
-                tracing::debug!(remote = %connection.remote, reason, "turned a stranger away");
+                let remote = shared.shown(&connection.remote);
+                tracing::debug!(%remote, reason, "turned a stranger away");
                 // What it said has been read, so that nothing keeps the answer from arriving.
                 let _ = connection.stream.write_all(&word).await;
                 return;

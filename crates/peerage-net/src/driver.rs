@@ -129,7 +129,12 @@ pub(crate) async fn run(
     let Seat { handle, guest, instances, heard } = seat;
     let Connection { stream, remote, ip } = connection;
     let dialled = remote.clone();
-    let span = tracing::debug_span!("link", id = %handle.id, %remote, peer = tracing::field::Empty);
+    let span = tracing::debug_span!(
+        "link",
+        id = %handle.id,
+        remote = %shared.shown(&remote),
+        peer = tracing::field::Empty,
+    );
     let setup = Setup {
         direction: handle.direction,
         identity: Arc::clone(&shared.identity),
@@ -434,7 +439,7 @@ impl Driver {
         }
         self.handshake_over();
         self.shared.counters.ended(self.was_up, why.label());
-        tracing::debug!(%why, was_up = self.was_up, "link ended");
+        tracing::debug!(why = self.shared.shown_why(&why), was_up = self.was_up, "link ended");
         self.over = Some(why.clone());
         // Before anybody hears of the end: who looks then sees all of it.
         self.report();

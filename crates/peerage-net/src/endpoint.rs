@@ -144,7 +144,8 @@ impl Builder {
             .into_iter()
             .filter_map(|listener| shared.shards.spawn_first(listen::accept(Arc::clone(&shared), listener)))
             .collect();
-        tracing::debug!(peer = %me.short(), addresses = ?shared.own.addresses(), "endpoint bound");
+        let addresses = shared.shown(format!("{:?}", shared.own.addresses()));
+        tracing::debug!(peer = %me.short(), %addresses, "endpoint bound");
         let life = Life { shared, accepting: Mutex::new(accepting), report: OnceCell::new() };
         Ok(Endpoint { life: Arc::new(life) })
     }
@@ -314,7 +315,7 @@ impl Endpoint {
     /// | duplicate | no need: the link that stays is held; if that has gone too, yes |
     /// | superseded | the same; if there is no other link, somebody else runs with this endpoint's key: given up |
     /// | refused | no: the two run nothing in common |
-    /// | incompatible | no: nor do they speak a common version or suite |
+    /// | incompatible | yes: that word comes in clear, so anybody on the way can say it; and programs are replaced |
     /// | the wrong peer, this endpoint itself, no transport | no, unless another address serves |
     /// | this endpoint shut down | no |
     pub fn maintain(&self, address: &Address) -> Maintained {

@@ -70,6 +70,7 @@ mod own;
 mod rates;
 mod scratch;
 mod shards;
+mod shown;
 mod snapshot;
 mod source;
 mod spec;

@@ -37,7 +37,11 @@ pub(crate) async fn accept(shared: Arc<Shared>, mut listener: Box<dyn Listener>)
                     }
                     // A stranger over a limit costs a socket for a moment, and no key operation.
                     Err(refused) => {
-                        tracing::debug!(remote = %connection.remote, why = %refused.why, "turned a stranger away");
+                        tracing::debug!(
+                            remote = %shared.shown(&connection.remote),
+                            why = shared.shown_why(&refused.why),
+                            "turned a stranger away"
+                        );
                         door.turn_away(connection, refused);
                     }
                 }
@@ -45,7 +49,7 @@ pub(crate) async fn accept(shared: Arc<Shared>, mut listener: Box<dyn Listener>)
             Err(error) => {
                 shared.counters.dropped("accept", 1);
                 if !is_of_one_connection(&error) {
-                    tracing::warn!(address = %listener.address(), %error, "cannot accept connections; trying again");
+                    tracing::warn!(address = %shared.shown(listener.address()), %error, "cannot accept connections; trying again");
                     tokio::time::sleep(PAUSE).await;
                 }
             }

@@ -169,7 +169,6 @@ fn outlook(why: &Why) -> Outlook {
         Why::WrongPeer { .. } | Why::SelfDial | Why::NoTransport(_) | Why::NoAddress => Outlook::OfAddress,
         Why::Shutdown { by: Side::Us, .. }
         | Why::Refused(_)
-        | Why::Incompatible { .. }
         | Why::Superseded
         | Why::ChannelClosed { .. } => Outlook::Final,
         _ => Outlook::Passing,
@@ -200,7 +199,8 @@ impl Keeper {
             why = self.until_given_up() => why,
             () = shared.until_closing() => shut_down(),
         };
-        tracing::debug!(aim = ?self.aim, %why, "a link is not dialled again");
+        let aim = self.shared.shown(format!("{:?}", self.aim));
+        tracing::debug!(%aim, why = self.shared.shown_why(&why), "a link is not dialled again");
         self.told.send_replace(LinkState::GivenUp { why });
     }
 
@@ -282,7 +282,8 @@ impl Keeper {
     async fn wait(&mut self, why: Why) {
         let next_in = self.backoff.next(&mut self.rng);
         let until = tokio::time::Instant::now() + next_in;
-        tracing::debug!(aim = ?self.aim, %why, ?next_in, "a link will be dialled again");
+        let aim = self.shared.shown(format!("{:?}", self.aim));
+        tracing::debug!(%aim, why = self.shared.shown_why(&why), ?next_in, "a link will be dialled again");
         let hurry = Arc::clone(&self.hurry);
         let hurried = hurry.notified();
         self.told.send_replace(LinkState::Waiting { why, waits: self.backoff.waits(), next_in });
@@ -366,12 +367,12 @@ mod tests {
             Why::Fault { by, what: "a bit flipped".to_owned() },
             Why::Unheld,
             Why::Duplicate,
+            Why::Incompatible { ours: String::new(), theirs: String::new() },
         ];
         for why in passing {
             assert_eq!(outlook(&why), Outlook::Passing, "{why}");
         }
-        let ends =
-            [shut_down(), Why::Superseded, Why::Incompatible { ours: String::new(), theirs: String::new() }];
+        let ends = [shut_down(), Why::Superseded];
         for why in ends {
             assert_eq!(outlook(&why), Outlook::Final, "{why}");
         }

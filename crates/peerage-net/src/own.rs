@@ -74,7 +74,7 @@ impl Own {
         if addresses == state.addresses {
             return false;
         }
-        tracing::debug!(?addresses, "others see this endpoint elsewhere than before");
+        tracing::debug!(addresses = addresses.len(), "others see this endpoint elsewhere than before");
         state.addresses = addresses;
         true
     }
