@@ -10,7 +10,7 @@ use peerage_wire::limits::{MAX_FRAGMENT, MAX_RECORD};
 #[non_exhaustive]
 pub struct LinkConfig {
     /// From the first byte to both sides' `Accept`. 5 s: three round trips and four curve operations, a hundred times
-    /// over; a peer that stalls holds a socket and about 4 KiB for so long. A guess.
+    /// over; a peer that stalls holds a socket and about 4 KiB for so long, 16 KiB when it announces a long message. A guess.
     pub handshake_timeout: Duration,
     /// How often a ping measures the round trip and shows that the peer lives. 5 s costs 2 × 30 bytes every 5 s.
     pub ping_every: Duration,

@@ -28,7 +28,8 @@ const fn largest_small(least_window: u64) -> u64 {
 
 /// How often a link asks again for room that others have.
 const ASK_AGAIN: Duration = Duration::from_millis(20);
-/// For so long a message may have room that others wait for, and for a second more with each so many of its bytes.
+/// For so long a message may have room that others wait for, and for a second more with each so many bytes that have come:
+/// who stalls is as slow as who drips.
 const LENT_FOR: Duration = Duration::from_secs(15);
 const LENT_PER_SECOND: u64 = 64 << 10;
 
@@ -53,11 +54,17 @@ struct Partial {
     total: usize,
     room: Room,
     withheld: u64,
-    /// Until when it may have room that others wait for.
-    lent_until: Option<Instant>,
+    /// Since when it has room that others may wait for.
+    lent: Option<Instant>,
 }
 
 impl Partial {
+    /// Until when it may have the room, by what has come.
+    fn lent_until(&self) -> Option<Instant> {
+        let earned = Duration::from_secs(self.bytes.len() as u64 / LENT_PER_SECOND);
+        self.lent.map(|since| since + LENT_FOR + earned)
+    }
+
     /// Grows in steps: with room by doubling, without it a fragment or an eighth at a time, never beyond the whole. By
     /// how much its buffer has grown.
     fn extend(&mut self, payload: &[u8]) -> u64 {
@@ -256,7 +263,7 @@ impl Inbound {
         }
         let total = usize::try_from(total).map_err(|_| format!("a message of {total} bytes"))?;
         let room = if class == CONTROL { Room::Own } else { Room::Credit };
-        let mut partial = Partial { bytes: Vec::new(), total, room, withheld: cost, lent_until: None };
+        let mut partial = Partial { bytes: Vec::new(), total, room, withheld: cost, lent: None };
         self.in_parts += partial.extend(payload);
         if let Some(lane) = self.lane(channel, class) {
             lane.partial = Some(partial);
@@ -377,7 +384,7 @@ impl Inbound {
         if self.lent_until.is_some_and(|at| at <= now) {
             let lanes = self.channels.values().flat_map(|receiving| &receiving.classes);
             let lent = lanes.filter_map(|lane| lane.partial.as_ref());
-            let lent = lent.filter_map(|partial| Some((partial.lent_until?, partial.total as u64)));
+            let lent = lent.filter_map(|partial| Some((partial.lent_until()?, partial.total as u64)));
             let first = lent.min();
             if let Some((until, total)) = first
                 && until <= now
@@ -428,8 +435,8 @@ impl Inbound {
                     return;
                 }
                 partial.room = Room::Budget;
-                let until = now + LENT_FOR + Duration::from_secs(total / LENT_PER_SECOND);
-                partial.lent_until = Some(until);
+                partial.lent = Some(now);
+                let until = now + LENT_FOR;
                 self.lent_until = Some(self.lent_until.map_or(until, |other| other.min(until)));
                 let withheld = std::mem::take(&mut partial.withheld);
                 self.owe(channel, class, withheld);

@@ -139,8 +139,16 @@ impl Outbound {
         if let Some(kind) = self.controls.front() {
             return if is_counted(kind) { self.control_pace.ready_at() } else { None };
         }
-        let waits = self.lines.iter().any(|line| !line.is_empty());
-        if waits { self.message_pace.ready_at() } else { None }
+        let mut waiting = self
+            .lines
+            .iter()
+            .enumerate()
+            .flat_map(|(index, line)| line.iter().map(move |channel| (*channel, index)));
+        let at = self.message_pace.ready_at()?;
+        let first = waiting.next()?;
+        // The rest of a message waits for no rate.
+        let has_begun = |(channel, index)| self.has_begun(channel, index);
+        (!has_begun(first) && !waiting.any(has_begun)).then_some(at)
     }
 
     pub(crate) fn seal_with(&mut self, sealer: Sealer) {

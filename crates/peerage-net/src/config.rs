@@ -40,7 +40,7 @@ pub struct Config {
     /// The most links, those in their handshake included. 4096; a stranger beyond that is told so and
     /// hung up on, and counted as `links`.
     pub max_links: usize,
-    /// The most strangers in their handshake at once. 512: each may hold a socket and about 4 KiB for
+    /// The most strangers in their handshake at once. 512: each may hold a socket and about 4 KiB, or 16 KiB when it announces a long message, for
     /// [`LinkConfig::handshake_timeout`]. One more is told so and hung up on, and counted as `handshakes`.
     pub max_handshakes: usize,
     /// Half-open handshakes from which on strangers need a cookie: they are told one, hung up on, and counted as `cookie`;

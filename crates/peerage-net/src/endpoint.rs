@@ -207,8 +207,9 @@ impl Life {
     /// No more strangers, and their addresses are free.
     async fn stop_listening(&self) {
         let accepting = std::mem::take(&mut *lock(&self.accepting));
+        // All of them before the first wait: whoever gives up waiting leaves none that listens.
+        accepting.iter().for_each(JoinHandle::abort);
         for task in accepting {
-            task.abort();
             // Aborted, which is what was asked for; awaited, because only then is the socket closed.
             let _ = task.await;
         }

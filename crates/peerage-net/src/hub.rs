@@ -251,6 +251,10 @@ impl Shared {
         gone: Option<LinkId>,
     ) -> Verdict {
         let smaller_dials = self.smaller_dials(peer);
+        // It had its place before the endpoint began to drain.
+        if self.is_draining() {
+            return Verdict::Refuse(Why::Shutdown { by: Side::Us, detail: String::new() });
+        }
         let mut hub = lock(&self.hub);
         let entry = hub.peers.entry(peer).or_default();
         let same = |rival: &LinkHandle| {

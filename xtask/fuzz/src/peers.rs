@@ -78,6 +78,11 @@ impl End {
         }
     }
 
+    /// How much of what arrived the link has not taken.
+    pub(crate) fn left(&self) -> usize {
+        self.input.len()
+    }
+
     pub(crate) fn poll(&mut self) {
         while let Some(event) = self.link.poll_event() {
             assert!(!self.is_closed, "after its end a link said {event:?}");

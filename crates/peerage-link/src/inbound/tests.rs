@@ -141,8 +141,15 @@ fn who_sends_too_slowly_what_others_wait_for_is_found_and_who_hurts_nobody_is_no
     let (mut slow, mut other) = (Greedy::new(&config, &memory), Greedy::new(&config, &memory));
     slow.part(1 << 20, &[0; 100]);
     assert!(slow.has_room());
-    // 15 seconds, and 16 for the mebibyte.
-    let late = Instant::START + Duration::from_secs(31);
+    for _ in 0..8 {
+        slow.take_credit();
+        slow.part(0, &[0; 16 << 10]);
+    }
+    // 15 seconds, and 2 for 128 KiB that have come.
+    assert_eq!(slow.inbound.deadline(), Some(Instant::START + Duration::from_secs(15)));
+    slow.inbound.at(Instant::START + Duration::from_secs(15));
+    assert_eq!(slow.inbound.on_timer(), Ok(()));
+    let late = Instant::START + Duration::from_secs(17);
     let drip = |slow: &mut Greedy, now: Instant| {
         slow.inbound.at(now);
         slow.part(0, &[0]);

@@ -376,7 +376,7 @@ impl Broadcast {
         let depth = self.depth(id.stream(), from).map_or(hops, |depth| depth.max(hops));
         self.window.insert(now, Held { message: Arc::clone(&message), hops: depth, pushed: !pulled, from });
         self.relay(&message, depth, from, pulled, cx);
-        if dry && let Some(link) = from {
+        if dry && let Some(link) = from.filter(|link| self.neighbours.contains_key(link)) {
             self.tree(id.origin).dry.insert(link);
         }
         if !pulled && from.is_some() && self.parent(id.stream()).is_none() {

@@ -33,7 +33,10 @@ impl End {
 
     pub(crate) fn flush(&mut self, budget: usize) {
         let mut said = BytesMut::new();
-        self.link.transmit(&mut said, budget);
+        // As a host does: it asks first.
+        if self.link.has_work() {
+            self.link.transmit(&mut said, budget);
+        }
         self.wire.unsplit(said);
     }
 
