@@ -10,10 +10,13 @@ mod common;
 
 use std::time::Duration;
 
+use common::stranger::{self, Stranger};
 use common::valve::{Stalled, Valve};
 use common::{Over, config, connections, linked, peer, toy, within};
 use peerage_machine::{Side, Why};
 use peerage_net::{Closed, Config, LinkState, Shards};
+use peerage_wire::proto::link::v1 as proto;
+use peerage_wire::proto::link::v1::control::Kind;
 use tokio::runtime::Handle;
 
 fn ambient() -> Config {
@@ -118,6 +121,22 @@ async fn draining_an_idle_endpoint_returns_at_once() {
     a.close().await;
     // A drain after the close has nothing to do either.
     a.drain().await;
+}
+
+#[tokio::test]
+async fn whoever_was_shaking_hands_when_the_draining_began_is_refused() {
+    let a = Over::Tcp.endpoint(1, Config::default()).await;
+    let identity = common::identity(77);
+    let mut late = Stranger::connect(a.addresses().first().unwrap()).await;
+    let noise = late.begin(&identity).await;
+    within("the drain", a.drain()).await;
+    late.finish(noise, &stranger::hello(&identity).encode()).await;
+    match late.read_control().await {
+        Some(Kind::Refuse(refuse)) => assert_eq!(refuse.code(), proto::goodbye::Code::Shutdown, "{refuse:?}"),
+        other => panic!("instead of Refuse: {other:?}"),
+    }
+    assert!(a.snapshot().links.iter().all(|link| !link.is_up));
+    a.close().await;
 }
 
 /// Of everything that runs tasks, one.
