@@ -94,7 +94,7 @@ async fn measure(plan: &Plan, config: &Config, figures: &mut Figures) -> Result<
         figures.add("handshakes", "1/s", handshakes::rate(config).await?);
     }
     if plan.wants(Part::IdleLink) {
-        figures.add("idle_link", "B", idle::bytes(config).await?);
+        figures.add("idle_link", "B", idle::bytes()?);
     }
     Ok(())
 }

@@ -40,6 +40,9 @@ enum Bench {
     Flooder { address: peerage_wire::Address, manner: flood::Manner },
     /// Echoes beside bulk on one link: how long somebody waits
     Classes(ClassesOptions),
+    /// Measures idle links for the parent process
+    #[command(hide = true)]
+    IdleLinks,
     /// Holds links for the parent process
     #[command(hide = true)]
     Idlers { address: peerage_wire::Address, count: usize },
@@ -127,6 +130,7 @@ fn run(options: Options) -> Result<()> {
         Bench::Flood(FloodOptions { seconds, json }) => flood::run(&flood::Plan { seconds, json }),
         Bench::Flooder { address, manner } => flood::flooder(&address, manner),
         Bench::Classes(options) => classes::run(options.rounds.max(1), options.json),
+        Bench::IdleLinks => idle::listener(),
         Bench::Idlers { address, count } => idle::idlers(&address, count),
     }
 }
