@@ -9,6 +9,7 @@ mod floor;
 mod handshakes;
 mod idle;
 mod link;
+mod mesh;
 mod pipe;
 mod stream;
 
@@ -40,6 +41,11 @@ enum Bench {
     Flooder { address: peerage_wire::Address, manner: flood::Manner },
     /// Echoes beside bulk on one link: how long somebody waits
     Classes(ClassesOptions),
+    /// A whole mesh in one process: how long it forms, how fast it delivers to everyone, what that costs
+    Mesh(MeshOptions),
+    /// One round of a mesh for the parent process
+    #[command(hide = true)]
+    MeshRound { peers: usize },
     /// Measures idle links for the parent process
     #[command(hide = true)]
     IdleLinks,
@@ -103,6 +109,19 @@ struct ClassesOptions {
     rounds: usize,
 }
 
+#[derive(Args)]
+struct MeshOptions {
+    /// How many peers
+    #[arg(long, value_name = "N", default_value_t = 50)]
+    peers: usize,
+    /// Append a JSON object per figure to this file
+    #[arg(long, value_name = "FILE")]
+    json: Option<PathBuf>,
+    /// How often each figure is measured; the median is shown
+    #[arg(long, value_name = "N", default_value_t = 5)]
+    rounds: usize,
+}
+
 fn main() -> ExitCode {
     match run(Options::parse()) {
         Ok(()) => ExitCode::SUCCESS,
@@ -130,6 +149,10 @@ fn run(options: Options) -> Result<()> {
         Bench::Flood(FloodOptions { seconds, json }) => flood::run(&flood::Plan { seconds, json }),
         Bench::Flooder { address, manner } => flood::flooder(&address, manner),
         Bench::Classes(options) => classes::run(options.rounds.max(1), options.json),
+        Bench::Mesh(MeshOptions { peers, json, rounds }) => {
+            mesh::run(&mesh::Plan { peers, rounds: rounds.max(1), json })
+        }
+        Bench::MeshRound { peers } => mesh::round(peers),
         Bench::IdleLinks => idle::listener(),
         Bench::Idlers { address, count } => idle::idlers(&address, count),
     }

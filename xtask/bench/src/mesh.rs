@@ -1,0 +1,328 @@
+//! `bench mesh`: a whole mesh in one process, over TCP on loopback, signatures checked by everybody.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::PathBuf;
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, bail, ensure};
+use bytes::{BufMut, Bytes, BytesMut};
+use peerage_identity::Identity;
+use peerage_net::{Config, Endpoint, Shards};
+use peerage_overlay::{Mesh, MeshConfig, RecvError};
+use peerage_wire::PeerId;
+use tokio::sync::Notify;
+use tokio::task::JoinHandle;
+
+use crate::cost;
+use crate::figure::Figures;
+
+/// What each message holds, in bytes.
+const SIZE: usize = 1024;
+/// Messages that come one after the other, from everybody in turn.
+const PACED: usize = 300;
+/// Between two of these.
+const PACE: Duration = Duration::from_millis(10);
+/// Messages that one peer says as fast as it can, twice: trees settle for it in the first.
+const BURST: usize = 2_000;
+/// From the last link to the first message, and from one part to the next.
+const SETTLE: Duration = Duration::from_secs(2);
+/// Far longer than any part takes.
+const PATIENCE: Duration = Duration::from_secs(60);
+/// How often it is seen whether the mesh is one.
+const LOOK: Duration = Duration::from_millis(2);
+
+#[derive(Debug)]
+pub(crate) struct Plan {
+    pub(crate) peers: usize,
+    pub(crate) rounds: usize,
+    pub(crate) json: Option<PathBuf>,
+}
+
+/// Measures, shows, and appends.
+pub(crate) fn run(plan: &Plan) -> Result<()> {
+    ensure!(plan.peers >= 2, "a mesh has two peers at least, not {}", plan.peers);
+    println!(
+        "{} peers in this process, TCP on loopback, messages of {SIZE} B, signed and checked; medians of {}",
+        plan.peers, plan.rounds
+    );
+    let mut figures = Figures::default();
+    for round in 1..=plan.rounds {
+        eprintln!("round {round} of {}", plan.rounds);
+        measure(plan.peers, &mut figures)?;
+    }
+    figures.show();
+    match &plan.json {
+        Some(path) => figures.write("mesh", path),
+        None => Ok(()),
+    }
+}
+
+/// One round, in a process of its own: memory that an earlier one left would hide what this one takes.
+fn measure(peers: usize, figures: &mut Figures) -> Result<()> {
+    let output = std::process::Command::new(std::env::current_exe()?)
+        .args(["mesh-round", &peers.to_string()])
+        .stderr(std::process::Stdio::inherit())
+        .output()
+        .context("starting the process of the mesh")?;
+    ensure!(output.status.success(), "the process of the mesh failed: {}", output.status);
+    let said = String::from_utf8_lossy(&output.stdout);
+    for line in said.lines() {
+        let words: Vec<&str> = line.split_whitespace().collect();
+        let [metric, value, unit] = words[..] else { bail!("the process of the mesh said {line:?}") };
+        let unit = UNITS.iter().find(|known| **known == unit).with_context(|| format!("no unit {unit:?}"))?;
+        figures.add(metric, unit, value.parse().with_context(|| format!("in {line:?}"))?);
+    }
+    Ok(())
+}
+
+const UNITS: [&str; 6] = ["ms", "us", "ratio", "KiB", "msg/s", "messages"];
+
+/// The process of one round: prints a figure on each line.
+pub(crate) fn round(peers: usize) -> Result<()> {
+    let runtime =
+        tokio::runtime::Builder::new_multi_thread().enable_all().build().context("starting tokio")?;
+    runtime.block_on(async {
+        let crowd = Crowd::form(peers).await?;
+        let measured = crowd.measure().await;
+        crowd.close().await;
+        measured
+    })
+}
+
+fn say(metric: &str, value: f64, unit: &str) {
+    println!("{metric} {value} {unit}");
+}
+
+/// Who has got what, of the part that runs.
+#[derive(Debug)]
+struct Tally {
+    began: Instant,
+    /// How many have each message, and how long the last of them had to wait, in nanoseconds.
+    messages: Mutex<BTreeMap<u64, Delivery>>,
+    deliveries: AtomicUsize,
+    lagged: AtomicU64,
+    news: Notify,
+}
+
+#[derive(Clone, Copy, Debug, Default)]
+struct Delivery {
+    receivers: usize,
+    last: Duration,
+}
+
+impl Tally {
+    fn got(&self, body: &[u8]) {
+        let now = self.began.elapsed();
+        let Some((number, rest)) = body.split_first_chunk::<8>() else { return };
+        let Some(sent) = rest.first_chunk::<8>() else { return };
+        let waited = now.saturating_sub(Duration::from_nanos(u64::from_be_bytes(*sent)));
+        let mut messages = self.messages.lock().unwrap_or_else(PoisonError::into_inner);
+        let delivery = messages.entry(u64::from_be_bytes(*number)).or_default();
+        delivery.receivers += 1;
+        delivery.last = delivery.last.max(waited);
+        drop(messages);
+        self.deliveries.fetch_add(1, Ordering::Relaxed);
+        self.news.notify_one();
+    }
+
+    fn body(&self, number: u64) -> Bytes {
+        let mut body = BytesMut::with_capacity(SIZE);
+        body.put_u64(number);
+        let sent = u64::try_from(self.began.elapsed().as_nanos()).unwrap_or(u64::MAX);
+        body.put_u64(sent);
+        body.resize(SIZE, b'x');
+        body.freeze()
+    }
+
+    async fn reached(&self, deliveries: usize) -> Result<()> {
+        let reached = async {
+            while self.deliveries.load(Ordering::Relaxed) < deliveries {
+                self.news.notified().await;
+            }
+        };
+        let in_time = tokio::time::timeout(PATIENCE, reached).await.is_ok();
+        let (found, lagged) = (self.deliveries.load(Ordering::Relaxed), self.lagged.load(Ordering::Relaxed));
+        ensure!(
+            in_time,
+            "{found} of {deliveries} deliveries after {PATIENCE:?}; readers were too slow for {lagged}"
+        );
+        Ok(())
+    }
+}
+
+/// All peers of the mesh.
+struct Crowd {
+    meshes: Vec<Mesh>,
+    tally: Arc<Tally>,
+    readers: Vec<JoinHandle<()>>,
+    memory: u64,
+}
+
+impl Crowd {
+    /// Everybody at once, by way of the first; all on this runtime.
+    async fn form(peers: usize) -> Result<Self> {
+        let memory = cost::resident().context("there is no /proc to read the memory from")?;
+        let began = Instant::now();
+        let mut config = Config::default();
+        config.shards = Shards::Ambient;
+        let mut meshes = Vec::with_capacity(peers);
+        for _ in 0..peers {
+            let identity = Identity::generate().context("no entropy for an identity")?;
+            let builder = Endpoint::builder().identity(identity).config(config.clone());
+            let endpoint = builder.listen("tcp://127.0.0.1:0".parse()?).bind().await?;
+            meshes.push(Mesh::open(&endpoint, MeshConfig::named("bench"))?);
+        }
+        let contact = meshes.first().context("nobody")?.endpoint().addresses();
+        let joins: Vec<_> = meshes
+            .iter()
+            .skip(1)
+            .cloned()
+            .map(|mesh| (mesh, contact.clone()))
+            .map(|(mesh, contact)| tokio::spawn(async move { mesh.join(&contact).await }))
+            .collect();
+        for join in joins {
+            join.await??;
+        }
+        while !is_one(&meshes) {
+            ensure!(began.elapsed() < PATIENCE, "the mesh is not one after {PATIENCE:?}");
+            tokio::time::sleep(LOOK).await;
+        }
+        say("formed", began.elapsed().as_secs_f64() * 1e3, "ms");
+        let tally = Arc::new(Tally {
+            began: Instant::now(),
+            messages: Mutex::default(),
+            deliveries: AtomicUsize::new(0),
+            lagged: AtomicU64::new(0),
+            news: Notify::new(),
+        });
+        let readers = meshes.iter().map(|mesh| read(mesh.clone(), Arc::clone(&tally))).collect();
+        Ok(Self { meshes, tally, readers, memory })
+    }
+
+    async fn measure(&self) -> Result<()> {
+        tokio::time::sleep(SETTLE).await;
+        // Everybody is heard once before it counts.
+        self.speak_in_turn(self.meshes.len().max(50)).await?;
+        self.forget();
+
+        let (cpu, sent) = (cost::cpu().context("there is no /proc")?, self.sent());
+        self.speak_in_turn(PACED).await?;
+        let (cpu, sent) = (cost::cpu().context("there is no /proc")?.saturating_sub(cpu), self.sent() - sent);
+        let mut waits = self.waits(PACED)?;
+        waits.sort_unstable();
+        let at = |share: f64| waits.get((waits.len() as f64 * share) as usize).copied().unwrap_or_default();
+        let deliveries = (PACED * self.receivers()) as f64;
+        say("delivered_p50", at(0.5).as_secs_f64() * 1e6, "us");
+        say("delivered_p99", at(0.99).as_secs_f64() * 1e6, "us");
+        say("cpu_per_delivery", cpu.as_secs_f64() * 1e6 / deliveries, "us");
+        say("wire_ratio", sent as f64 / (deliveries * SIZE as f64), "ratio");
+        let resident = cost::resident().context("there is no /proc")?;
+        let each = resident.saturating_sub(self.memory) as f64 / self.meshes.len() as f64;
+        say("rss_per_peer", each / 1024.0, "KiB");
+
+        for counts in [false, true] {
+            tokio::time::sleep(SETTLE).await;
+            self.forget();
+            let began = Instant::now();
+            self.burst().await?;
+            if counts {
+                say("rate_1KiB", BURST as f64 / began.elapsed().as_secs_f64(), "msg/s");
+            }
+        }
+        self.waits(BURST)?;
+        let mut duplicates = 0;
+        for mesh in &self.meshes {
+            duplicates += mesh.snapshot()?.stats.duplicates;
+        }
+        say("duplicates", duplicates as f64, "messages");
+        Ok(())
+    }
+
+    async fn speak_in_turn(&self, messages: usize) -> Result<()> {
+        let mut ticks = tokio::time::interval(PACE);
+        for (number, mesh) in (0..messages).zip(self.meshes.iter().cycle()) {
+            ticks.tick().await;
+            mesh.broadcast(self.tally.body(number as u64)).await?;
+        }
+        self.tally.reached(messages * self.receivers()).await
+    }
+
+    async fn burst(&self) -> Result<()> {
+        let speaker = self.meshes.first().context("nobody")?;
+        for number in 0..BURST {
+            speaker.broadcast(self.tally.body(number as u64)).await?;
+        }
+        self.tally.reached(BURST * self.receivers()).await
+    }
+
+    fn receivers(&self) -> usize {
+        self.meshes.len() - 1
+    }
+
+    fn forget(&self) {
+        self.tally.messages.lock().unwrap_or_else(PoisonError::into_inner).clear();
+        self.tally.deliveries.store(0, Ordering::Relaxed);
+    }
+
+    /// How long the last receiver waited for each message.
+    fn waits(&self, messages: usize) -> Result<Vec<Duration>> {
+        let deliveries = self.tally.messages.lock().unwrap_or_else(PoisonError::into_inner);
+        let receivers = self.receivers();
+        ensure!(deliveries.len() == messages, "{} of {messages} messages were seen", deliveries.len());
+        match deliveries.iter().find(|(_, delivery)| delivery.receivers != receivers) {
+            Some((number, delivery)) => {
+                bail!("message {number} was delivered {} times to {receivers}", delivery.receivers)
+            }
+            None => Ok(deliveries.values().map(|delivery| delivery.last).collect()),
+        }
+    }
+
+    fn sent(&self) -> u64 {
+        self.meshes.iter().map(|mesh| mesh.endpoint().snapshot().totals.bytes_sent).sum()
+    }
+
+    async fn close(self) {
+        for mesh in &self.meshes {
+            mesh.endpoint().close().await;
+        }
+        for reader in self.readers {
+            // It ends with its mesh.
+            let _ = reader.await;
+        }
+    }
+}
+
+/// Whether everybody can be reached from the first, over links that both ends count as neighbours.
+fn is_one(meshes: &[Mesh]) -> bool {
+    let views: BTreeMap<PeerId, BTreeSet<PeerId>> = meshes
+        .iter()
+        .map(|mesh| (mesh.endpoint().peer_id(), mesh.neighbours().into_iter().collect()))
+        .collect();
+    let Some(first) = views.keys().next() else { return true };
+    let (mut reached, mut next) = (BTreeSet::from([*first]), vec![*first]);
+    while let Some(peer) = next.pop() {
+        for neighbour in views.get(&peer).into_iter().flatten() {
+            let mutual = views.get(neighbour).is_some_and(|view| view.contains(&peer));
+            if mutual && reached.insert(*neighbour) {
+                next.push(*neighbour);
+            }
+        }
+    }
+    reached.len() == meshes.len()
+}
+
+fn read(mesh: Mesh, tally: Arc<Tally>) -> JoinHandle<()> {
+    tokio::spawn(async move {
+        loop {
+            match mesh.recv().await {
+                Ok(message) => tally.got(message.body()),
+                Err(RecvError::Lagged { missed }) => {
+                    tally.lagged.fetch_add(missed, Ordering::Relaxed);
+                }
+                Err(_) => return,
+            }
+        }
+    })
+}
