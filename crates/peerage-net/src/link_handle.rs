@@ -6,13 +6,12 @@ use std::sync::{Arc, Mutex, MutexGuard, OnceLock};
 use std::task::Waker;
 
 use bytes::Bytes;
-use peerage_machine::{Class, Direction, Incarnation, LinkId, UnixMillis, Why};
+use peerage_machine::{Class, Direction, Incarnation, LinkId, OnReturn, UnixMillis, Why};
 use peerage_wire::{Address, PeerId, Suite};
 use tokio::sync::oneshot;
 
 use crate::hosted::Instance;
 use crate::scratch::lock;
-use crate::spec::OnReturn;
 use crate::waiter::Waiter;
 
 /// Names an instance within its endpoint, or whoever else holds a link.

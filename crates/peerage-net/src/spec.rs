@@ -4,23 +4,9 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use peerage_identity::Identity;
-use peerage_machine::{CallId, Incarnation, InstanceName, Machine, Now, Seed};
+use peerage_machine::{CallId, Incarnation, InstanceName, Machine, Now, OnReturn, Seed};
 use peerage_wire::Address;
 use peerage_wire::hello::Instance;
-
-/// What an instance does with its link to a peer when that peer's key comes back with another incarnation: the peer
-/// restarted, or a second program runs with its key.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-#[non_exhaustive]
-pub enum OnReturn {
-    /// The newest link takes over; on the old one the instance ends as [`peerage_machine::Why::Superseded`], so that a
-    /// restarted peer is not locked out behind its half-open ghost. An instance so has one link to a peer.
-    #[default]
-    Replace,
-    /// Both stay, with an incarnation each: several sessions of one identity. The old link ends by itself: when the
-    /// instance releases it, or as silent. Dials of the instance find the newest.
-    Coexist,
-}
 
 /// What an instance is called, and how it is hosted. Peers meet in it when name, version and parameters are equal.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -2,13 +2,12 @@
 
 use std::sync::Arc;
 
-use peerage_machine::{DialId, Why};
+use peerage_machine::{DialId, OnReturn, Why};
 use peerage_wire::{Address, PeerId};
 use tokio::sync::oneshot;
 
 use crate::hosted::Instance;
 use crate::link_handle::{InstanceKey, LinkHandle};
-use crate::spec::OnReturn;
 
 /// A link that is held until this is dropped.
 #[derive(Debug)]

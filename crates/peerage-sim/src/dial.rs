@@ -3,16 +3,20 @@
 use std::collections::{BTreeMap, VecDeque};
 
 use peerage_machine::{
-    DialId, Input, InstanceName, Machine, Refusal, RefusalReason, Side as Who, Target, Why,
+    DialId, Input, InstanceName, LinkId, Machine, Refusal, RefusalReason, Side as Who, Target, Why,
 };
 use peerage_wire::{Address, PeerId};
 
+use crate::links::{LinkKey, Side};
 use crate::sim::Happening;
 use crate::trace::Kind;
 use crate::{Instance, NodeId, Sim};
 
 /// Names a dial within the simulation.
 pub(crate) type TaskId = u64;
+
+/// A link, as one end knows it.
+type Found = (LinkKey, Side, LinkId);
 
 /// One dial of a machine.
 struct Task {
@@ -75,7 +79,7 @@ impl<M: Machine> Sim<M> {
                 }
                 return self.schedule(now, Happening::Attempted { task: id, why: Why::SelfDial });
             }
-            if self.by_peer.get(&peer).is_some_and(|acceptor| self.links.up(dialer, *acceptor).is_some()) {
+            if self.newest(dialer, peer).is_some() {
                 return self.schedule(now, Happening::Joined { task: id });
             }
         }
@@ -88,10 +92,10 @@ impl<M: Machine> Sim<M> {
             let at = now + self.config.unreachable_after;
             return self.schedule(at, Happening::Attempted { task: id, why: unreachable(address) });
         };
-        if acceptor == dialer {
+        let found = self.get(acceptor).peer;
+        if found == self.get(dialer).peer {
             return self.schedule(now, Happening::Attempted { task: id, why: Why::SelfDial });
         }
-        let found = self.get(acceptor).peer;
         let at = now + self.latency(dialer, acceptor) * 3;
         if let Some(expected) = expected.filter(|expected| *expected != found) {
             return self
@@ -129,17 +133,26 @@ impl<M: Machine> Sim<M> {
     pub(crate) fn joined(&mut self, id: TaskId) {
         let Some(task) = self.dials.tasks.get(&id) else { return };
         let by_address = || self.by_address.get(task.untried.front()?).copied();
-        let acceptor = task.expected.map_or_else(by_address, |peer| self.by_peer.get(&peer).copied());
-        match acceptor {
-            Some(acceptor) if self.links.up(task.node, acceptor).is_some() => self.dialed(id, acceptor),
-            _ => self.attempt(id),
+        let link = match task.expected {
+            Some(peer) => self.newest(task.node, peer),
+            None => by_address().and_then(|acceptor| self.links.up(task.node, acceptor)),
+        };
+        match link {
+            Some(link) => self.dialed(id, Some(link)),
+            None => self.attempt(id),
         }
     }
 
+    /// The newest link to the key that the node may use.
+    fn newest(&self, node: NodeId, peer: PeerId) -> Option<Found> {
+        let nodes = self.by_peer.get(&peer)?;
+        nodes.iter().filter_map(|peer| self.links.up(node, *peer)).max_by_key(|(.., link)| *link)
+    }
+
     /// The dial ends well.
-    fn dialed(&mut self, id: TaskId, acceptor: NodeId) {
+    fn dialed(&mut self, id: TaskId, link: Option<Found>) {
         let Some(task) = self.dials.tasks.remove(&id) else { return };
-        let Some((key, side, link)) = self.links.to(task.node, acceptor) else {
+        let Some((key, side, link)) = link else {
             // Closed between the link's Up and here, by the machine itself.
             self.stats.dials_failed += 1;
             return self.input(task.node, Input::DialFailed { dial: task.dial, why: Why::NotUp });
@@ -177,12 +190,12 @@ impl<M: Machine> Sim<M> {
         let crossing = self.dials.handshakes.remove(&(acceptor, dialer));
         self.bring_up(dialer, acceptor);
         for task in handshake.tasks {
-            self.dialed(task, acceptor);
+            self.dialed(task, self.links.up(dialer, acceptor));
         }
         for task in
             handshake.waiting.into_iter().chain(crossing.into_iter().flat_map(|crossing| crossing.tasks))
         {
-            self.dialed(task, dialer);
+            self.dialed(task, self.links.up(acceptor, dialer));
         }
     }
 

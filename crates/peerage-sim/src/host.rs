@@ -2,7 +2,9 @@
 
 use std::time::Duration;
 
-use peerage_machine::{Class, Effect, Input, Instant, LinkId, LinkInfo, Machine, SendId, Side as Who, Why};
+use peerage_machine::{
+    Class, Effect, Input, Instant, LinkId, LinkInfo, Machine, OnReturn, SendId, Side as Who, Why,
+};
 
 use crate::links::{Limits, LinkKey, Phase, Side};
 use crate::sim::{Happening, OutboxOf};
@@ -130,12 +132,8 @@ impl<M: Machine> Sim<M> {
     /// Both ends learn of a new link. The node on whose behalf it came about holds it already.
     pub(crate) fn bring_up(&mut self, dialer: NodeId, acceptor: NodeId) {
         let now = self.now;
-        // An end may still see a link that the other end has lost or closed.
         for (node, peer) in [(dialer, acceptor), (acceptor, dialer)] {
-            if let Some((key, side, _)) = self.links.to(node, peer) {
-                let why = self.superseded(key, side);
-                self.down(key, side, why);
-            }
+            self.make_way(node, peer);
         }
         let latency = self.latency(dialer, acceptor);
         let key = self.links.open(dialer, acceptor, latency, now);
@@ -169,14 +167,26 @@ impl<M: Machine> Sim<M> {
         }
     }
 
-    /// Why an end of an old link is over when a new one between the same nodes comes up.
-    fn superseded(&self, key: LinkKey, side: Side) -> Why {
-        let Some(link) = self.links.get(key) else { return Why::NotUp };
-        let (end, other) = (link.end(side), link.end(side.other()));
-        if self.get(other.node).epoch != other.epoch {
-            return Why::Superseded;
+    /// What becomes of the links that a node has to a peer's key when a new one to this start of it comes up. One to
+    /// the same start is over: the other end has lost or closed it. One to another start stays where both coexist.
+    fn make_way(&mut self, node: NodeId, peer: NodeId) {
+        let coexists = self.get(node).instance.on_return == OnReturn::Coexist;
+        let starts = self.by_peer.get(&self.get(peer).peer).map_or(&[][..], Vec::as_slice);
+        let old: Vec<_> = starts.iter().flat_map(|start| self.links.to(node, *start)).collect();
+        for (key, side, _) in old {
+            let Some(link) = self.links.get(key) else { continue };
+            let (end, other) = (link.end(side), link.end(side.other()));
+            let told = (self.now + link.latency).max(end.flushed());
+            if other.node == peer && self.get(peer).epoch == other.epoch {
+                let why = end.leaving.clone();
+                let why = why.unwrap_or_else(|| Why::Lost("another link took over".to_owned()));
+                self.down(key, side, why);
+            } else if !coexists {
+                self.links.doom(key);
+                self.down(key, side, Why::Superseded);
+                self.down_at(told, key, side.other(), Why::Superseded);
+            }
         }
-        end.leaving.clone().unwrap_or_else(|| Why::Lost("another link took over".to_owned()))
     }
 
     /// An end of a link will be over, unless it is before.

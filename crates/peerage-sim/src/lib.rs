@@ -1,7 +1,7 @@
 //! Hosts any [`Machine`](peerage_machine::Machine) by the thousand in virtual time on one seeded, hostile network.
 //!
 //! The machines are the ones that `peerage-net` hosts on real links. The simulator carries out every effect as a real
-//! host does: it dials, keeps at most one link per pair of running peers, queues within credit, closes what nobody
+//! host does: it dials, keeps at most one link per pair of running nodes, queues within credit, closes what nobody
 //! holds, stores, verifies. And it does what real networks do: nodes crash and restart, links break, the network falls
 //! apart and heals, wall clocks disagree.
 //!
@@ -80,9 +80,10 @@
 //! - **A message** arrives after the link's transmission time, latency and jitter, in order within its class; its credit
 //!   comes back to the sender at the same instant.
 //! - **A link** goes down at the end that closes it at once, at the other after everything that was sent to it. A new link
-//!   of the same pair comes up only when both ends have seen the old one down.
+//!   of the same two starts comes up only when both ends have seen the old one down.
 //! - **A crash** ends the machine; the other ends have a ghost of the link until they notice, or until a link to the new
-//!   incarnation takes over ([`Why::Superseded`](peerage_machine::Why::Superseded)).
+//!   incarnation takes over ([`Why::Superseded`](peerage_machine::Why::Superseded)). An instance that is
+//!   [`Instance::coexisting`] keeps both, and a link to each of several nodes with one key ([`Sim::add_session`]).
 //! - **The steady clock** of a node begins at zero with each start, and deadlines are met to the microsecond.
 //!
 //! # Guarantees

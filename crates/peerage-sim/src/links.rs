@@ -2,6 +2,7 @@
 //! nothing of machines, of messages' contents, or of what happens when.
 
 use std::collections::BTreeMap;
+use std::collections::btree_map::Entry;
 use std::time::Duration;
 
 use peerage_machine::{Class, Direction, Instant, LinkId, Why};
@@ -241,7 +242,8 @@ struct Slot {
 struct View {
     given: u64,
     links: BTreeMap<LinkId, (LinkKey, Side)>,
-    peers: BTreeMap<NodeId, LinkId>,
+    /// By the node at the other end, the newest last.
+    peers: BTreeMap<NodeId, Vec<LinkId>>,
 }
 
 #[derive(Debug, Default)]
@@ -257,7 +259,7 @@ impl Links {
         self.views.push(View::default());
     }
 
-    /// A new link. The ends must not see another one to each other.
+    /// A new link. Where an end sees another one to the same node, this is the one from now on.
     pub(crate) fn open(
         &mut self,
         dialer: NodeId,
@@ -291,7 +293,7 @@ impl Links {
         let id = LinkId(view.given);
         view.given += 1;
         view.links.insert(id, (key, side));
-        view.peers.insert(peer, id);
+        view.peers.entry(peer).or_default().push(id);
         id
     }
 
@@ -308,18 +310,24 @@ impl Links {
         self.views.get(node.index())?.links.get(&id).copied()
     }
 
-    /// The link to the peer that the node sees, whatever its phase.
-    pub(crate) fn to(&self, node: NodeId, peer: NodeId) -> Option<(LinkKey, Side, LinkId)> {
-        let view = self.views.get(node.index())?;
-        let id = *view.peers.get(&peer)?;
-        let (key, side) = *view.links.get(&id)?;
-        Some((key, side, id))
+    /// The links to the peer that the node sees, whatever their phase, the newest last.
+    pub(crate) fn to(
+        &self,
+        node: NodeId,
+        peer: NodeId,
+    ) -> impl DoubleEndedIterator<Item = (LinkKey, Side, LinkId)> {
+        let view = self.views.get(node.index());
+        let ids = view.and_then(|view| view.peers.get(&peer)).map_or(&[][..], Vec::as_slice);
+        let found = move |id: &LinkId| view?.links.get(id).map(|(key, side)| (*key, *side, *id));
+        ids.iter().filter_map(found)
     }
 
-    /// The link to the peer that the node may use.
+    /// The newest link to the peer that the node may use.
     pub(crate) fn up(&self, node: NodeId, peer: NodeId) -> Option<(LinkKey, Side, LinkId)> {
-        let found = self.to(node, peer)?;
-        (self.get(found.0)?.end(found.1).phase == Phase::Up).then_some(found)
+        let is_up = |(key, side, _): &(LinkKey, Side, LinkId)| {
+            self.get(*key).is_some_and(|link| link.end(*side).phase == Phase::Up)
+        };
+        self.to(node, peer).rev().find(is_up)
     }
 
     /// The links that the node sees, in the order in which they came up.
@@ -357,7 +365,12 @@ impl Links {
         let gone = link.end(side.other()).phase == Phase::Ended;
         if let Some(view) = self.views.get_mut(node.index()) {
             view.links.remove(&id);
-            view.peers.remove(&peer);
+            if let Entry::Occupied(mut seen) = view.peers.entry(peer) {
+                seen.get_mut().retain(|seen| *seen != id);
+                if seen.get().is_empty() {
+                    seen.remove();
+                }
+            }
         }
         if gone && let Some(slot) = self.slots.get_mut(key.slot as usize) {
             slot.link = None;

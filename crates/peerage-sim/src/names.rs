@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::fmt;
 
 use bytes::Bytes;
-use peerage_machine::{Incarnation, InstanceName, Now, Seed};
+use peerage_machine::{Incarnation, InstanceName, Now, OnReturn, Seed};
 use peerage_wire::{Address, PeerId};
 
 /// One simulated endpoint, running or crashed. It keeps its key, its addresses and its store across restarts.
@@ -30,7 +30,7 @@ impl fmt::Display for NodeId {
     }
 }
 
-/// The protocol instance that a node runs. Two nodes meet when all three fields are equal.
+/// The protocol instance that a node runs. Two nodes meet when name, version and parameters are equal.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Instance {
     /// Protocol and network.
@@ -39,15 +39,18 @@ pub struct Instance {
     pub version: u32,
     /// What both ends must agree on.
     pub parameters: Bytes,
+    /// What becomes of its link to a peer that comes back. A side's own choice; the peer is not told.
+    pub on_return: OnReturn,
 }
 
 impl Instance {
-    /// Version 1, without parameters.
+    /// Version 1, without parameters; the newest link to a peer replaces older ones.
     pub fn new(protocol: &str, name: &str) -> Self {
         Self {
             name: InstanceName { protocol: protocol.to_owned(), name: name.to_owned() },
             version: 1,
             parameters: Bytes::new(),
+            on_return: OnReturn::Replace,
         }
     }
 
@@ -61,6 +64,12 @@ impl Instance {
     #[must_use]
     pub fn with_version(self, version: u32) -> Self {
         Self { version, ..self }
+    }
+
+    /// The same, with a link of its own to each start of a peer.
+    #[must_use]
+    pub fn coexisting(self) -> Self {
+        Self { on_return: OnReturn::Coexist, ..self }
     }
 }
 

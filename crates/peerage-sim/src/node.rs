@@ -9,7 +9,7 @@ use peerage_wire::{Address, PeerId};
 use crate::{Instance, Start};
 
 pub(crate) type Batch = Vec<Write>;
-type Factory<M> = Box<dyn Fn(Start) -> M>;
+pub(crate) type Factory<M> = Box<dyn Fn(Start) -> M>;
 
 /// The wall clocks' time at the start: 2026-01-01 00:00 UTC, give or take [`Config::wall_skew`].
 const EPOCH: u64 = 1_767_225_600_000;

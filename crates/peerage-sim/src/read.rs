@@ -71,9 +71,9 @@ impl<M: Machine> Sim<M> {
         (0..self.nodes.len() as u32).map(NodeId)
     }
 
-    /// The node with this key.
+    /// The node with this key; of several, the one added last.
     pub fn node(&self, peer: &PeerId) -> Option<NodeId> {
-        self.by_peer.get(peer).copied()
+        self.by_peer.get(peer)?.last().copied()
     }
 
     /// The node's key.

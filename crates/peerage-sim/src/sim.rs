@@ -9,7 +9,7 @@ use peerage_wire::{Address, PeerId};
 
 use crate::dial::{Dials, TaskId};
 use crate::links::{LinkKey, Links, Phase, Side};
-use crate::node::Node;
+use crate::node::{Factory, Node};
 use crate::queue::Queue;
 use crate::stats::{Dropped, Stats};
 use crate::trace::{Kind, Trace};
@@ -57,7 +57,8 @@ pub struct Sim<M: Machine> {
     under_way: usize,
     pub(crate) nodes: Vec<Node<M>>,
     pub(crate) by_address: BTreeMap<Address, NodeId>,
-    pub(crate) by_peer: BTreeMap<PeerId, NodeId>,
+    /// The nodes of each key: one, but for sessions.
+    pub(crate) by_peer: BTreeMap<PeerId, Vec<NodeId>>,
     pub(crate) links: Links,
     pub(crate) dials: Dials,
     pub(crate) rng: Rng,
@@ -102,10 +103,36 @@ impl<M: Machine> Sim<M> {
         instance: Instance,
         factory: impl Fn(Start) -> M + 'static,
     ) -> NodeId {
-        let addresses = addresses.into();
+        let before = self.by_peer.get(&peer);
+        assert!(before.is_none(), "{peer} is added twice, first as {before:?}");
+        self.place(peer, addresses.into(), instance, Box::new(factory))
+    }
+
+    /// Starts one more node with the key and the instance of that one: a second program of the same user, say. It
+    /// listens at addresses of its own. Peers have a link to each of both when their instance is
+    /// [`Instance::coexisting`], and otherwise to the one whose link came up last.
+    ///
+    /// # Panics
+    /// When another node has one of the addresses.
+    pub fn add_session(
+        &mut self,
+        of: NodeId,
+        addresses: impl Into<Vec<Address>>,
+        factory: impl Fn(Start) -> M + 'static,
+    ) -> NodeId {
+        let (peer, instance) = (self.get(of).peer, self.get(of).instance.clone());
+        self.place(peer, addresses.into(), instance, Box::new(factory))
+    }
+
+    fn place(
+        &mut self,
+        peer: PeerId,
+        addresses: Vec<Address>,
+        instance: Instance,
+        factory: Factory<M>,
+    ) -> NodeId {
         let id = NodeId(self.nodes.len() as u32);
-        let before = self.by_peer.insert(peer, id);
-        assert!(before.is_none(), "{peer} is added twice, as {before:?} and {id}");
+        self.by_peer.entry(peer).or_default().push(id);
         for address in &addresses {
             let before = self.by_address.insert(address.clone(), id);
             assert!(before.is_none(), "{address} is given twice, to {before:?} and {id}");
@@ -114,7 +141,7 @@ impl<M: Machine> Sim<M> {
         let mut rng = self.seed.fork(&format!("skew {id}")).rng();
         let skew = rng.below(reach.saturating_mul(2).saturating_add(1)) as i64 - reach as i64;
         self.links.add_node();
-        self.nodes.push(Node::new(peer, addresses, instance, Box::new(factory), skew));
+        self.nodes.push(Node::new(peer, addresses, instance, factory, skew));
         self.start(id);
         id
     }

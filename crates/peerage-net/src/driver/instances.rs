@@ -2,13 +2,12 @@
 
 use std::sync::Arc;
 
-use peerage_machine::{LinkInfo, Why};
+use peerage_machine::{LinkInfo, OnReturn, Why};
 
 use super::{Channel, Driver, State, Waiting};
 use crate::hosted::Instance;
 use crate::link_handle::InstanceKey;
 use crate::scratch::lock;
-use crate::spec::OnReturn;
 use crate::waiter::Waiter;
 
 /// What an instance ends with on a link that a newer incarnation of its peer has superseded; the peer is told so.

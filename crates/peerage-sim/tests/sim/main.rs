@@ -7,4 +7,5 @@ mod dials;
 mod faults;
 mod links;
 mod puppet;
+mod returns;
 mod services;

@@ -47,6 +47,8 @@ pub(crate) struct Puppet {
     /// Dials that it keeps account of, and those that ended.
     pub(crate) dialled: BTreeSet<DialId>,
     pub(crate) ended: BTreeSet<DialId>,
+    /// Whether it may have links to several starts of one peer.
+    pub(crate) coexists: bool,
     /// What it does when its deadline comes.
     pub(crate) on_timer: fn(&mut Self, Now, &mut Out),
     /// What it does when a link comes up.
@@ -61,6 +63,7 @@ impl Puppet {
             deadline: None,
             dialled: BTreeSet::new(),
             ended: BTreeSet::new(),
+            coexists: false,
             on_timer: |puppet, _, _| puppet.deadline = None,
             on_up: |_, _, _| (),
         }
@@ -78,8 +81,11 @@ impl Machine for Puppet {
         }
         match &input {
             Input::Up { link, info } => {
+                let other = |before: &LinkInfo| {
+                    before.peer != info.peer || (self.coexists && before.incarnation != info.incarnation)
+                };
                 assert!(
-                    self.links.iter().all(|(_, before)| before.peer != info.peer),
+                    self.links.iter().all(|(_, before)| other(before)),
                     "two links to {:?} at once",
                     info.peer
                 );
@@ -123,10 +129,13 @@ pub(crate) fn even() -> Config {
     }
 }
 
+pub(crate) fn stage() -> Instance {
+    Instance::new("puppet", "stage")
+}
+
 pub(crate) fn world(config: Config, nodes: u32) -> (World, Vec<NodeId>) {
     let mut sim = Sim::new(config);
-    let ids =
-        (0..nodes).map(|n| sim.add(peer(n), [address(n)], Instance::new("puppet", "stage"), Puppet::new));
+    let ids = (0..nodes).map(|n| sim.add(peer(n), [address(n)], stage(), Puppet::new));
     let ids = ids.collect();
     (sim, ids)
 }
