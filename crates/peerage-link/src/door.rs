@@ -38,10 +38,21 @@ pub enum Knock {
     Wait,
     /// It has shown its cookie; its bytes are for a [`Link`](crate::Link).
     Enter,
-    /// It is told this and hung up on. What was wrong, in a word for counters.
-    Answer(Vec<u8>, &'static str),
+    /// It is told this and hung up on, for that reason.
+    Answer(Vec<u8>, Turned),
     /// It does not speak Peerage: it is hung up on without a word.
     Silence,
+}
+
+/// Why a stranger at the door was told something and hung up on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Turned {
+    /// It speaks another version.
+    Incompatible,
+    /// It has to come back with a cookie.
+    Cookie,
+    /// Too many with a cookie of its address came within a second.
+    AddressRate,
 }
 
 /// Decides about strangers, and keeps nothing of any of them. Reads no clock and draws no bytes.
@@ -85,7 +96,7 @@ impl Door {
             Ok(Opening::Partial) => return Knock::Wait,
             Ok(Opening::Whole(cookie)) => cookie,
             Err(HandshakeMessageError::Preface(PrefaceError::Version { .. })) => {
-                return Knock::Answer(self.config.preface.encode().to_vec(), "incompatible");
+                return Knock::Answer(self.config.preface.encode().to_vec(), Turned::Incompatible);
             }
             Err(_) => return Knock::Silence,
         };
@@ -98,7 +109,7 @@ impl Door {
             }
         });
         if !valid {
-            return Knock::Answer(Notice::Cookie(ours).encode(), "cookie");
+            return Knock::Answer(Notice::Cookie(ours).encode(), Turned::Cookie);
         }
         if self.sources.is_empty() {
             let full = Pace::new(u64::from(self.config.per_source), Duration::from_secs(1), now);
@@ -109,7 +120,7 @@ impl Door {
         if pace.take() {
             Knock::Enter
         } else {
-            Knock::Answer(Notice::Busy(Busy::Address).encode(), "address_rate")
+            Knock::Answer(Notice::Busy(Busy::Address).encode(), Turned::AddressRate)
         }
     }
 

@@ -58,7 +58,7 @@ mod window;
 
 pub use budget::{Budget, Memory};
 pub use config::LinkConfig;
-pub use door::{Door, DoorConfig, Knock};
+pub use door::{Door, DoorConfig, Knock, Turned};
 pub use event::LinkEvent;
 pub use link::Link;
 pub use setup::{LinkStats, Setup};

@@ -142,33 +142,45 @@ pub enum Why {
     NotUp,
 }
 
-impl Why {
-    /// One word for counters and logs.
-    pub const fn label(&self) -> &'static str {
-        match self {
-            Self::Shutdown { .. } => "shutdown",
-            Self::Unheld => "unheld",
-            Self::Superseded => "superseded",
-            Self::Duplicate => "duplicate",
-            Self::ChannelClosed { .. } => "channel_closed",
-            Self::Silent { .. } => "silent",
-            Self::Fault { by: Side::Them, .. } => "fault",
-            Self::Fault { by: Side::Us, .. } => "accused",
-            Self::Refused(_) => "refused",
-            Self::Lost(_) => "lost",
-            Self::Unreachable { .. } => "unreachable",
-            Self::Incompatible { .. } => "incompatible",
-            Self::TimedOut { .. } => "timed_out",
-            Self::WrongPeer { .. } => "wrong_peer",
-            Self::SelfDial => "self_dial",
-            Self::Limit { .. } => "limit",
-            Self::NoAddress => "no_address",
-            Self::NoTransport(_) => "no_transport",
-            Self::Full { .. } => "full",
-            Self::TooLarge { .. } => "too_large",
-            Self::NotUp => "not_up",
+/// What a [`Why`] is in one word, in one table: no variant is without, and no word is missing from the list.
+macro_rules! labels {
+    ($($why:pat => $label:literal,)+) => {
+        impl Why {
+            /// Each word that [`Why::label`] gives.
+            pub const LABELS: &[&'static str] = &[$($label,)+];
+
+            /// One word for counters and logs.
+            pub const fn label(&self) -> &'static str {
+                match self {
+                    $($why => $label,)+
+                }
+            }
         }
-    }
+    };
+}
+
+labels! {
+    Why::Shutdown { .. } => "shutdown",
+    Why::Unheld => "unheld",
+    Why::Superseded => "superseded",
+    Why::Duplicate => "duplicate",
+    Why::ChannelClosed { .. } => "channel_closed",
+    Why::Silent { .. } => "silent",
+    Why::Fault { by: Side::Them, .. } => "fault",
+    Why::Fault { by: Side::Us, .. } => "accused",
+    Why::Refused(_) => "refused",
+    Why::Lost(_) => "lost",
+    Why::Unreachable { .. } => "unreachable",
+    Why::Incompatible { .. } => "incompatible",
+    Why::TimedOut { .. } => "timed_out",
+    Why::WrongPeer { .. } => "wrong_peer",
+    Why::SelfDial => "self_dial",
+    Why::Limit { .. } => "limit",
+    Why::NoAddress => "no_address",
+    Why::NoTransport(_) => "no_transport",
+    Why::Full { .. } => "full",
+    Why::TooLarge { .. } => "too_large",
+    Why::NotUp => "not_up",
 }
 
 fn said(detail: &str) -> String {

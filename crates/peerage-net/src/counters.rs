@@ -4,62 +4,131 @@ use std::collections::BTreeMap;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use metrics::Counter;
+use peerage_machine::Why;
+
+use crate::dropped::Dropped;
 use crate::scratch::lock;
 
+/// A number that only grows. The recorder that there was when the endpoint was bound has it too: looking one up would
+/// cost more than counting, so that it is asked once.
+pub(crate) struct Count {
+    here: AtomicU64,
+    there: Counter,
+}
+
+impl Count {
+    fn new(there: Counter) -> Self {
+        Self { here: AtomicU64::new(0), there }
+    }
+
+    pub(crate) fn add(&self, by: u64) {
+        self.here.fetch_add(by, Ordering::Relaxed);
+        self.there.increment(by);
+    }
+
+    pub(crate) fn read(&self) -> u64 {
+        self.here.load(Ordering::Relaxed)
+    }
+}
+
+/// Connections that ended for one reason.
+struct Ended {
+    /// Which were links.
+    links: Count,
+    /// Which were not up yet.
+    handshakes: Count,
+}
+
+impl Ended {
+    fn new(reason: &'static str) -> Self {
+        let at = |stage: &'static str| {
+            let there = metrics::counter!(
+                "peerage_connections_ended_total", "stage" => stage, "reason" => reason
+            );
+            Count::new(there)
+        };
+        Self { links: at("link"), handshakes: at("handshake") }
+    }
+}
+
 /// Counters that only grow.
-#[derive(Debug, Default)]
 pub(crate) struct Counters {
-    pub(crate) bytes_sent: AtomicU64,
-    pub(crate) bytes_received: AtomicU64,
-    pub(crate) messages_sent: AtomicU64,
-    pub(crate) messages_received: AtomicU64,
-    pub(crate) links_up: AtomicU64,
-    pub(crate) dials: AtomicU64,
-    pub(crate) accepted: AtomicU64,
-    pub(crate) cookies: AtomicU64,
-    dropped: Mutex<BTreeMap<&'static str, u64>>,
-    ended: Mutex<BTreeMap<&'static str, u64>>,
-    machines: Mutex<BTreeMap<&'static str, u64>>,
+    pub(crate) bytes_sent: Count,
+    pub(crate) bytes_received: Count,
+    pub(crate) messages_sent: Count,
+    pub(crate) messages_received: Count,
+    pub(crate) links_up: Count,
+    pub(crate) dials: Count,
+    pub(crate) accepted: Count,
+    pub(crate) cookies: Count,
+    dropped: BTreeMap<Dropped, Count>,
+    /// By [`Why::label`].
+    ended: BTreeMap<&'static str, Ended>,
+    machines: Mutex<BTreeMap<&'static str, (u64, Counter)>>,
 }
 
 pub(crate) fn add(counter: &AtomicU64, by: u64) {
     counter.fetch_add(by, Ordering::Relaxed);
 }
 
-fn bump(map: &Mutex<BTreeMap<&'static str, u64>>, key: &'static str, by: u64) {
-    *lock(map).entry(key).or_default() += by;
-}
-
 impl Counters {
+    /// All at nothing; the recorder knows each of them from now on.
+    pub(crate) fn new() -> Self {
+        let dropped = |reason: &Dropped| {
+            let there = metrics::counter!("peerage_dropped_total", "reason" => reason.label());
+            (*reason, Count::new(there))
+        };
+        Self {
+            bytes_sent: Count::new(metrics::counter!("peerage_sent_bytes_total")),
+            bytes_received: Count::new(metrics::counter!("peerage_received_bytes_total")),
+            messages_sent: Count::new(metrics::counter!("peerage_sent_messages_total")),
+            messages_received: Count::new(metrics::counter!("peerage_received_messages_total")),
+            links_up: Count::new(metrics::counter!("peerage_links_up_total")),
+            dials: Count::new(metrics::counter!("peerage_dials_total")),
+            accepted: Count::new(metrics::counter!("peerage_accepted_total")),
+            cookies: Count::new(metrics::counter!("peerage_cookies_total")),
+            dropped: Dropped::ALL.iter().map(dropped).collect(),
+            ended: Why::LABELS.iter().map(|reason| (*reason, Ended::new(reason))).collect(),
+            machines: Mutex::default(),
+        }
+    }
+
     /// Something was not carried out, for this reason.
-    pub(crate) fn dropped(&self, reason: &'static str, by: u64) {
-        bump(&self.dropped, reason, by);
-        metrics::counter!("peerage_dropped_total", "reason" => reason).increment(by);
+    pub(crate) fn dropped(&self, reason: Dropped, by: u64) {
+        if let Some(count) = self.dropped.get(&reason) {
+            count.add(by);
+        }
     }
 
     /// A connection ended, for this reason, at this stage.
-    pub(crate) fn ended(&self, was_up: bool, reason: &'static str) {
-        bump(&self.ended, reason, 1);
-        let stage = if was_up { "link" } else { "handshake" };
-        metrics::counter!("peerage_connections_ended_total", "stage" => stage, "reason" => reason)
-            .increment(1);
+    pub(crate) fn ended(&self, was_up: bool, why: &Why) {
+        if let Some(ended) = self.ended.get(why.label()) {
+            let count = if was_up { &ended.links } else { &ended.handshakes };
+            count.add(1);
+        }
     }
 
     /// A machine counts.
     pub(crate) fn machine(&self, name: &'static str, by: u64) {
-        bump(&self.machines, name, by);
-        metrics::counter!(name).increment(by);
+        let mut machines = lock(&self.machines);
+        let (here, there) = machines.entry(name).or_insert_with(|| (0, metrics::counter!(name)));
+        *here += by;
+        there.increment(by);
     }
 
     pub(crate) fn dropped_by_reason(&self) -> BTreeMap<&'static str, u64> {
-        lock(&self.dropped).clone()
+        let counts = self.dropped.iter().map(|(reason, count)| (reason.label(), count.read()));
+        counts.filter(|(_, count)| *count > 0).collect()
     }
 
     pub(crate) fn ended_by_reason(&self) -> BTreeMap<&'static str, u64> {
-        lock(&self.ended).clone()
+        let sum = |ended: &Ended| ended.links.read() + ended.handshakes.read();
+        let counts = self.ended.iter().map(|(reason, ended)| (*reason, sum(ended)));
+        counts.filter(|(_, count)| *count > 0).collect()
     }
 
     pub(crate) fn counted_by_machines(&self) -> BTreeMap<&'static str, u64> {
-        lock(&self.machines).clone()
+        lock(&self.machines).iter().map(|(name, (count, _))| (*name, *count)).collect()
     }
 }

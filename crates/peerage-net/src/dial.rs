@@ -7,7 +7,6 @@ use peerage_machine::{Direction, Side, Target, Why};
 use peerage_wire::{Address, PeerId, Suite};
 use tokio::sync::oneshot;
 
-use crate::counters::add;
 use crate::driver::{self, Ending};
 use crate::hub::{Guest, Shared};
 use crate::transport::Connection;
@@ -68,7 +67,7 @@ impl Shared {
     }
 
     fn begin(self: &Arc<Self>, attempt: Attempt) {
-        add(&self.counters.dials, 1);
+        self.counters.dials.add(1);
         self.shards.spawn(run(Arc::clone(self), attempt));
     }
 
@@ -154,7 +153,7 @@ async fn run(shared: Arc<Shared>, attempt: Attempt) {
                     }
                     if asked && cookies < COOKIES {
                         cookies += 1;
-                        add(&shared.counters.cookies, 1);
+                        shared.counters.cookies.add(1);
                         continue;
                     }
                     tries += 1;

@@ -11,6 +11,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::task::{AbortHandle, JoinSet};
 
 use crate::driver;
+use crate::dropped::Dropped;
 use crate::hub::{Guest, Refused, Shared};
 use crate::scratch::lock;
 use crate::source::{Source, cookie_source};
@@ -41,7 +42,7 @@ impl AtTheDoor {
         self.spawn(async move {
             let after = shared.link_config.handshake_timeout;
             if tokio::time::timeout(after, receive(&shared, connection)).await.is_err() {
-                shared.counters.dropped("door_timed_out", 1);
+                shared.counters.dropped(Dropped::DoorTimedOut, 1);
             }
         });
     }
@@ -61,7 +62,7 @@ impl AtTheDoor {
         while self.tasks.len() >= most {
             let Some(oldest) = self.waiting.pop_front() else { break };
             if !oldest.is_finished() {
-                self.shared.counters.dropped("door", 1);
+                self.shared.counters.dropped(Dropped::Door, 1);
                 oldest.abort();
                 break;
             }
@@ -90,7 +91,7 @@ async fn receive(shared: &Arc<Shared>, mut connection: Connection) {
         let read = connection.stream.read(heard.get_mut(length..).unwrap_or_default()).await;
         length += match read {
             Ok(read) if read > 0 => read,
-            _ => return shared.counters.dropped("door_lost", 1),
+            _ => return shared.counters.dropped(Dropped::DoorLost, 1),
         };
         let heard = heard.get(..length).unwrap_or_default();
         let now = shared.clock.mono();
@@ -98,15 +99,15 @@ async fn receive(shared: &Arc<Shared>, mut connection: Connection) {
         match knock {
             Knock::Wait => {}
             Knock::Enter => return enter(shared, connection, heard).await,
-            Knock::Answer(word, reason) => {
-                shared.counters.dropped(reason, 1);
+            Knock::Answer(word, turned) => {
+                shared.counters.dropped(Dropped::from(turned), 1);
                 let remote = shared.shown(&connection.remote);
-                tracing::debug!(%remote, reason, "turned a stranger away");
+                tracing::debug!(%remote, reason = ?turned, "turned a stranger away");
                 // What it said has been read, so that nothing keeps the answer from arriving.
                 let _ = connection.stream.write_all(&word).await;
                 return;
             }
-            Knock::Silence => return shared.counters.dropped("not_peerage", 1),
+            Knock::Silence => return shared.counters.dropped(Dropped::NotPeerage, 1),
         }
     }
 }

@@ -25,6 +25,7 @@ use tokio::time::Sleep;
 use tracing::Instrument;
 
 use crate::counters::add;
+use crate::dropped::Dropped;
 use crate::hosted::Instance;
 use crate::hub::{Guest, Seat, Shared};
 use crate::link_handle::{Command, LinkHandle};
@@ -292,7 +293,7 @@ impl Driver {
             Command::Probe(asker) => {
                 asker.ask(Command::Probed { rival: self.handle.id, alive: false });
             }
-            Command::Send { .. } => self.shared.counters.dropped(Why::NotUp.label(), 1),
+            Command::Send { .. } => self.shared.counters.dropped(Dropped::NotUp, 1),
             Command::Abort => self.broken = true,
             _ => {}
         }
@@ -311,7 +312,7 @@ impl Driver {
                 if let Err(why) = self.link.send(channel, class, message) {
                     self.taken -= 1;
                     // The host has checked what it could: this is a channel or link that has just ended.
-                    self.shared.counters.dropped(why.label(), 1);
+                    self.shared.counters.dropped(Dropped::from(&why), 1);
                     if let Some(channel) = self.channels.get(&channel) {
                         channel.instance.room(self.handle.id, class, size);
                     }
@@ -438,14 +439,14 @@ impl Driver {
             return;
         }
         self.handshake_over();
-        self.shared.counters.ended(self.was_up, why.label());
+        self.shared.counters.ended(self.was_up, &why);
         tracing::debug!(why = self.shared.shown_why(&why), was_up = self.was_up, "link ended");
         self.over = Some(why.clone());
         // Before anybody hears of the end: who looks then sees all of it.
         self.report();
         let unsent = self.taken.saturating_sub(self.reported.messages_sent);
         if unsent > 0 {
-            self.shared.counters.dropped("link_ended", unsent);
+            self.shared.counters.dropped(Dropped::LinkEnded, unsent);
         }
         self.handle.up.store(false, Ordering::Release);
         self.handle.detach(&why);
@@ -482,11 +483,11 @@ impl Driver {
         let counters = &self.handle.counters;
         add(&counters.messages_sent, sent);
         add(&counters.messages_received, received);
-        add(&self.shared.counters.messages_sent, sent);
-        add(&self.shared.counters.messages_received, received);
+        self.shared.counters.messages_sent.add(sent);
+        self.shared.counters.messages_received.add(received);
         let late = stats.late_fragments - self.reported.late_fragments;
         if late > 0 {
-            self.shared.counters.dropped("late_fragments", late);
+            self.shared.counters.dropped(Dropped::LateFragments, late);
             counters.late_fragments.store(stats.late_fragments, Ordering::Relaxed);
         }
         counters.unsent_bytes.store(self.unsent.len() as u64, Ordering::Relaxed);

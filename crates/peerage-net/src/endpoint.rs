@@ -125,7 +125,7 @@ impl Builder {
             link_config,
             clock,
             memory,
-            counters: Counters::default(),
+            counters: Counters::new(),
             shards,
             transports,
             own,

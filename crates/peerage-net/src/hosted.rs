@@ -17,6 +17,7 @@ use peerage_machine::{
 use peerage_wire::PeerId;
 use tokio::sync::Notify;
 
+use crate::dropped::Dropped;
 use crate::endpoint::Endpoint;
 use crate::error::Closed;
 use crate::hub::Shared;
@@ -147,7 +148,7 @@ impl<M: Machine + Send + 'static> Cell<M> {
             let generation = std::mem::take(&mut inner.follow);
             if rounds > MAX_ROUNDS {
                 tracing::error!(instance = %self.spec.name, "a machine answers its own effects without end");
-                shared.counters.dropped("machine_loop", generation.len() as u64);
+                shared.counters.dropped(Dropped::MachineLoop, generation.len() as u64);
                 break;
             }
             for input in generation {
@@ -187,7 +188,7 @@ impl<M: Machine + Send + 'static> Cell<M> {
                         if let Err(why) = outcome {
                             match id {
                                 Some(send) => follow.push_back(Input::Undelivered { send, link, why }),
-                                None => shared.counters.dropped(why.label(), 1),
+                                None => shared.counters.dropped(Dropped::from(&why), 1),
                             }
                         }
                     }
@@ -218,7 +219,7 @@ impl<M: Machine + Send + 'static> Cell<M> {
                     }
                 }
                 Effect::Fault { link, what } => {
-                    shared.counters.dropped("fault", 1);
+                    shared.counters.dropped(Dropped::Fault, 1);
                     tracing::debug!(instance = %self.spec.name, %link, what, "a peer broke the protocol");
                     if let Some(peer) = links.get(&link) {
                         peer.handle.ask(Command::Fault(what));
@@ -239,7 +240,7 @@ impl<M: Machine + Send + 'static> Cell<M> {
                         effect = std::any::type_name_of_val(&other),
                         "an effect that this host does not know"
                     );
-                    shared.counters.dropped("unknown_effect", 1);
+                    shared.counters.dropped(Dropped::UnknownEffect, 1);
                 }
             }
         }

@@ -17,6 +17,7 @@ use crate::clock::Clock;
 use crate::config::Config;
 use crate::cookies::Cookies;
 use crate::counters::Counters;
+use crate::dropped::Dropped;
 use crate::error::HostError;
 use crate::hosted::Instance;
 use crate::link_handle::{Command, InstanceKey, LinkHandle};
@@ -180,7 +181,7 @@ impl Shared {
         ip: Option<IpAddr>,
         guest: Guest,
     ) -> Result<Seat, Refused> {
-        let limit = |counted: &'static str, busy: Busy, what: &str, limit: usize| {
+        let limit = |counted: Dropped, busy: Busy, what: &str, limit: usize| {
             self.counters.dropped(counted, 1);
             let why = Why::Limit { by: Side::Us, what: format!("{limit} {what}") };
             Err(Refused { why, busy: Some(busy) })
@@ -193,11 +194,11 @@ impl Shared {
             return Err(Refused { why, busy: None });
         }
         if hub.connections.len() >= config.max_links {
-            return limit("links", Busy::Links, "links", config.max_links);
+            return limit(Dropped::Links, Busy::Links, "links", config.max_links);
         }
         if direction == Direction::Inbound {
             if hub.handshaking_inbound >= config.max_handshakes {
-                return limit("handshakes", Busy::Handshakes, "handshakes", config.max_handshakes);
+                return limit(Dropped::Handshakes, Busy::Handshakes, "handshakes", config.max_handshakes);
             }
             if let Some(ip) = ip {
                 let source = Source::from(ip);
@@ -205,11 +206,16 @@ impl Shared {
                     hub.crowds.get(&source).map_or((0, 0), |crowd| (crowd.links, crowd.handshakes));
                 if links >= config.max_inbound_per_address {
                     let most = config.max_inbound_per_address;
-                    return limit("address", Busy::Address, "links from one address", most);
+                    return limit(Dropped::Address, Busy::Address, "links from one address", most);
                 }
                 if guest == Guest::WithCookie && handshakes >= config.max_handshakes_per_address {
                     let most = config.max_handshakes_per_address;
-                    return limit("address_handshakes", Busy::Address, "handshakes from one address", most);
+                    return limit(
+                        Dropped::AddressHandshakes,
+                        Busy::Address,
+                        "handshakes from one address",
+                        most,
+                    );
                 }
                 let crowd = hub.crowds.entry(source).or_default();
                 crowd.links += 1;

@@ -59,6 +59,7 @@ mod counters;
 mod dial;
 mod door;
 mod driver;
+mod dropped;
 mod endpoint;
 mod error;
 mod hosted;

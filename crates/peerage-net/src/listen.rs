@@ -6,9 +6,9 @@ use std::time::Duration;
 
 use peerage_machine::Direction;
 
-use crate::counters::add;
 use crate::door::AtTheDoor;
 use crate::driver;
+use crate::dropped::Dropped;
 use crate::hub::{Guest, Shared};
 use crate::transport::Listener;
 
@@ -21,7 +21,7 @@ pub(crate) async fn accept(shared: Arc<Shared>, mut listener: Box<dyn Listener>)
     loop {
         match listener.accept().await {
             Ok(connection) => {
-                add(&shared.counters.accepted, 1);
+                shared.counters.accepted.add(1);
                 if !shared.lets_strangers_in() {
                     door.receive(connection);
                     continue;
@@ -47,7 +47,7 @@ pub(crate) async fn accept(shared: Arc<Shared>, mut listener: Box<dyn Listener>)
                 }
             }
             Err(error) => {
-                shared.counters.dropped("accept", 1);
+                shared.counters.dropped(Dropped::Accept, 1);
                 if !is_of_one_connection(&error) {
                     tracing::warn!(address = %shared.shown(listener.address()), %error, "cannot accept connections; trying again");
                     tokio::time::sleep(PAUSE).await;

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use bytes::BytesMut;
-use peerage_link::{Door, DoorConfig, Knock};
+use peerage_link::{Door, DoorConfig, Knock, Turned};
 use peerage_machine::{Instant, Side, Why};
 use peerage_wire::Suite;
 use peerage_wire::handshake::{Answer, take_answer};
@@ -32,7 +32,7 @@ fn opening(cookie: Option<Cookie>) -> Vec<u8> {
 }
 
 fn cookie_in(knock: Knock) -> Cookie {
-    let Knock::Answer(bytes, "cookie") = knock else { panic!("{knock:?}") };
+    let Knock::Answer(bytes, Turned::Cookie) = knock else { panic!("{knock:?}") };
     match take_answer(&mut BytesMut::from(&bytes[..])) {
         Ok(Some(Answer::Notice(Notice::Cookie(cookie)))) => cookie,
         other => panic!("{other:?}"),
@@ -89,7 +89,7 @@ fn who_speaks_something_else_gets_no_cookie() {
     assert_eq!(door.knock(HOUR, b"alice", b"GET / HTTP/1.1"), Knock::Silence);
     assert_eq!(door.knock(HOUR, b"alice", b"PEERAGE\x01\x01\xff\xff"), Knock::Silence);
     let current = Preface::new(Suite::AesGcm).encode().to_vec();
-    assert_eq!(door.knock(HOUR, b"alice", b"PEERAGE\x63\x01"), Knock::Answer(current, "incompatible"));
+    assert_eq!(door.knock(HOUR, b"alice", b"PEERAGE\x63\x01"), Knock::Answer(current, Turned::Incompatible));
 }
 
 #[test]
@@ -112,7 +112,7 @@ fn one_address_has_its_rate_and_another_its_own() {
         assert_eq!(door.knock(HOUR, b"alice", &alice), Knock::Enter);
     }
     let busy = Notice::Busy(Busy::Address).encode();
-    assert_eq!(door.knock(HOUR, b"alice", &alice), Knock::Answer(busy, "address_rate"));
+    assert_eq!(door.knock(HOUR, b"alice", &alice), Knock::Answer(busy, Turned::AddressRate));
     assert_eq!(door.knock(HOUR, b"bob", &bob), Knock::Enter);
     assert_eq!(door.knock(HOUR + Duration::from_millis(20), b"alice", &alice), Knock::Enter);
 }

@@ -10,7 +10,6 @@ use peerage_wire::hello::Hello;
 
 use super::Driver;
 use crate::clock::Clock;
-use crate::counters::add;
 use crate::hub::Verdict;
 use crate::link_handle::{Command, Known, LinkHandle};
 
@@ -108,8 +107,7 @@ impl Driver {
         }
         self.was_up = true;
         self.handle.up.store(true, Ordering::Release);
-        add(&self.shared.counters.links_up, 1);
-        metrics::counter!("peerage_links_up_total").increment(1);
+        self.shared.counters.links_up.add(1);
         tracing::debug!(software = known.software, "link up");
         self.shared.linked.notify_waiters();
         let dial = self.dial.take();

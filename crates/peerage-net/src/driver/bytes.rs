@@ -80,7 +80,7 @@ impl Driver {
             Ok(()) if filled == 0 => Err("the peer hung up".to_owned()),
             Ok(()) => {
                 add(&self.handle.counters.bytes_received, filled as u64);
-                add(&self.shared.counters.bytes_received, filled as u64);
+                self.shared.counters.bytes_received.add(filled as u64);
                 Ok(filled)
             }
             Err(error) => Err(error.to_string()),
@@ -158,7 +158,7 @@ impl Driver {
         }
         self.unsent.advance(written);
         add(&self.handle.counters.bytes_sent, written as u64);
-        add(&self.shared.counters.bytes_sent, written as u64);
+        self.shared.counters.bytes_sent.add(written as u64);
         Poll::Ready(Ok(()))
     }
 
