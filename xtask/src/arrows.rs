@@ -24,6 +24,7 @@ const FLOORS: &[(&str, u8)] = &[
     ("peerage-demo", 7),
     ("peerage-bench", 7),
     ("peerage-fuzz", 7),
+    ("peerage-scenarios", 7),
     ("peerage-examples", 7),
     ("xtask", 7),
 ];

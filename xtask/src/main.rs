@@ -10,6 +10,7 @@ mod demo;
 mod fuzz;
 mod metrics;
 mod readme;
+mod sim;
 mod stages;
 mod test;
 mod tidy;
@@ -25,6 +26,7 @@ usage: cargo xtask COMMAND [ARGUMENTS]
 
   demo     start a network of real processes on this machine and watch it work
   bench    what links cost, beside what the machine itself allows
+  sim      thousands of peers in virtual time: broadcasts, crashes; with figures
   test     all tests: doctests, then nextest where it is installed, else cargo test
   ci       everything that must hold before a change goes in
   codegen  write the protobuf code anew from proto/; with --check, compare only
@@ -32,7 +34,7 @@ usage: cargo xtask COMMAND [ARGUMENTS]
 
 `cargo xtask COMMAND --help` says more.";
 
-const COMMANDS: [&str; 6] = ["demo", "bench", "test", "ci", "codegen", "help"];
+const COMMANDS: [&str; 7] = ["demo", "bench", "sim", "test", "ci", "codegen", "help"];
 
 fn main() -> ExitCode {
     match run(&std::env::args().skip(1).collect::<Vec<_>>()) {
@@ -52,6 +54,7 @@ fn run(arguments: &[String]) -> Result<ExitCode> {
     match command.as_str() {
         "demo" => demo::run(rest),
         "bench" => bench::run(rest),
+        "sim" => sim::run(rest),
         "test" => test::run(rest),
         "ci" => ci::run(rest),
         "codegen" => codegen::run(rest),

@@ -1,40 +1,9 @@
 //! What the simulated world is like.
 
-use std::fmt;
 use std::ops::RangeInclusive;
-use std::sync::Arc;
 use std::time::Duration;
 
-use peerage_wire::PeerId;
-
-/// How [`peerage_machine::Effect::Verify`] ends.
-#[derive(Clone, Default)]
-pub enum Verifier {
-    /// Every signature is good: for simulations that are not about forgery, and fast.
-    #[default]
-    AlwaysValid,
-    /// Whatever this says of (signer, domain, message, signature).
-    By(Arc<Judge>),
-}
-
-/// Says whether a signature by the signer, in the domain, over the message is good.
-pub type Judge = dyn Fn(&PeerId, &str, &[u8], &[u8; 64]) -> bool + Send + Sync;
-
-impl Verifier {
-    /// Whatever `judge` says.
-    pub fn by(judge: impl Fn(&PeerId, &str, &[u8], &[u8; 64]) -> bool + Send + Sync + 'static) -> Self {
-        Self::By(Arc::new(judge))
-    }
-}
-
-impl fmt::Debug for Verifier {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Self::AlwaysValid => "AlwaysValid",
-            Self::By(_) => "By(…)",
-        })
-    }
-}
+use crate::Verifier;
 
 /// What the simulated world is like. Everything random in it comes from `seed`.
 #[derive(Clone, Debug)]

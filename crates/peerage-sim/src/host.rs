@@ -38,7 +38,9 @@ impl<M: Machine> Sim<M> {
                 Effect::Emit(event) => {
                     let now = self.now;
                     self.trace.line(now, Kind::Emit, id.0, 0, 0);
-                    if let Some(node) = self.get_mut(id) {
+                    if let Some(event) = self.show(id, event)
+                        && let Some(node) = self.get_mut(id)
+                    {
                         node.events.push((now, event));
                     }
                 }
@@ -121,6 +123,9 @@ impl<M: Machine> Sim<M> {
         };
         let at = entry.arrival(side, class, now, sending, jitter);
         self.stats.sent.of_mut(class).add(size);
+        if let (Some(kind_of), Some(message)) = (self.kind_of, &*message) {
+            self.stats.sent_of_kind.entry(kind_of(message)).or_default().add(size);
+        }
         self.trace.line(now, Kind::Sent, id.0, link.0, size);
         let message = if last { message.take() } else { message.clone() };
         if let Some(message) = message {

@@ -13,7 +13,7 @@ use crate::node::{Factory, Node};
 use crate::queue::Queue;
 use crate::stats::{Dropped, Stats};
 use crate::trace::{Kind, Trace};
-use crate::{Config, Instance, NodeId, Start};
+use crate::{Config, Instance, NodeId, Start, Violation, Watch};
 
 /// How often a machine may ask for its timer within one microsecond.
 const STALLED: u32 = 1000;
@@ -66,6 +66,9 @@ pub struct Sim<M: Machine> {
     pub(crate) stats: Stats,
     pub(crate) trace: Trace,
     outbox: OutboxOf<M>,
+    pub(crate) watches: Vec<Box<dyn Watch<M>>>,
+    pub(crate) violation: Option<Violation>,
+    pub(crate) kind_of: Option<fn(&M::Message) -> &'static str>,
 }
 
 impl<M: Machine> Sim<M> {
@@ -86,6 +89,9 @@ impl<M: Machine> Sim<M> {
             stats: Stats::default(),
             trace: Trace::new(),
             outbox: Outbox::new(),
+            watches: Vec::new(),
+            violation: None,
+            kind_of: None,
             seed,
             config,
         }
@@ -186,6 +192,11 @@ impl<M: Machine> Sim<M> {
         self.call(node, command)
     }
 
+    /// Has messages counted by kind as well: [`Stats::sent_of_kind`] and [`Stats::delivered_of_kind`].
+    pub fn count_kinds(&mut self, kind_of: fn(&M::Message) -> &'static str) {
+        self.kind_of = Some(kind_of);
+    }
+
     /// Has something done to the simulation at that time, or now if that is past: a scenario's script.
     pub fn at_time(&mut self, at: Instant, action: impl FnOnce(&mut Self) + 'static) {
         self.schedule(at, Happening::Parked(Box::new(action)));
@@ -222,8 +233,12 @@ impl<M: Machine> Sim<M> {
         self.run_while(limit, |sim| sim.under_way > 0)
     }
 
-    /// Does the next thing, if it happens until then.
+    /// Does the next thing, if it happens until then and nothing has happened that must never be
+    /// ([`Sim::violation`]).
     pub fn step(&mut self, until: Instant) -> bool {
+        if self.violation.is_some() {
+            return false;
+        }
         let Some((at, happening)) = self.queue.pop(until) else { return false };
         self.now = at;
         if !happening.is_background() {
@@ -280,6 +295,7 @@ impl<M: Machine> Sim<M> {
         }
         self.outbox = outbox;
         self.arm(id);
+        self.check(id);
         Some(result)
     }
 
@@ -319,6 +335,9 @@ impl<M: Machine> Sim<M> {
             if self.config.codec { self.through_bytes(sender, &message, size) } else { Some(message) };
         if let Some(message) = message {
             self.stats.delivered.of_mut(class).add(size);
+            if let Some(kind_of) = self.kind_of {
+                self.stats.delivered_of_kind.entry(kind_of(&message)).or_default().add(size);
+            }
             self.call(receiver, |machine, now, out| {
                 machine.on_input(now, Input::Message { link: receiver_link, message }, out);
             });

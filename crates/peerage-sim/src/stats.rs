@@ -109,6 +109,10 @@ pub struct Stats {
     pub sent: ByClass,
     /// What arrived.
     pub delivered: ByClass,
+    /// What machines sent and links took, by kind: empty without [`crate::Sim::count_kinds`].
+    pub sent_of_kind: BTreeMap<&'static str, Traffic>,
+    /// What arrived, by kind, likewise.
+    pub delivered_of_kind: BTreeMap<&'static str, Traffic>,
     /// What did not, by reason, with or without an id.
     pub dropped: BTreeMap<Dropped, u64>,
     /// Dials that machines began.

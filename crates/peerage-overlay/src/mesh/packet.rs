@@ -60,6 +60,28 @@ pub(crate) enum Outcome {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Packet(pub(crate) Words);
 
+impl Packet {
+    /// What it is, in one word: for those who count messages by kind.
+    pub const fn kind(&self) -> &'static str {
+        match self.0 {
+            Words::Join { .. } => "join",
+            Words::Neighbour { .. } => "neighbour",
+            Words::NeighbourReply { .. } => "neighbour_reply",
+            Words::Disconnect { .. } => "disconnect",
+            Words::ForwardJoin { .. } => "forward_join",
+            Words::Shuffle { .. } => "shuffle",
+            Words::ShuffleReply { .. } => "shuffle_reply",
+            Words::Payload { .. } => "payload",
+            Words::Announce { .. } => "announce",
+            Words::Want { .. } => "want",
+            Words::Prune { .. } => "prune",
+            Words::Summary { .. } => "summary",
+            Words::Whisper { .. } => "whisper",
+            Words::WhisperResult { .. } => "whisper_result",
+        }
+    }
+}
+
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Words {
     Join { urgent: bool },

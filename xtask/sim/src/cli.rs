@@ -1,0 +1,261 @@
+//! What can be asked.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use anyhow::{Result, bail};
+use clap::error::ErrorKind;
+use clap::{CommandFactory, Parser, ValueEnum};
+
+use crate::figures;
+use crate::scenario::Scenario;
+
+/// Peers that one process has been seen to hold, and ten times as many.
+const MOST_PEERS: usize = 1_000_000;
+/// More runs than this are another tool's work.
+const MOST_SEEDS: u64 = 1_000_000;
+
+/// Runs a network of thousands of peers in virtual time, from one seed, and says what came of it.
+#[derive(Clone, Debug, Parser)]
+#[command(name = "cargo xtask sim", bin_name = "cargo xtask sim", arg_required_else_help = true)]
+pub(crate) struct Options {
+    /// Which scenario; --list names them.
+    #[arg(value_enum, value_name = "NAME", required_unless_present = "list", hide_possible_values = true)]
+    pub(crate) scenario: Option<Scenario>,
+    /// Name the scenarios, each with its own arguments, and end.
+    #[arg(long)]
+    pub(crate) list: bool,
+    /// Peers of the network.
+    #[arg(long, value_name = "N")]
+    peers: Option<usize>,
+    /// Where all randomness comes from: the same seed gives the same run.
+    #[arg(long, value_name = "S", default_value_t = 1)]
+    pub(crate) seed: u64,
+    /// Run so often, the seed one higher each time, and end with medians and worst values.
+    #[arg(long, value_name = "K", default_value_t = 1)]
+    pub(crate) seeds: u64,
+    /// Append the figures to this file, a JSON object per line.
+    #[arg(long, value_name = "FILE")]
+    pub(crate) json: Option<PathBuf>,
+    /// Draw the run's main curve into this file; of several runs, the first one's.
+    #[arg(long, value_name = "FILE.svg")]
+    pub(crate) plot: Option<PathBuf>,
+    /// No progress, only the result.
+    #[arg(long)]
+    pub(crate) quiet: bool,
+    /// Fail when a figure misses its goal.
+    #[arg(long)]
+    pub(crate) check: bool,
+    /// Bytes of each broadcast.
+    #[arg(long, value_name = "BYTES", default_value_t = 1024)]
+    pub(crate) payload: usize,
+    /// Virtual time from the last join to the first measurement, such as 30s.
+    #[arg(long, value_name = "SPAN", value_parser = span)]
+    settle: Option<Duration>,
+    /// broadcast: peers that speak, in turn [default: 1].
+    #[arg(long, value_name = "N")]
+    origins: Option<usize>,
+    /// broadcast: rounds in which each origin speaks once before anything is measured [default: 10, of many origins 5].
+    #[arg(long, value_name = "N")]
+    warm: Option<usize>,
+    /// broadcast: messages that are measured [default: 20, of many origins 64].
+    #[arg(long, value_name = "N")]
+    broadcasts: Option<usize>,
+    /// crash: the share of all peers that crash at once [default: 0.5].
+    #[arg(long, value_name = "SHARE")]
+    fraction: Option<f64>,
+    /// crash: the longest that it takes until a peer notices that a neighbour does not answer [default: 5s, the links'
+    /// ping].
+    #[arg(long, value_name = "SPAN", value_parser = span)]
+    cycle: Option<Duration>,
+}
+
+impl Options {
+    /// What was asked on the command line; ends the program where that makes no sense.
+    pub(crate) fn from_command_line() -> Self {
+        let options = Self::parse();
+        if let Err(error) = options.validate() {
+            Self::command().error(ErrorKind::ValueValidation, format!("{error:#}")).exit();
+        }
+        options
+    }
+
+    pub(crate) fn peers(&self, otherwise: usize) -> usize {
+        self.peers.unwrap_or(otherwise)
+    }
+
+    pub(crate) fn settle(&self, otherwise: Duration) -> Duration {
+        self.settle.unwrap_or(otherwise)
+    }
+
+    pub(crate) fn origins(&self) -> usize {
+        self.origins.unwrap_or(1)
+    }
+
+    pub(crate) fn warm(&self) -> usize {
+        self.warm.unwrap_or(if self.origins() == 1 { 10 } else { 5 })
+    }
+
+    pub(crate) fn broadcasts(&self) -> usize {
+        self.broadcasts.unwrap_or(if self.origins() == 1 { 20 } else { 64 })
+    }
+
+    pub(crate) fn fraction(&self) -> f64 {
+        self.fraction.unwrap_or(0.5)
+    }
+
+    pub(crate) fn cycle(&self) -> Duration {
+        self.cycle.unwrap_or(Duration::from_secs(5))
+    }
+
+    /// The command that does this again with one seed.
+    pub(crate) fn again(&self, name: &str, seed: u64, peers: usize) -> String {
+        let mut command = format!("cargo xtask sim {name} --seed {seed} --peers {peers}");
+        for (flag, value) in self.given() {
+            command.push_str(&format!(" {flag} {value}"));
+        }
+        if self.payload != 1024 {
+            command.push_str(&format!(" --payload {}", self.payload));
+        }
+        if let Some(settle) = self.settle {
+            command.push_str(&format!(" --settle {settle:?}"));
+        }
+        command
+    }
+
+    /// Arguments that belong to a scenario, as they were given.
+    fn given(&self) -> Vec<(&'static str, String)> {
+        let number = |flag, value: Option<usize>| value.map(|value| (flag, value.to_string()));
+        [
+            number("--origins", self.origins),
+            number("--warm", self.warm),
+            number("--broadcasts", self.broadcasts),
+            self.fraction.map(|value| ("--fraction", value.to_string())),
+            self.cycle.map(|value| ("--cycle", format!("{value:?}"))),
+        ]
+        .into_iter()
+        .flatten()
+        .collect()
+    }
+
+    /// Refuses what cannot work, before anything is started.
+    fn validate(&self) -> Result<()> {
+        let Some(scenario) = self.scenario else { return Ok(()) };
+        let own = scenario.arguments();
+        if let Some((flag, _)) = self.given().into_iter().find(|(flag, _)| !own.contains(flag)) {
+            bail!(
+                "{flag} is no argument of `{}`; its own are {}",
+                scenario.name(),
+                if own.is_empty() { "none".to_owned() } else { own.join(", ") }
+            );
+        }
+        let peers = self.peers(scenario.peers());
+        if !(2..=MOST_PEERS).contains(&peers) {
+            bail!("--peers is {peers}; it takes 2 to {MOST_PEERS}");
+        }
+        if !(1..=MOST_SEEDS).contains(&self.seeds) {
+            bail!("--seeds is {}; it takes 1 to {MOST_SEEDS}", self.seeds);
+        }
+        if self.origins() == 0 || self.origins() > peers {
+            bail!("--origins is {}; it takes 1 to {peers}, the number of peers", self.origins());
+        }
+        if self.broadcasts() == 0 {
+            bail!("--broadcasts is 0; it takes at least 1");
+        }
+        if self.payload > 1 << 20 {
+            bail!("--payload is {}; it takes at most {}", self.payload, 1 << 20);
+        }
+        let left = peers as f64 * (1.0 - self.fraction());
+        if !(0.0..1.0).contains(&self.fraction()) || left < 2.0 {
+            bail!("--fraction is {}; it takes 0 to less than 1, and must leave two of {peers} peers", self.fraction());
+        }
+        if self.cycle() < Duration::from_millis(1) {
+            bail!("--cycle is {:?}; it takes at least 1ms", self.cycle());
+        }
+        self.json.as_deref().map_or(Ok(()), |path| figures::append(path, scenario.name(), &[]))
+    }
+}
+
+/// What --list says.
+pub(crate) fn list() -> String {
+    let mut text = String::new();
+    for scenario in Scenario::value_variants() {
+        text.push_str(&format!("{:10} {}\n", scenario.name(), scenario.about()));
+        if !scenario.arguments().is_empty() {
+            text.push_str(&format!("{:10} {}\n", "", scenario.arguments().join(" ")));
+        }
+    }
+    text
+}
+
+/// Reads `250ms`, `30s`, `10m`.
+fn span(text: &str) -> Result<Duration, String> {
+    let wrong = || format!("`{text}` is no span; it takes a number and ms, s or m, such as 250ms or 30s");
+    let digits = text.trim_end_matches(|c: char| c.is_ascii_alphabetic());
+    let number: f64 = digits.parse().map_err(|_| wrong())?;
+    let unit = match text.get(digits.len()..) {
+        Some("ms") => 0.001,
+        Some("s") => 1.0,
+        Some("m") => 60.0,
+        _ => return Err(wrong()),
+    };
+    if !(0.0..=1e9).contains(&number) {
+        return Err(wrong());
+    }
+    Ok(Duration::from_secs_f64(number * unit))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn parse(text: &str) -> Result<Options> {
+        let options = Options::try_parse_from(std::iter::once("sim").chain(text.split_whitespace()))?;
+        options.validate()?;
+        Ok(options)
+    }
+
+    #[test]
+    fn an_unknown_scenario_is_answered_with_the_known_ones() {
+        let error = parse("brodcast").unwrap_err().to_string();
+        for scenario in Scenario::value_variants() {
+            assert!(error.contains(scenario.name()), "{error}");
+        }
+    }
+
+    #[test]
+    fn an_argument_of_another_scenario_is_refused_by_name() {
+        let error = parse("broadcast --fraction 0.5").unwrap_err().to_string();
+        assert!(error.contains("--fraction") && error.contains("--origins"), "{error}");
+    }
+
+    #[test]
+    fn numbers_that_cannot_work_are_refused() {
+        for text in [
+            "broadcast --peers 1",
+            "broadcast --peers 10 --origins 11",
+            "broadcast --seeds 0",
+            "broadcast --settle 5",
+            "crash --fraction 1",
+            "crash --fraction 0.95 --peers 30",
+            "crash --cycle 0s",
+        ] {
+            assert!(parse(text).is_err(), "{text}");
+        }
+    }
+
+    #[test]
+    fn the_command_that_repeats_a_run_is_one_that_can_be_given() {
+        let options = parse("crash --seed 3 --peers 50 --fraction 0.8 --cycle 2500ms --settle 1m").unwrap();
+        let again = options.again("crash", 9, 50);
+        assert_eq!(again, "cargo xtask sim crash --seed 9 --peers 50 --fraction 0.8 --cycle 2.5s --settle 60s");
+        let options = parse(again.trim_start_matches("cargo xtask sim ")).unwrap();
+        assert_eq!((options.seed, options.cycle()), (9, Duration::from_millis(2500)));
+    }
+
+    #[test]
+    fn files_that_cannot_be_written_are_named_before_anything_starts() {
+        let error = format!("{:#}", parse("broadcast --json no/such/file").unwrap_err());
+        assert!(error.contains("no/such/file"), "{error}");
+    }
+}

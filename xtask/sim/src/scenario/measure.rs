@@ -1,0 +1,87 @@
+//! What several scenarios measure.
+
+use peerage_overlay::MessageId;
+use peerage_sim::{NodeId, Stats};
+
+use crate::figures::{Figures, max, mean, percentile};
+use crate::world::World;
+
+/// Traffic since a moment.
+#[derive(Clone, Debug)]
+pub(crate) struct Since(Stats);
+
+impl Since {
+    pub(crate) fn now(world: &World) -> Self {
+        Self(world.sim.stats())
+    }
+
+    /// Messages of this kind that arrived since then.
+    pub(crate) fn arrived(&self, world: &World, kind: &str) -> u64 {
+        let of = |stats: &Stats| stats.delivered_of_kind.get(kind).map_or(0, |it| it.messages);
+        of(&world.sim.stats()) - of(&self.0)
+    }
+
+    /// Bytes of payloads that were sent since then, and of everything else.
+    pub(crate) fn bytes(&self, world: &World) -> (u64, u64) {
+        let of = |stats: &Stats| {
+            let payload = stats.sent_of_kind.get("payload").map_or(0, |it| it.bytes);
+            (payload, stats.sent.total().bytes - payload)
+        };
+        let ((payload, other), (payload_before, other_before)) = (of(&world.sim.stats()), of(&self.0));
+        (payload - payload_before, other - other_before)
+    }
+
+    pub(crate) fn counter(&self, world: &World, name: &str) -> u64 {
+        world.sim.stats().counter(name) - self.0.counter(name)
+    }
+}
+
+/// Who should have these messages, and who has: adds `delivered`, the percentiles and `to_all`.
+pub(crate) fn deliveries(world: &World, ids: &[MessageId], due: &[NodeId], figures: &mut Figures, goal: f64) {
+    let ledger = world.ledger.borrow();
+    let (mut heard, mut should) = (0_u64, 0_u64);
+    let (mut millis, mut to_all) = (Vec::new(), Vec::new());
+    for said in ids.iter().filter_map(|id| ledger.said.get(id)) {
+        let others = || due.iter().filter(|node| **node != said.origin);
+        should += others().count() as u64;
+        heard += others().filter(|node| said.was_heard_by(**node)).count() as u64;
+        let times: Vec<f64> = said.after.iter().map(|micros| f64::from(*micros) / 1000.0).collect();
+        to_all.push(max(&times));
+        millis.extend(times);
+    }
+    figures.add_at_least("delivered", "share", heard as f64 / should.max(1) as f64, goal);
+    figures.add("delivered_p50", "ms", percentile(&mut millis, 50.0));
+    figures.add("delivered_p99", "ms", percentile(&mut millis, 99.0));
+    figures.add("delivered_max", "ms", max(&millis));
+    figures.add("to_all_p50", "ms", percentile(&mut to_all, 50.0));
+}
+
+/// The curve of how many of those who heard these messages had heard them after so many milliseconds.
+pub(crate) fn arrivals(world: &World, ids: &[MessageId], receivers: usize) -> Vec<(f64, f64)> {
+    let ledger = world.ledger.borrow();
+    let said = || ids.iter().filter_map(|id| ledger.said.get(id));
+    let mut micros: Vec<u32> = said().flat_map(|said| said.after.iter().copied()).collect();
+    micros.sort_unstable();
+    let all = (said().count() * receivers).max(1);
+    let step = micros.len().div_ceil(400).max(1);
+    let mut points = vec![(0.0, 0.0)];
+    for (index, micros) in micros.iter().enumerate() {
+        if (index + 1) % step == 0 || index + 1 == all {
+            points.push((f64::from(*micros) / 1000.0, (index + 1) as f64 / all as f64));
+        }
+    }
+    points
+}
+
+/// How the views look: adds degree and passive figures.
+pub(crate) fn views(world: &World, figures: &mut Figures) {
+    let snapshots = || world.running().filter_map(|node| world.honest(node)).map(|mesh| mesh.snapshot());
+    let degrees: Vec<f64> = snapshots().map(|it| it.neighbours.len() as f64).collect();
+    let passive: Vec<f64> = snapshots().map(|it| it.passive as f64).collect();
+    figures.add("degree_mean", "", mean(&degrees));
+    figures.add("degree_min", "", degrees.iter().copied().fold(f64::INFINITY, f64::min));
+    figures.add("degree_max", "", max(&degrees));
+    figures.add("passive_mean", "", mean(&passive));
+    let memory: Vec<f64> = snapshots().map(|it| it.memory as f64 / 1024.0).collect();
+    figures.add("machine_memory", "KiB", mean(&memory));
+}

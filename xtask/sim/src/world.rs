@@ -1,0 +1,187 @@
+//! A mesh in virtual time: peers with real identities, and what each of them heard.
+
+use std::cell::RefCell;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::{Result, bail};
+use bytes::Bytes;
+use peerage_identity::{Identity, verify};
+use peerage_machine::{Instant, Rng, Seed};
+use peerage_overlay::{BroadcastError, MeshConfig, MeshMachine, MeshStart, MessageId, Packet};
+use peerage_sim::{Config, Instance, NodeId, Role, Sim, Verifier, address};
+
+use crate::graph::Graph;
+use crate::ledger::{Clerk, Ledger};
+use crate::progress::Progress;
+
+/// How often progress is shown, in virtual time.
+const SLICE: Duration = Duration::from_millis(250);
+/// Peers that join ten milliseconds apart; from then on, a quarter of the network joins each second.
+const FIRST: usize = 100;
+/// How soon an own message that was refused is tried again.
+const TRY_AGAIN: Duration = Duration::from_millis(100);
+
+/// Checks signatures for real, each once.
+pub(crate) fn verifier() -> Verifier {
+    Verifier::remembering(|peer, domain, message, signature| verify(peer, domain, message, signature).is_ok())
+}
+
+pub(crate) struct World {
+    pub(crate) sim: Sim<Role<MeshMachine>>,
+    pub(crate) nodes: Vec<NodeId>,
+    pub(crate) ledger: Rc<RefCell<Ledger>>,
+    /// What the scenario draws from.
+    pub(crate) rng: Rng,
+    pub(crate) mesh: MeshConfig,
+    /// Own messages that were refused, for want of room or neighbours, and tried again.
+    pub(crate) refused: u64,
+    pub(crate) progress: Progress,
+    payload: usize,
+    said: u64,
+}
+
+impl World {
+    pub(crate) fn new(config: Config, mesh: MeshConfig, payload: usize, progress: Progress) -> Self {
+        let rng = Seed::from_u64(config.seed).fork("scenario").rng();
+        let mut sim = Sim::new(config);
+        sim.count_kinds(Packet::kind);
+        let ledger = Rc::new(RefCell::new(Ledger::default()));
+        sim.watch(Clerk(Rc::clone(&ledger)));
+        Self { sim, nodes: Vec::new(), ledger, rng, mesh, refused: 0, progress, payload, said: 0 }
+    }
+
+    /// One more peer, alone.
+    pub(crate) fn add(&mut self) -> NodeId {
+        let number = self.nodes.len() as u32;
+        let mut secret = [7; 32];
+        if let Some(head) = secret.first_chunk_mut() {
+            *head = number.to_le_bytes();
+        }
+        let identity = Arc::new(Identity::from_seed(secret));
+        let config = self.mesh.clone();
+        let instance = Instance::new("mesh", &config.name).with_parameters(config.parameters());
+        let node = self.sim.add(identity.peer_id(), [address(number)], instance, move |start| {
+            let start = MeshStart {
+                now: start.now,
+                seed: start.seed,
+                identity: Arc::clone(&identity),
+                incarnation: start.incarnation,
+                addresses: start.addresses,
+            };
+            Role::Honest(MeshMachine::new(config.clone(), start))
+        });
+        self.nodes.push(node);
+        node
+    }
+
+    /// Has the node join by a contact.
+    pub(crate) fn join(&mut self, node: NodeId, contact: NodeId) {
+        let contacts = vec![address(contact.index() as u32)];
+        self.sim.try_command(node, |role, now, out| {
+            // The one contact is well-formed, and no join is pending.
+            role.honest_mut().map(|mesh| mesh.join(now, contacts, out))
+        });
+    }
+
+    /// So many peers, each of which joins by a random one that was there before; then time to settle.
+    pub(crate) fn form(&mut self, count: usize, settle: Duration) -> Result<()> {
+        for number in 0..count {
+            let node = self.add();
+            if number > 0 {
+                let contact = self.nodes.get(self.rng.index(number)).copied().unwrap_or(node);
+                self.join(node, contact);
+            }
+            let size = number.max(FIRST) as u64;
+            self.sim.run_for(Duration::from_micros(4_000_000 / size).min(Duration::from_millis(10)));
+            if number % 64 == 0 {
+                self.progress.at(number as u64, count as u64, || format!("{number} of {count} peers joined"));
+                self.must_be_right()?;
+            }
+        }
+        self.pass(settle, "settling")
+    }
+
+    /// Lets time pass.
+    pub(crate) fn pass(&mut self, span: Duration, doing: &str) -> Result<()> {
+        let (start, end) = (self.sim.now(), self.sim.now() + span);
+        while self.sim.now() < end {
+            self.sim.run_until((self.sim.now() + SLICE).min(end));
+            self.must_be_right()?;
+            let done = self.sim.now().since(start);
+            self.progress.at(done.as_millis() as u64, span.as_millis() as u64, || {
+                format!("{doing}: {:.1} of {:.1} s", done.as_secs_f64(), span.as_secs_f64())
+            });
+        }
+        Ok(())
+    }
+
+    /// Lets time pass until then.
+    pub(crate) fn pass_until(&mut self, at: Instant, doing: &str) -> Result<()> {
+        self.pass(at.since(self.sim.now()), doing)
+    }
+
+    fn must_be_right(&self) -> Result<()> {
+        match self.sim.violation() {
+            None => Ok(()),
+            Some(violation) => bail!("what must never be {violation}"),
+        }
+    }
+
+    pub(crate) fn running(&self) -> impl Iterator<Item = NodeId> {
+        self.nodes.iter().copied().filter(|node| self.sim.is_running(*node))
+    }
+
+    /// The machine, if it runs and is an honest one.
+    pub(crate) fn honest(&self, node: NodeId) -> Option<&MeshMachine> {
+        self.sim.machine(node).and_then(Role::honest)
+    }
+
+    /// Has the node say something, as soon as it can.
+    pub(crate) fn say(&mut self, node: NodeId) -> Result<MessageId> {
+        let mut body = vec![b'x'; self.payload];
+        let number = self.said.to_le_bytes();
+        body.iter_mut().zip(number).for_each(|(byte, digit)| *byte = digit);
+        self.said += 1;
+        let body = Bytes::from(body);
+        let give_up = self.sim.now() + Duration::from_secs(60);
+        loop {
+            let parts = vec![body.clone()];
+            let at = self.sim.now();
+            let said = self.sim.try_command(node, |role, now, out| {
+                role.honest_mut().map(|mesh| mesh.broadcast(now, parts, out))
+            });
+            match said.flatten() {
+                Some(Ok(id)) => {
+                    self.ledger.borrow_mut().say(id, node, at, body);
+                    return Ok(id);
+                }
+                Some(Err(BroadcastError::Full { .. } | BroadcastError::NoNeighbours)) if at < give_up => {
+                    self.refused += 1;
+                    self.sim.run_for(TRY_AGAIN);
+                    self.must_be_right()?;
+                }
+                Some(Err(error)) => bail!("{node} cannot say anything for a minute: {error}"),
+                None => bail!("{node} is to say something, and does not run"),
+            }
+        }
+    }
+
+    /// The neighbourhoods of running peers, as each of them has it.
+    pub(crate) fn graph(&self) -> Graph {
+        Graph::new(self.nodes.len(), |number, to| {
+            let Some(mesh) = self.nodes.get(number).and_then(|node| self.honest(*node)) else { return };
+            let running = |node: &NodeId| self.sim.is_running(*node);
+            let neighbours = mesh.neighbours();
+            let nodes = neighbours.iter().filter_map(|peer| self.sim.node(peer)).filter(running);
+            to.extend(nodes.map(|node| node.index() as u32));
+        })
+    }
+
+    /// The share of running peers that the largest component has.
+    pub(crate) fn component(&self) -> f64 {
+        let running = self.running().count().max(1);
+        self.graph().mutual().largest_component() as f64 / running as f64
+    }
+}
