@@ -5,11 +5,7 @@ use std::fmt;
 use peerage_machine::{Input, Instant, Machine, Now, OutboxOf};
 
 /// A machine that speaks as another one does, and does what it likes.
-pub type Impostor<H> = dyn Machine<
-        Message = <H as Machine>::Message,
-        Event = <H as Machine>::Event,
-        Answer = <H as Machine>::Answer,
-    >;
+pub type Impostor<H> = dyn Machine<Message = <H as Machine>::Message, Event = <H as Machine>::Event, Answer = <H as Machine>::Answer>;
 
 /// A machine of a simulation in which some are not what they should be.
 pub enum Role<H: Machine> {

@@ -31,13 +31,18 @@ impl Verifier {
     /// Whatever `judge` says, who is asked once about each of the last 4,096 different signatures. A broadcast is
     /// checked by ten thousand peers and costs one check; a forgery is found as surely as by asking each time, because
     /// a verdict is only for the very same signer, domain, message and signature.
-    pub fn remembering(judge: impl Fn(&PeerId, &str, &[u8], &[u8; 64]) -> bool + Send + Sync + 'static) -> Self {
+    pub fn remembering(
+        judge: impl Fn(&PeerId, &str, &[u8], &[u8; 64]) -> bool + Send + Sync + 'static,
+    ) -> Self {
         let memory = Mutex::new(Memory::default());
         Self::by(move |signer, domain, message, signature| {
             let mut memory = memory.lock().unwrap_or_else(PoisonError::into_inner);
             memory.recall(signer, domain, message, signature).unwrap_or_else(|| {
                 let valid = judge(signer, domain, message, signature);
-                memory.remember(*signature, Verdict { signer: *signer, domain: domain.into(), message: message.into(), valid });
+                memory.remember(
+                    *signature,
+                    Verdict { signer: *signer, domain: domain.into(), message: message.into(), valid },
+                );
                 valid
             })
         })

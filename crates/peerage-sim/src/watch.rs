@@ -64,7 +64,9 @@ impl<M: Machine> Sim<M> {
             return;
         }
         let at = self.now;
-        let Some(machine) = self.nodes.get(node.index()).and_then(|node| node.machine.as_ref()) else { return };
+        let Some(machine) = self.nodes.get(node.index()).and_then(|node| node.machine.as_ref()) else {
+            return;
+        };
         let wrong = self.watches.iter_mut().find_map(|watch| watch.called(at, node, machine).err());
         self.violation = wrong.map(|what| Violation { at, node, what });
     }

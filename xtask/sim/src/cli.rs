@@ -167,7 +167,10 @@ impl Options {
         }
         let left = peers as f64 * (1.0 - self.fraction());
         if !(0.0..1.0).contains(&self.fraction()) || left < 2.0 {
-            bail!("--fraction is {}; it takes 0 to less than 1, and must leave two of {peers} peers", self.fraction());
+            bail!(
+                "--fraction is {}; it takes 0 to less than 1, and must leave two of {peers} peers",
+                self.fraction()
+            );
         }
         if self.cycle() < Duration::from_millis(1) {
             bail!("--cycle is {:?}; it takes at least 1ms", self.cycle());
@@ -248,7 +251,10 @@ mod tests {
     fn the_command_that_repeats_a_run_is_one_that_can_be_given() {
         let options = parse("crash --seed 3 --peers 50 --fraction 0.8 --cycle 2500ms --settle 1m").unwrap();
         let again = options.again("crash", 9, 50);
-        assert_eq!(again, "cargo xtask sim crash --seed 9 --peers 50 --fraction 0.8 --cycle 2.5s --settle 60s");
+        assert_eq!(
+            again,
+            "cargo xtask sim crash --seed 9 --peers 50 --fraction 0.8 --cycle 2.5s --settle 60s"
+        );
         let options = parse(again.trim_start_matches("cargo xtask sim ")).unwrap();
         assert_eq!((options.seed, options.cycle()), (9, Duration::from_millis(2500)));
     }

@@ -60,11 +60,23 @@ impl Figures {
         self.put(metric.into(), unit, None, value);
     }
 
-    pub(crate) fn add_at_most(&mut self, metric: impl Into<String>, unit: &'static str, value: f64, goal: f64) {
+    pub(crate) fn add_at_most(
+        &mut self,
+        metric: impl Into<String>,
+        unit: &'static str,
+        value: f64,
+        goal: f64,
+    ) {
         self.put(metric.into(), unit, Some(Goal::AtMost(goal)), value);
     }
 
-    pub(crate) fn add_at_least(&mut self, metric: impl Into<String>, unit: &'static str, value: f64, goal: f64) {
+    pub(crate) fn add_at_least(
+        &mut self,
+        metric: impl Into<String>,
+        unit: &'static str,
+        value: f64,
+        goal: f64,
+    ) {
         self.put(metric.into(), unit, Some(Goal::AtLeast(goal)), value);
     }
 

@@ -56,7 +56,8 @@ impl Graph {
 
     /// All that can be reached and was not seen: how many, and how many hops away the last.
     fn visit(&self, from: usize, seen: &mut [bool]) -> (usize, u32) {
-        let mut mark = |node: u32| seen.get_mut(node as usize).is_some_and(|seen| !std::mem::replace(seen, true));
+        let mut mark =
+            |node: u32| seen.get_mut(node as usize).is_some_and(|seen| !std::mem::replace(seen, true));
         mark(from as u32);
         let (mut edge, mut count, mut hops) = (vec![from as u32], 1, 0);
         loop {

@@ -25,7 +25,10 @@ pub(crate) fn run(options: &Options) -> Result<bool> {
             Ok(figures) => all.merge(&figures),
             Err(error) => {
                 eprintln!("error: seed {seed}: {error:#}");
-                eprintln!("to see it again: {}", options.again(scenario.name(), seed, peers(options, scenario)));
+                eprintln!(
+                    "to see it again: {}",
+                    options.again(scenario.name(), seed, peers(options, scenario))
+                );
                 failed.push(seed);
             }
         }
@@ -52,9 +55,7 @@ fn once(options: &Options, scenario: Scenario, seed: u64, draw: bool) -> Result<
     process::forget_peak();
     let before = process::memory().map_or(0.0, |(now, _)| now);
     let watch = Instant::now();
-    let make = |config| {
-        World::new(config, scenario.mesh(), options.payload, Progress::new(options.quiet))
-    };
+    let make = |config| World::new(config, scenario.mesh(), options.payload, Progress::new(options.quiet));
     let (outcome, world) = scenario.run(options, seed, make)?;
     let mut figures = outcome.figures;
     if let Some((now, most)) = process::memory() {

@@ -96,12 +96,9 @@ pub(super) fn run(
 }
 
 /// The first broadcast after the crash: by the origin of the tree, or else by the first survivor that can.
-fn say_first(
-    world: &mut World,
-    origin: NodeId,
-    survivors: &[NodeId],
-) -> Result<peerage_overlay::MessageId> {
+fn say_first(world: &mut World, origin: NodeId, survivors: &[NodeId]) -> Result<peerage_overlay::MessageId> {
     let connected = |node: &NodeId| world.honest(*node).is_some_and(|mesh| mesh.is_ready());
-    let speaker = if connected(&origin) { origin } else { survivors.iter().copied().find(connected).unwrap_or(origin) };
+    let speaker =
+        if connected(&origin) { origin } else { survivors.iter().copied().find(connected).unwrap_or(origin) };
     world.say(speaker)
 }

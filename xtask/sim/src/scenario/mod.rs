@@ -38,7 +38,9 @@ impl Scenario {
     pub(crate) const fn about(self) -> &'static str {
         match self {
             Self::Broadcast => "everyone hears what a few say: redundancy, hops, times, control bytes",
-            Self::Crash => "a share of all peers crashes at once: components, and the first broadcast after it",
+            Self::Crash => {
+                "a share of all peers crashes at once: components, and the first broadcast after it"
+            }
         }
     }
 
@@ -63,7 +65,12 @@ impl Scenario {
     }
 
     /// Runs it once.
-    pub(crate) fn run(self, options: &Options, seed: u64, world: impl FnOnce(peerage_sim::Config) -> World) -> Result<(Outcome, World)> {
+    pub(crate) fn run(
+        self,
+        options: &Options,
+        seed: u64,
+        world: impl FnOnce(peerage_sim::Config) -> World,
+    ) -> Result<(Outcome, World)> {
         match self {
             Self::Broadcast => broadcast::run(options, seed, world),
             Self::Crash => crash::run(options, seed, world),
