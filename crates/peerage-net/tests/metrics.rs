@@ -14,9 +14,12 @@ use peerage_net::Shards;
 
 const PAGE: &str = include_str!("../../../docs/metrics.md");
 
+/// Name and labels.
+type Row = (String, Vec<String>);
+
 /// Keeps each counter by its name and its labels.
 #[derive(Default)]
-struct Book(Mutex<BTreeMap<(String, Vec<String>), Arc<AtomicU64>>>);
+struct Book(Mutex<BTreeMap<Row, Arc<AtomicU64>>>);
 
 impl Book {
     /// The counters of a name, by labels that are not zero.

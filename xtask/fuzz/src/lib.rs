@@ -12,6 +12,7 @@
     reason = "a fuzzer looks for panics; here they say what does not hold"
 )]
 
+mod boxes;
 mod frames;
 mod handshake;
 mod link_input;
@@ -19,6 +20,7 @@ mod messages;
 mod peers;
 mod records;
 
+pub use boxes::boxes;
 pub use frames::frames;
 pub use handshake::handshake;
 pub use link_input::link_input;
@@ -31,7 +33,8 @@ use peerage_wire::Suite;
 pub type Target = fn(&[u8]);
 
 /// All of them, by name.
-pub const TARGETS: [(&str, Target); 5] = [
+pub const TARGETS: [(&str, Target); 6] = [
+    ("boxes", boxes),
     ("frames", frames),
     ("handshake", handshake),
     ("link_input", link_input),

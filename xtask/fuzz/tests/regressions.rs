@@ -27,6 +27,11 @@ fn run(name: &str) {
 }
 
 #[test]
+fn boxes_hold() {
+    run("boxes");
+}
+
+#[test]
 fn frames_hold() {
     run("frames");
 }
