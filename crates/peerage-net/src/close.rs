@@ -6,9 +6,11 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use peerage_machine::{Side, Why};
+use tokio::sync::oneshot;
+use tokio::sync::oneshot::error::TryRecvError;
 
 use crate::hub::Shared;
-use crate::link_handle::Command;
+use crate::link_handle::{Command, LinkHandle};
 
 /// How long tasks that were told to drop everything may take for it: they wait for nothing, but a machine may be busy.
 pub(crate) const ABORT: Duration = Duration::from_secs(1);
@@ -43,8 +45,84 @@ impl fmt::Display for CloseReport {
     }
 }
 
+/// What [`crate::Endpoint::drain`] came to.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct DrainReport {
+    /// Links that there were.
+    pub links: usize,
+    /// Links that had more to write when the grace was over. They go on writing.
+    pub links_left: usize,
+    /// Messages that were queued on those then. A message of which a part had left the queue counts.
+    pub messages_left: u64,
+    /// Their bytes, and those that were sealed already (at most 128 KiB for each link) and that no connection had taken.
+    pub bytes_left: u64,
+    /// How long it took.
+    pub took: Duration,
+}
+
+impl DrainReport {
+    /// Whether all was written within the grace.
+    pub const fn is_done(&self) -> bool {
+        self.links_left == 0
+    }
+}
+
+impl fmt::Display for DrainReport {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { links, links_left, messages_left, bytes_left, took } = self;
+        write!(f, "drained {} in {} ms", counted(*links as u64, "link"), took.as_millis())?;
+        match links_left {
+            0 => f.write_str(", all was written"),
+            _ => {
+                let (messages, bytes) = (counted(*messages_left, "message"), counted(*bytes_left, "byte"));
+                write!(f, "; {links_left} could not write all in time: {messages} and {bytes} are left")
+            }
+        }
+    }
+}
+
 fn counted(count: u64, what: &str) -> String {
     format!("{count} {what}{}", if count == 1 { "" } else { "s" })
+}
+
+/// Messages and bytes that have not left a link: those that are queued, and what is sealed already.
+fn unwritten(handle: &LinkHandle) -> (u64, u64) {
+    let counters = &handle.counters;
+    let bytes = counters.queued_bytes.load(Ordering::Relaxed) + counters.unsent_bytes.load(Ordering::Relaxed);
+    (counters.queued_messages.load(Ordering::Relaxed), bytes)
+}
+
+/// Waits until every link has written what it has to write now, within the grace.
+pub(crate) async fn flush_links(shared: &Shared, grace: Duration) -> DrainReport {
+    let began = tokio::time::Instant::now();
+    let mut report = DrainReport::default();
+    let mut flushing = Vec::new();
+    for handle in shared.connections() {
+        report.links += usize::from(handle.up.load(Ordering::Acquire));
+        let (flushed, wait) = oneshot::channel();
+        if handle.ask(Command::Flush(flushed)) {
+            flushing.push((handle, wait));
+        }
+    }
+    let all = async {
+        for (_, flushed) in &mut flushing {
+            // An error is a link that has ended, and has nothing more to write.
+            let _ = flushed.await;
+        }
+    };
+    if tokio::time::timeout(grace, all).await.is_err() {
+        for (handle, flushed) in &mut flushing {
+            if flushed.try_recv() == Err(TryRecvError::Empty) {
+                let (messages, bytes) = unwritten(handle);
+                report.links_left += 1;
+                report.messages_left += messages;
+                report.bytes_left += bytes;
+            }
+        }
+    }
+    report.took = began.elapsed();
+    report
 }
 
 /// Lets every link flush and say goodbye, within the grace; cuts the rest.
@@ -59,12 +137,12 @@ pub(crate) async fn close_links(shared: &Arc<Shared>) -> CloseReport {
     }
     if tokio::time::timeout(shared.config.close_grace, all_gone(shared)).await.is_err() {
         for handle in shared.connections() {
-            let counters = &handle.counters;
-            let unsent = counters.unsent_bytes.load(Ordering::Relaxed);
+            let unsent = handle.counters.unsent_bytes.load(Ordering::Relaxed);
             if handle.up.load(Ordering::Acquire) || unsent > 0 {
+                let (messages, bytes) = unwritten(&handle);
                 report.links_cut += 1;
-                report.messages_cut += counters.queued_messages.load(Ordering::Relaxed);
-                report.bytes_cut += counters.queued_bytes.load(Ordering::Relaxed) + unsent;
+                report.messages_cut += messages;
+                report.bytes_cut += bytes;
             }
             handle.ask(Command::Abort);
         }

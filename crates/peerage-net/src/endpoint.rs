@@ -3,17 +3,18 @@
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
 use peerage_identity::Identity;
 use peerage_link::{Door, DoorConfig, LinkConfig, Memory};
 use peerage_machine::{Incarnation, Machine, Now, Seed, Target};
 use peerage_wire::preface::Preface;
-use peerage_wire::{Address, PeerId};
+use peerage_wire::{Address, PeerId, Suite};
 use tokio::sync::{Notify, OnceCell, oneshot, watch};
 use tokio::task::JoinHandle;
 
 use crate::clock::Clock;
-use crate::close::{self, CloseReport};
+use crate::close::{self, CloseReport, DrainReport};
 use crate::config::Config;
 use crate::counters::Counters;
 use crate::error::{BindError, Closed, DialError, HostError};
@@ -72,9 +73,24 @@ impl Builder {
         self.transport(Arc::new(transport.clone()))
     }
 
-    /// Times and bounds.
+    /// Times and bounds, all of them.
     pub fn config(mut self, config: Config) -> Self {
         self.config = config;
+        self
+    }
+
+    /// Changes some of the times and bounds: `.configure(|config| config.max_links = 100)`.
+    pub fn configure(mut self, change: impl FnOnce(&mut Config)) -> Self {
+        change(&mut self.config);
+        self
+    }
+
+    /// The cipher suites that links may have, whoever dials; the first is the one to dial with. Other lists for dials and
+    /// for listeners are in [`Config`].
+    pub fn suites(mut self, suites: impl Into<Vec<Suite>>) -> Self {
+        let suites = suites.into();
+        self.config.listen_suites.clone_from(&suites);
+        self.config.dial_suites = suites;
         self
     }
 
@@ -393,27 +409,18 @@ impl Endpoint {
     }
 
     /// Takes no new links from now on, dialled or accepted, and gives the addresses that it listens on free; then waits
-    /// until every link has written what machines had sent on it when this was called. Links stay, and carry what is
-    /// still said on them, until they end by themselves or by [`Endpoint::close`]. Dials find the links that there are,
-    /// and fail otherwise as [`peerage_machine::Why::Shutdown`].
+    /// until every link has written what machines had sent on it when this was called, at most for `grace`, and says what
+    /// was left. Links stay, and carry what is still said on them, until they end by themselves or by
+    /// [`Endpoint::close`], which cuts what its own grace does not do for. Dials find the links that there are, and fail
+    /// otherwise as [`peerage_machine::Why::Shutdown`].
     ///
-    /// A peer that gives no credit holds this up for as long as its link lasts. A call that is cancelled, by a timeout
-    /// say, leaves the endpoint draining; another call waits anew.
-    pub async fn drain(&self) {
+    /// A peer that gives no credit holds this up. When the grace is over, or a call is cancelled, the endpoint goes on
+    /// draining; another call waits anew.
+    pub async fn drain(&self, grace: Duration) -> DrainReport {
         let shared = &self.life.shared;
         shared.draining.store(true, Ordering::SeqCst);
         self.life.stop_listening().await;
-        let mut flushing = Vec::new();
-        for handle in shared.connections() {
-            let (flushed, wait) = oneshot::channel();
-            if handle.ask(Command::Flush(flushed)) {
-                flushing.push(wait);
-            }
-        }
-        for flushed in flushing {
-            // An error is a link that has ended, and has nothing more to write.
-            let _ = flushed.await;
-        }
+        close::flush_links(shared, grace).await
     }
 
     /// Ends the endpoint: stops listening, lets each link flush and say goodbye within

@@ -30,7 +30,8 @@
 //! - A link has a cipher suite that both ends' [`Config`]s list, whatever anybody says in clear; its snapshot names it.
 //! - Nothing waits for a slow peer: each queue has a bound, and each bound a documented outcome
 //!   ([`Config`] names them all).
-//! - [`Endpoint::close`] cannot fail, takes at most its grace and a little, and says what was cut.
+//! - [`Endpoint::close`] cannot fail, takes at most its grace and a little, and says what was cut; [`Endpoint::drain`] takes
+//!   at most the grace that it is given, and says what is left.
 //! - No task outlives its endpoint, and the addresses that it listened on are free: when `close` returns, when the last handle
 //!   is dropped, or for [`Shards::Ambient`] as soon as the runtime has had its turn after that.
 //! - Nobody is told an address that cannot be dialled: in place of a wildcard stands the machine's own.
@@ -80,7 +81,7 @@ mod votes;
 mod waiter;
 
 pub use backoff::{Backoff, BackoffConfig};
-pub use close::CloseReport;
+pub use close::{CloseReport, DrainReport};
 pub use config::{Config, Shards};
 pub use endpoint::{Builder, Endpoint};
 pub use error::{BindError, Closed, DialError, HostError};

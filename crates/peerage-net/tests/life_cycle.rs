@@ -82,7 +82,17 @@ async fn draining_waits_for_what_was_sent_and_takes_no_new_links() {
         toy::send(&a.toy, link, vec![1; 10_000]);
     }
     let patience = Duration::from_secs(3);
-    assert!(tokio::time::timeout(patience, a.endpoint.drain()).await.is_err(), "there is more to write");
+    let report = a.endpoint.drain(patience).await;
+    assert_eq!((report.links, report.links_left, report.took), (1, 1, patience), "{report}");
+    assert!(!report.is_done());
+    let snapshot = a.snapshot();
+    let [left] = &snapshot.links[..] else { panic!("{snapshot:#?}") };
+    assert!((1..=100).contains(&report.messages_left), "{report}");
+    assert_eq!(report.messages_left, left.queued_messages);
+    assert_eq!(report.bytes_left, left.queued_bytes + left.unsent_bytes);
+    // Nor is a call that is cancelled the end of it.
+    let forever = a.endpoint.drain(Duration::MAX);
+    assert!(tokio::time::timeout(patience, forever).await.is_err(), "there is more to write");
     // Though nobody waits any more, it goes on draining.
     assert!(matches!(c.connect(&a.address()).await.unwrap_err().why, Why::Unreachable { .. }));
     let Some(at_c) = c.addresses().first().cloned() else { panic!("an address") };
@@ -94,7 +104,9 @@ async fn draining_waits_for_what_was_sent_and_takes_no_new_links() {
     let again = over.builder(4).listen(a.address()).config(ambient()).bind().await.unwrap();
     assert_eq!(again.addresses(), [a.address()], "its address is free");
     valve.open();
-    within("all to be written", a.endpoint.drain()).await;
+    let report = within("all to be written", a.endpoint.drain(Duration::MAX)).await;
+    assert!(report.is_done(), "{report}");
+    assert!(report.to_string().ends_with("all was written"), "{report}");
     let snapshot = a.snapshot();
     let [left] = &snapshot.links[..] else { panic!("{snapshot:#?}") };
     assert_eq!((left.queued_messages, left.queued_bytes, left.is_up), (0, 0, true));
@@ -115,12 +127,14 @@ async fn draining_an_idle_endpoint_returns_at_once() {
     let a = Over::Tcp.endpoint(1, Config::default()).await;
     let b = Over::Tcp.endpoint(2, Config::default()).await;
     a.connect(b.addresses().first().unwrap()).await.unwrap();
-    within("the drain", a.drain()).await;
+    let report = within("the drain", a.drain(Duration::MAX)).await;
+    assert_eq!((report.links, report.is_done()), (1, true), "{report}");
     assert!(a.snapshot().links.iter().any(|link| link.is_up));
-    a.drain().await;
+    // Without a grace it says how it stands.
+    assert!(a.drain(Duration::ZERO).await.links == 1);
     a.close().await;
     // A drain after the close has nothing to do either.
-    a.drain().await;
+    assert_eq!(a.drain(Duration::ZERO).await.links, 0);
 }
 
 #[tokio::test]
@@ -129,7 +143,7 @@ async fn whoever_was_shaking_hands_when_the_draining_began_is_refused() {
     let identity = common::identity(77);
     let mut late = Stranger::connect(a.addresses().first().unwrap()).await;
     let noise = late.begin(&identity).await;
-    within("the drain", a.drain()).await;
+    within("the drain", a.drain(Duration::MAX)).await;
     late.finish(noise, &stranger::hello(&identity).encode()).await;
     match late.read_control().await {
         Some(Kind::Refuse(refuse)) => assert_eq!(refuse.code(), proto::goodbye::Code::Shutdown, "{refuse:?}"),

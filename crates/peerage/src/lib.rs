@@ -23,6 +23,38 @@
 //! # }
 //! ```
 //!
+//! A link can be kept without any protocol, and a peer ends in steps, each of which says what it did:
+//!
+//! ```
+//! # #[tokio::main]
+//! # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+//! use std::time::Duration;
+//! use peerage::{Peer, Suite};
+//!
+//! let server = Peer::builder()
+//!     .listen("tcp://127.0.0.1:0".parse()?)
+//!     .announce("tcp://peers.example.org:4000".parse()?)
+//!     .suites([Suite::ChaChaPoly])
+//!     .configure(|config| config.max_links = 100)
+//!     .bind()
+//!     .await?;
+//! assert_eq!(server.addresses().first().map(ToString::to_string).as_deref(), Some("tcp://peers.example.org:4000"));
+//!
+//! let client = Peer::builder().bind().await?;
+//! let here = server.addresses().pop().ok_or("it listens")?;
+//! // Dialled again whenever it ends for a reason that may pass.
+//! let mut link = client.maintain(&here);
+//! assert_eq!(link.up().await?, server.id());
+//! server.ready().await?;
+//! assert_eq!(server.snapshot().links.first().and_then(|link| link.suite), Some(Suite::ChaChaPoly));
+//!
+//! println!("{}", client.drain(Duration::from_secs(5)).await);
+//! println!("{}", client.close().await);
+//! println!("{}", server.close().await);
+//! # Ok(())
+//! # }
+//! ```
+//!
 //! # Guarantees
 //!
 //! Those of the crates behind it; each states its own: [`net`] (links), [`overlay`] (the mesh), [`identity`] (keys),
@@ -47,8 +79,9 @@ pub use peerage_overlay as overlay;
 pub use peerage_wire as wire;
 
 pub use peerage_identity::Identity;
+pub use peerage_net::{CloseReport, DrainReport, LinkState, Maintained, Snapshot};
 pub use peerage_overlay::{Event, Events, Handled, Mesh, MeshConfig, Message, MessageId, Received};
-pub use peerage_wire::{Address, PeerId};
+pub use peerage_wire::{Address, PeerId, Suite};
 
 /// Tests the README's program.
 #[cfg(doctest)]

@@ -1,11 +1,16 @@
 //! A peer: an endpoint, and the protocols on it.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use peerage_identity::Identity;
-use peerage_net::{BindError, Builder, CloseReport, Config, Endpoint, Snapshot, Transport};
+use peerage_machine::Machine;
+use peerage_net::{
+    BindError, Builder, CloseReport, Closed, Config, DialError, DrainReport, Endpoint, HostError, Hosted,
+    InstanceSpec, Maintained, MemoryTransport, Sink, Snapshot, Start, Transport,
+};
 use peerage_overlay::{Mesh, MeshConfig, OpenError};
-use peerage_wire::{Address, PeerId};
+use peerage_wire::{Address, PeerId, Suite};
 
 /// One identity with its links, and whatever runs on them. Cheap to clone: clones are the same peer.
 #[derive(Clone, Debug)]
@@ -24,7 +29,7 @@ impl Peer {
         self.endpoint.peer_id()
     }
 
-    /// Where it listens: what others pass to [`Mesh::join`].
+    /// Where it can be reached: what others pass to [`Mesh::join`].
     pub fn addresses(&self) -> Vec<Address> {
         self.endpoint.addresses()
     }
@@ -45,6 +50,56 @@ impl Peer {
         Mesh::open(&self.endpoint, config)
     }
 
+    /// Runs a machine of one's own as the instance `spec`, whose
+    /// [`on_return`](InstanceSpec::on_return) says what becomes of links to peers that come back.
+    ///
+    /// # Errors
+    /// [`HostError`]: its name is taken, what the peer would say of itself is too long, or the peer is closed.
+    pub fn host<M: Machine + Send + 'static>(
+        &self,
+        spec: InstanceSpec,
+        make: impl FnOnce(Start) -> M,
+        sink: impl Sink<M>,
+    ) -> Result<Hosted<M>, HostError> {
+        self.endpoint.host(spec, make, sink)
+    }
+
+    /// Has a link to whoever listens at `address`, and gives who that is. A link that ends is not dialled again. See
+    /// [`Endpoint::connect`].
+    ///
+    /// # Errors
+    /// [`DialError`], with the reason that the other end has too, where there is one.
+    pub async fn connect(&self, address: &Address) -> Result<PeerId, DialError> {
+        self.endpoint.connect(address).await
+    }
+
+    /// As [`Peer::connect`], and nobody else will do.
+    ///
+    /// # Errors
+    /// [`DialError`]; [`Why::WrongPeer`](peerage_machine::Why::WrongPeer) when somebody else answers.
+    pub async fn connect_to(&self, peer: PeerId, address: &Address) -> Result<PeerId, DialError> {
+        self.endpoint.connect_to(peer, address).await
+    }
+
+    /// Keeps a link to whoever listens at `address`, dialled again when it ends for a reason that may pass, until what
+    /// this gives is dropped. See [`Endpoint::maintain`] for the reasons.
+    pub fn maintain(&self, address: &Address) -> Maintained {
+        self.endpoint.maintain(address)
+    }
+
+    /// As [`Peer::maintain`], to this peer and no other. Without addresses it waits for the peer to come.
+    pub fn maintain_to(&self, peer: PeerId, addresses: &[Address]) -> Maintained {
+        self.endpoint.maintain_to(peer, addresses)
+    }
+
+    /// Waits until a link is up. What a protocol needs to be ready its own handle says: [`Mesh::ready`].
+    ///
+    /// # Errors
+    /// The peer is closed, or closes meanwhile.
+    pub async fn ready(&self) -> Result<(), Closed> {
+        self.endpoint.ready().await
+    }
+
     /// What a dashboard needs: links, bytes, counters.
     pub fn snapshot(&self) -> Snapshot {
         self.endpoint.snapshot()
@@ -53,6 +108,12 @@ impl Peer {
     /// The endpoint, for all that it can do besides.
     pub const fn endpoint(&self) -> &Endpoint {
         &self.endpoint
+    }
+
+    /// Takes no new links from now on, and waits, at most for `grace`, until all that was sent is written; says what was
+    /// left. Links stay until [`Peer::close`]. See [`Endpoint::drain`].
+    pub async fn drain(&self, grace: Duration) -> DrainReport {
+        self.endpoint.drain(grace).await
     }
 
     /// Says goodbye on every link, lets queues drain within [`Config::close_grace`], and reports what was cut.
@@ -96,7 +157,23 @@ impl PeerBuilder {
         Self { builder: self.builder.transport(transport), ..self }
     }
 
-    /// Times and bounds.
+    /// Connections within the process: `mem://` addresses of this space.
+    pub fn memory(self, transport: &MemoryTransport) -> Self {
+        Self { builder: self.builder.memory(transport), ..self }
+    }
+
+    /// The cipher suites that links may have, whoever dials; the first is the one to dial with. Without this, all, the
+    /// fastest on this processor first.
+    pub fn suites(self, suites: impl Into<Vec<Suite>>) -> Self {
+        Self { builder: self.builder.suites(suites), ..self }
+    }
+
+    /// Changes limits and times: `.configure(|config| config.max_links = 100)`.
+    pub fn configure(self, change: impl FnOnce(&mut Config)) -> Self {
+        Self { builder: self.builder.configure(change), ..self }
+    }
+
+    /// Limits and times, all of them; undoes what was said of them and of suites before.
     pub fn config(self, config: Config) -> Self {
         Self { builder: self.builder.config(config), ..self }
     }
