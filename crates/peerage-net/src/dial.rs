@@ -112,6 +112,10 @@ impl Shared {
 
 async fn run(shared: Arc<Shared>, attempt: Attempt) {
     let Attempt { mut waiter, expected, addresses } = attempt;
+    // Who dials may have lost its links by moving to another network; its hello is to say where it is now.
+    if shared.own.look(shared.clock.mono()) {
+        shared.tell_addresses();
+    }
     let mut last = Why::NoAddress;
     for address in addresses {
         let mut suites = shared.config.dial_suites.clone();

@@ -119,8 +119,9 @@ impl Builder {
 
         let shards = Shards::start(config.shards, &me.short())?;
         let listeners = bind_all(&shards, &transports, listen).await?;
+        let clock = Clock::start();
         let bound: Vec<_> = listeners.iter().map(|listener| listener.address()).collect();
-        let own = Own::new(&bound, announced, config.observed_votes);
+        let own = Own::new(bound, announced, config.observed_votes, clock.mono());
         config.link.window = config.link.window.max(LinkConfig::MIN_WINDOW);
         config.message_memory = config.message_memory.max(config.link.max_message);
         let memory = Memory::new(config.window_memory, config.message_memory);
@@ -131,7 +132,6 @@ impl Builder {
             preface: config.listen_suites.first().copied().map_or(Preface::CURRENT, Preface::new),
             per_source: config.handshakes_per_second_per_address,
         };
-        let clock = Clock::start();
         let door = Door::new(door, seed.fork("cookies").rng().bytes(), clock.mono());
         let shared = Arc::new(Shared {
             me,
@@ -288,8 +288,8 @@ impl Endpoint {
 
     /// Where it can be reached, which its hellos say too: announced addresses; else where others see it, once enough of
     /// them agree ([`Config::observed_votes`]); and where it listens, with the ports that the system chose. In place of a
-    /// wildcard (`0.0.0.0`, `[::]`) stands this machine's address towards the rest of the world as it was at the start, or
-    /// the loopback's where there is no way out.
+    /// wildcard (`0.0.0.0`, `[::]`) stands this machine's address towards the rest of the world, or the loopback's where there
+    /// was no way out at the start; a dial looks again when 10 s have passed, and instances hear of a change.
     pub fn addresses(&self) -> Vec<Address> {
         self.life.shared.own.addresses()
     }
