@@ -17,3 +17,12 @@ pub mod mesh {
         include!("generated/peerage.mesh.v1.rs");
     }
 }
+
+/// How two peers compare sets: `proto/peerage/reconcile/v1/reconcile.proto`.
+pub mod reconcile {
+    /// Version 1.
+    #[expect(missing_docs, reason = "generated: proto/ documents the fields")]
+    pub mod v1 {
+        include!("generated/peerage.reconcile.v1.rs");
+    }
+}
