@@ -144,7 +144,8 @@ impl Batch {
             .zip(parts)
             .map(|(index, ((sum, check), excess))| {
                 let count = expected(index, of).saturating_add(*excess);
-                let is_possible = if index == 0 { count as u64 == of } else { (0..=of as i64).contains(&count) };
+                let is_possible =
+                    if index == 0 { count as u64 == of } else { (0..=of as i64).contains(&count) };
                 if is_possible { Ok(Symbol { sum: *sum, count, check: *check }) } else { Err((index, count)) }
             })
             .collect()
@@ -163,15 +164,18 @@ mod tests {
 
     #[test]
     fn lengths_of_counts_are_protobufs() {
-        for (number, len) in [(0, 1), (-1, 1), (63, 1), (-64, 1), (64, 2), (-65, 2), (i64::MIN, 10), (i64::MAX, 10)] {
+        for (number, len) in
+            [(0, 1), (-1, 1), (63, 1), (-64, 1), (64, 2), (-65, 2), (i64::MIN, 10), (i64::MAX, 10)]
+        {
             assert_eq!(varint_len(number), len, "{number}");
         }
     }
 
     #[test]
     fn a_batch_takes_what_fits_and_unpacks_to_the_same() {
-        let symbols: Vec<_> =
-            (0..10).map(|n| Symbol { sum: n, count: if n == 0 { 40 } else { n as i64 }, check: n as u32 }).collect();
+        let symbols: Vec<_> = (0..10)
+            .map(|n| Symbol { sum: n, count: if n == 0 { 40 } else { n as i64 }, check: n as u32 })
+            .collect();
         let mut left = symbols.as_slice();
         let first = Batch::pack(&mut left, 0, 40, 4 * 13);
         assert_eq!((first.len(), left.len()), (4, 6));
@@ -183,10 +187,10 @@ mod tests {
     #[test]
     fn counts_beyond_the_set_are_refused() {
         let batch = Batch { sums: vec![0; 2], checks: vec![0; 2], excesses: vec![0, 4] };
-        assert_eq!(batch.unpack(0, 10), Ok(vec![Symbol { count: 10, ..Symbol::EMPTY }, Symbol {
-            count: 10,
-            ..Symbol::EMPTY
-        }]));
+        assert_eq!(
+            batch.unpack(0, 10),
+            Ok(vec![Symbol { count: 10, ..Symbol::EMPTY }, Symbol { count: 10, ..Symbol::EMPTY }])
+        );
         let batch = Batch { excesses: vec![0, 5], ..batch };
         assert_eq!(batch.unpack(0, 10), Err((1, 11)));
         let batch = Batch { excesses: vec![-1, 0], ..batch };

@@ -53,7 +53,8 @@ impl Findings {
     }
 
     pub(crate) fn extend(&mut self, ours: &[ShortId], theirs: &[ShortId]) -> Fits {
-        let (first, other) = (put(&mut self.ours, ours, self.limit), put(&mut self.theirs, theirs, self.limit));
+        let (first, other) =
+            (put(&mut self.ours, ours, self.limit), put(&mut self.theirs, theirs, self.limit));
         Fits { ours: first, theirs: other, is_all: first == ours.len() && other == theirs.len() }
     }
 
@@ -90,5 +91,8 @@ fn put(into: &mut Vec<ShortId>, ids: &[ShortId], limit: usize) -> usize {
 }
 
 fn ascends(last: Option<&ShortId>, ids: &[ShortId]) -> bool {
-    last.into_iter().chain(ids).zip(ids.iter().skip(usize::from(last.is_none()))).all(|(one, other)| one < other)
+    last.into_iter()
+        .chain(ids)
+        .zip(ids.iter().skip(usize::from(last.is_none())))
+        .all(|(one, other)| one < other)
 }

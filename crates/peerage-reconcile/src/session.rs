@@ -30,11 +30,19 @@ enum State {
     /// The initiator: it makes symbols while they are asked for.
     Offering(Encoder),
     /// The responder: it takes symbols, has asked for `until` of them.
-    Decoding { decoder: Decoder, of: u64, until: u32, max_symbols: u32 },
+    Decoding {
+        decoder: Decoder,
+        of: u64,
+        until: u32,
+        max_symbols: u32,
+    },
     /// It sends its ids, and the other side answers.
     Listing(Lister),
     /// It gets the other side's ids from `next` on, and answers.
-    Comparing { set: Encoder, next: ShortId },
+    Comparing {
+        set: Encoder,
+        next: ShortId,
+    },
     Over,
 }
 
@@ -170,7 +178,9 @@ impl Session {
                 Ok(Step { send: Vec::new(), difference: Some(self.findings.end(false, None)) })
             }
             // What was on its way when this side had enough.
-            (State::Over, Message::Symbols { .. } | Message::Answer(_) | Message::Stop) => Ok(Step::default()),
+            (State::Over, Message::Symbols { .. } | Message::Answer(_) | Message::Stop) => {
+                Ok(Step::default())
+            }
             (state, message) => {
                 Err(SessionError::Unexpected { message: message.kind(), state: state.describe() })
             }

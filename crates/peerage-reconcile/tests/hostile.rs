@@ -11,8 +11,8 @@ mod common;
 use bytes::{Bytes, BytesMut};
 use common::{key, run, set};
 use peerage_reconcile::{
-    AcceptError, Answer, Config, DecodeError, Decoder, End, Fingerprint, Message, Session, SessionError, ShortId,
-    StartError, Symbol,
+    AcceptError, Answer, Config, DecodeError, Decoder, End, Fingerprint, Message, Session, SessionError,
+    ShortId, StartError, Symbol,
 };
 use proptest::prelude::*;
 

@@ -19,9 +19,13 @@ fn needed(differences: u64, seed: u64) -> u32 {
 /// The paper's figures 5 and 6: 1.72 symbols for each difference at the worst, near 4, and 1.35 for many.
 #[test]
 fn a_difference_takes_the_symbols_that_the_paper_says() {
-    for (differences, seeds, least, most) in
-        [(1, 200, 1.0, 1.0), (4, 400, 1.5, 1.95), (10, 200, 1.55, 1.9), (100, 60, 1.38, 1.56), (1000, 8, 1.34, 1.45)]
-    {
+    for (differences, seeds, least, most) in [
+        (1, 200, 1.0, 1.0),
+        (4, 400, 1.5, 1.95),
+        (10, 200, 1.55, 1.9),
+        (100, 60, 1.38, 1.56),
+        (1000, 8, 1.34, 1.45),
+    ] {
         let all: u32 = (0..seeds).map(|seed| needed(differences, seed)).sum();
         let overhead = f64::from(all) / (differences * seeds) as f64;
         println!("{differences} differences: {overhead:.3} symbols each, over {seeds} seeds");

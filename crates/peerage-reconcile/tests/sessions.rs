@@ -10,12 +10,31 @@ mod common;
 
 use std::collections::BTreeSet;
 
-use common::{assert_exact, key, run, salt, set};
+use common::{Key, Outcome, key, run, salt, set};
 use peerage_reconcile::{Config, Insertion, KeyedSet, Message, Session};
 use proptest::prelude::*;
 
+/// The result is exact on both sides.
+fn assert_exact(alice: &KeyedSet<Key>, bob: &KeyedSet<Key>, outcome: &Outcome) {
+    let lacks = |one: &KeyedSet<Key>, other: &KeyedSet<Key>| -> Vec<_> {
+        one.keys().filter(|key| !other.contains(&key[..])).map(|key| one.short_id(key)).collect()
+    };
+    assert!(outcome.alice.is_complete && outcome.bob.is_complete);
+    assert_eq!(outcome.alice.ours, lacks(alice, bob));
+    assert_eq!(outcome.alice.theirs, lacks(bob, alice));
+    assert_eq!((&outcome.bob.ours, &outcome.bob.theirs), (&outcome.alice.theirs, &outcome.alice.ours));
+    assert!([outcome.alice.agrees, outcome.bob.agrees].contains(&Some(true)), "nobody checked");
+    assert!(![outcome.alice.agrees, outcome.bob.agrees].contains(&Some(false)));
+}
+
 fn small() -> Config {
-    Config { first_symbols: 4, max_symbols: 64, max_differences: 1 << 20, max_message: 1024, ..Config::default() }
+    Config {
+        first_symbols: 4,
+        max_symbols: 64,
+        max_differences: 1 << 20,
+        max_message: 1024,
+        ..Config::default()
+    }
 }
 
 #[test]
@@ -31,7 +50,9 @@ fn equal_sets_are_found_equal_with_one_message_each_way() {
 
 #[test]
 fn empty_sets_and_subsets_and_disjoint_sets_reconcile() {
-    for (alice, bob) in [(0..0, 0..0), (0..0, 0..500), (0..500, 0..0), (0..500, 0..499), (0..10, 0..500), (0..500, 500..900)] {
+    for (alice, bob) in
+        [(0..0, 0..0), (0..0, 0..500), (0..500, 0..0), (0..500, 0..499), (0..10, 0..500), (0..500, 500..900)]
+    {
         for config in [Config::default(), small()] {
             let (alice, bob) = (set(2, alice.clone()), set(2, bob.clone()));
             assert_exact(&alice, &bob, &run(&alice, &bob, &config, &config));
@@ -77,7 +98,12 @@ fn no_message_is_longer_than_the_configuration_says() {
         let (alice, bob) = (set(6, alice), set(6, bob));
         let outcome = run(&alice, &bob, &config, &config);
         assert_exact(&alice, &bob, &outcome);
-        assert!(outcome.longest <= 1024 && outcome.kinds.len() > 4, "{} {:?}", outcome.longest, outcome.kinds);
+        assert!(
+            outcome.longest <= 1024 && outcome.kinds.len() > 4,
+            "{} {:?}",
+            outcome.longest,
+            outcome.kinds
+        );
     }
 }
 
@@ -111,11 +137,11 @@ fn differences_beyond_the_limit_come_in_several_sessions() {
 
 /// Puts several keys into a set.
 trait Extend {
-    fn extend_with(&mut self, keys: Vec<common::Key>);
+    fn extend_with(&mut self, keys: Vec<Key>);
 }
 
-impl Extend for KeyedSet<common::Key> {
-    fn extend_with(&mut self, keys: Vec<common::Key>) {
+impl Extend for KeyedSet<Key> {
+    fn extend_with(&mut self, keys: Vec<Key>) {
         for key in keys {
             assert_ne!(self.insert(key), Insertion::Collides);
         }
@@ -128,7 +154,9 @@ fn what_changes_during_a_session_is_not_part_of_it() {
     let mut cached = KeyedSet::with_cached(salt(8), 256);
     alice.keys().for_each(|key| assert_eq!(cached.insert(*key), Insertion::New));
     let config = Config::default();
-    let (mut alices, Message::Open(open)) = Session::start(&cached, config.clone()).unwrap() else { panic!() };
+    let (mut alices, Message::Open(open)) = Session::start(&cached, config.clone()).unwrap() else {
+        panic!()
+    };
     let (mut bobs, mut step) = Session::accept(&bob, config, &open).unwrap();
     let mut alices_result = None;
     for number in 10_000.. {
@@ -160,8 +188,8 @@ fn what_changes_during_a_session_is_not_part_of_it() {
 #[test]
 fn kept_symbols_are_those_of_the_set_as_it_is() {
     let mut kept = KeyedSet::with_cached(salt(9), 100);
-    (0..300).for_each(|number| drop(kept.insert(key(number))));
-    (0..300).step_by(3).for_each(|number| drop(kept.remove(&key(number))));
+    (0..300).for_each(|number| assert_eq!(kept.insert(key(number)), Insertion::New));
+    (0..300).step_by(3).for_each(|number| assert_eq!(kept.remove(&key(number)), Some(key(number))));
     let fresh = set(9, (0..300).filter(|number| number % 3 != 0));
     assert_eq!(kept.fingerprint(), fresh.fingerprint());
     let mut encoder = fresh.encoder();
@@ -196,7 +224,9 @@ proptest! {
         let config = Config { first_symbols, max_symbols, max_message, ..Config::default() };
         let with = |some: &[u64]| {
             let mut set = KeyedSet::new(salt(seed));
-            some.iter().copied().chain(1000..1000 + common).for_each(|number| drop(set.insert(key(number))));
+            for number in some.iter().copied().chain(1000..1000 + common) {
+                assert_ne!(set.insert(key(number)), Insertion::Collides);
+            }
             set
         };
         let (alice, bob) = (with(&alice), with(&bob));

@@ -26,6 +26,8 @@ use peerage_wire::proto::link::v1 as link;
 use peerage_wire::proto::link::v1::control::Kind;
 use peerage_wire::proto::mesh::v1 as mesh;
 use peerage_wire::proto::mesh::v1::packet::Kind as MeshKind;
+use peerage_wire::proto::reconcile::v1 as reconcile;
+use peerage_wire::proto::reconcile::v1::reconcile::Kind as ReconcileKind;
 use prost::Message;
 
 /// A name and the bytes that it stands for.
@@ -36,6 +38,7 @@ fn fixtures() -> Vec<Fixture> {
     all.extend(clear());
     all.extend(link());
     all.extend(mesh());
+    all.extend(reconciliation());
     all
 }
 
@@ -287,6 +290,44 @@ fn control(name: &'static str, kind: Kind) -> Fixture {
 }
 
 /// A data frame with the length before it.
+fn reconciliation() -> Vec<Fixture> {
+    let symbols = reconcile::Batch {
+        sums: vec![0x0123_4567_89ab_cdef, 1],
+        checks: vec![0xdead_beef, 2],
+        counts: vec![0, -65],
+    };
+    let says = |name, kind| message(name, &reconcile::Reconcile { kind: Some(kind) });
+    vec![
+        says(
+            "reconcile-Open",
+            ReconcileKind::Open(reconcile::Open {
+                salt: Bytes::from_static(&[0x5a; 16]),
+                count: 300,
+                fingerprint: Bytes::from_static(&[0xf0; 16]),
+                max_symbols: 32_768,
+                symbols: Some(symbols.clone()),
+            }),
+        ),
+        says("reconcile-More", ReconcileKind::More(reconcile::More { until: 300 })),
+        says(
+            "reconcile-Symbols",
+            ReconcileKind::Symbols(reconcile::Symbols { from: 16, symbols: Some(symbols) }),
+        ),
+        says("reconcile-AskList", ReconcileKind::AskList(reconcile::AskList {})),
+        says("reconcile-List", ReconcileKind::List(reconcile::List { ids: vec![1, 2], through: u64::MAX })),
+        says(
+            "reconcile-Answer",
+            ReconcileKind::Answer(reconcile::Answer {
+                want: vec![3],
+                have: vec![4, 5],
+                end: reconcile::answer::End::Complete.into(),
+                common: Bytes::from_static(&[0xc0; 16]),
+            }),
+        ),
+        says("reconcile-Stop", ReconcileKind::Stop(reconcile::Stop {})),
+    ]
+}
+
 fn data(name: &'static str, channel: u32, class: u32, total: u64, payload: &[u8]) -> Fixture {
     let mut frame = BytesMut::new();
     put_data(&mut frame, DataHeader { channel, class, total }, payload);
@@ -400,4 +441,22 @@ fn every_kind_of_mesh_packet_is_pinned() {
         })
         .collect();
     assert_eq!(pinned.len(), 14, "{pinned:?}");
+}
+
+/// And for the messages of a reconciliation.
+#[test]
+fn every_kind_of_reconciliation_message_is_pinned() {
+    let pinned: BTreeSet<_> = reconciliation()
+        .into_iter()
+        .map(|(_, bytes)| match reconcile::Reconcile::decode(bytes.as_slice()).unwrap().kind.unwrap() {
+            ReconcileKind::Open(_) => "Open",
+            ReconcileKind::More(_) => "More",
+            ReconcileKind::Symbols(_) => "Symbols",
+            ReconcileKind::AskList(_) => "AskList",
+            ReconcileKind::List(_) => "List",
+            ReconcileKind::Answer(_) => "Answer",
+            ReconcileKind::Stop(_) => "Stop",
+        })
+        .collect();
+    assert_eq!(pinned.len(), 7, "{pinned:?}");
 }

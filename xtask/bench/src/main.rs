@@ -11,6 +11,7 @@ mod idle;
 mod link;
 mod mesh;
 mod pipe;
+mod reconcile;
 mod stream;
 
 use std::ffi::OsString;
@@ -46,6 +47,8 @@ enum Bench {
     /// One round of a mesh for the parent process
     #[command(hide = true)]
     MeshRound { peers: usize },
+    /// Two sets of 100,000 keys: symbols, bytes and time for each key that only one of them has
+    Reconcile(ReconcileOptions),
     /// Measures idle links for the parent process
     #[command(hide = true)]
     IdleLinks,
@@ -122,6 +125,16 @@ struct MeshOptions {
     rounds: usize,
 }
 
+#[derive(Args)]
+struct ReconcileOptions {
+    /// Append a JSON object per figure to this file
+    #[arg(long, value_name = "FILE")]
+    json: Option<PathBuf>,
+    /// How often each figure is measured; the median is shown
+    #[arg(long, value_name = "N", default_value_t = 15)]
+    rounds: usize,
+}
+
 fn main() -> ExitCode {
     match run(Options::parse()) {
         Ok(()) => ExitCode::SUCCESS,
@@ -153,6 +166,7 @@ fn run(options: Options) -> Result<()> {
             mesh::run(&mesh::Plan { peers, rounds: rounds.max(1), json })
         }
         Bench::MeshRound { peers } => mesh::round(peers),
+        Bench::Reconcile(options) => reconcile::run(options.rounds.max(1), options.json),
         Bench::IdleLinks => idle::listener(),
         Bench::Idlers { address, count } => idle::idlers(&address, count),
     }

@@ -18,6 +18,7 @@ mod handshake;
 mod link_input;
 mod messages;
 mod peers;
+mod reconcile;
 mod records;
 
 pub use boxes::boxes;
@@ -25,6 +26,7 @@ pub use frames::frames;
 pub use handshake::handshake;
 pub use link_input::link_input;
 pub use messages::messages;
+pub use reconcile::reconcile;
 pub use records::records;
 
 use peerage_wire::Suite;
@@ -33,12 +35,13 @@ use peerage_wire::Suite;
 pub type Target = fn(&[u8]);
 
 /// All of them, by name.
-pub const TARGETS: [(&str, Target); 6] = [
+pub const TARGETS: [(&str, Target); 7] = [
     ("boxes", boxes),
     ("frames", frames),
     ("handshake", handshake),
     ("link_input", link_input),
     ("messages", messages),
+    ("reconcile", reconcile),
     ("records", records),
 ];
 

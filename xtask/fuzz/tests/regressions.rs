@@ -52,6 +52,11 @@ fn messages_hold() {
 }
 
 #[test]
+fn reconciliations_hold() {
+    run("reconcile");
+}
+
+#[test]
 fn records_hold() {
     run("records");
 }

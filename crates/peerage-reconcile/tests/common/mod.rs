@@ -3,41 +3,46 @@
 use bytes::{Bytes, BytesMut};
 use peerage_reconcile::{Config, Difference, KeyedSet, Message, Salt, Session};
 
-pub type Key = [u8; 32];
+pub(crate) type Key = [u8; 32];
 
 /// The key of a number.
-pub fn key(number: u64) -> Key {
+pub(crate) fn key(number: u64) -> Key {
     let mut key = [0; 32];
     key[..8].copy_from_slice(&number.to_le_bytes());
     key
 }
 
-pub fn salt(seed: u64) -> Salt {
+pub(crate) fn salt(seed: u64) -> Salt {
     let mut bytes = [0x5a; 16];
     bytes[..8].copy_from_slice(&seed.to_le_bytes());
     Salt::new(bytes)
 }
 
-pub fn set(seed: u64, numbers: impl IntoIterator<Item = u64>) -> KeyedSet<Key> {
+pub(crate) fn set(seed: u64, numbers: impl IntoIterator<Item = u64>) -> KeyedSet<Key> {
     KeyedSet::from_keys(salt(seed), numbers.into_iter().map(key))
 }
 
 /// What a whole session came to.
 #[derive(Debug)]
-pub struct Outcome {
-    pub alice: Difference,
-    pub bob: Difference,
-    pub kinds: Vec<&'static str>,
-    pub bytes: usize,
-    pub longest: usize,
-    pub symbols: usize,
+pub(crate) struct Outcome {
+    pub(crate) alice: Difference,
+    pub(crate) bob: Difference,
+    pub(crate) kinds: Vec<&'static str>,
+    pub(crate) bytes: usize,
+    pub(crate) longest: usize,
+    pub(crate) symbols: usize,
     /// The most that either side held.
-    pub held: usize,
-    pub transcript: Vec<u8>,
+    pub(crate) held: usize,
+    pub(crate) transcript: Vec<u8>,
 }
 
 /// Runs a session, every message through bytes.
-pub fn run(alice: &KeyedSet<Key>, bob: &KeyedSet<Key>, config: &Config, bobs_config: &Config) -> Outcome {
+pub(crate) fn run(
+    alice: &KeyedSet<Key>,
+    bob: &KeyedSet<Key>,
+    config: &Config,
+    bobs_config: &Config,
+) -> Outcome {
     let (mut alices, first) = Session::start(alice, config.clone()).unwrap();
     let mut outcome = Outcome {
         alice: Difference::default(),
@@ -96,17 +101,4 @@ fn carry(message: &Message, outcome: &mut Outcome) -> Message {
     let read = Message::decode(Bytes::from(bytes)).unwrap();
     assert_eq!(&read, message);
     read
-}
-
-/// The result is exact on both sides.
-pub fn assert_exact(alice: &KeyedSet<Key>, bob: &KeyedSet<Key>, outcome: &Outcome) {
-    let lacks = |one: &KeyedSet<Key>, other: &KeyedSet<Key>| -> Vec<_> {
-        one.keys().filter(|key| !other.contains(&key[..])).map(|key| one.short_id(key)).collect()
-    };
-    assert!(outcome.alice.is_complete && outcome.bob.is_complete);
-    assert_eq!(outcome.alice.ours, lacks(alice, bob));
-    assert_eq!(outcome.alice.theirs, lacks(bob, alice));
-    assert_eq!((&outcome.bob.ours, &outcome.bob.theirs), (&outcome.alice.theirs, &outcome.alice.ours));
-    assert!([outcome.alice.agrees, outcome.bob.agrees].contains(&Some(true)), "nobody checked");
-    assert!(![outcome.alice.agrees, outcome.bob.agrees].contains(&Some(false)));
 }
