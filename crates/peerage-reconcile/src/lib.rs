@@ -66,7 +66,7 @@
 //! # Limits
 //!
 //! By default: 32,768 symbols, enough for 23,000 differences, then ids; 262,144 ids found on each side; sets of 2^20 keys;
-//! messages of 60,000 bytes. A session holds 32 bytes for each key of its set, and at most 48 MiB with a full one.
+//! messages of 60,000 bytes. A session holds 32 bytes for each key of its set, and at most 45 MiB with a full one.
 
 mod config;
 mod convert;

@@ -1,7 +1,7 @@
 //! SipHash-2-4 (Aumasson and Bernstein, INDOCRYPT 2012), with 64 and with 128 bits of output.
 //!
-//! A pseudorandom function for short inputs: who does not know the key cannot prepare inputs that collide. It takes an
-//! eighth of the time of a keyed BLAKE3 for 32 bytes, and any language has it.
+//! A pseudorandom function for short inputs: who does not know the key cannot prepare inputs that collide. It costs a few
+//! instructions a block, and any language has it.
 
 /// The state between blocks.
 #[derive(Clone, Copy)]
