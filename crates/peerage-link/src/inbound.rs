@@ -9,12 +9,16 @@
 //! on, because nothing else withholds the credit of its class; where the peer does not go on while others wait, its
 //! link ends. A message that is not large fits into the credit.
 
+mod partial;
+
 use std::collections::{BTreeMap, VecDeque};
 use std::time::Duration;
 
 use bytes::Bytes;
 use peerage_machine::Instant;
-use peerage_wire::limits::MAX_FRAGMENT;
+
+pub(crate) use partial::Room;
+use partial::{LENT_FOR, Partial};
 
 use crate::budget::{Memory, Share};
 use crate::window::{Gauge, Window};
@@ -28,58 +32,9 @@ const fn largest_small(least_window: u64) -> u64 {
 
 /// How often a link asks again for room that others have.
 const ASK_AGAIN: Duration = Duration::from_millis(20);
-/// For so long a message may have room that others wait for, and for a second more with each so many bytes that have come:
-/// who stalls is as slow as who drips.
-const LENT_FOR: Duration = Duration::from_secs(15);
-const LENT_PER_SECOND: u64 = 64 << 10;
 
 const CONTROL: u32 = 1;
 const CLASSES: usize = 3;
-
-/// Where the room for a message in parts comes from.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Room {
-    /// The credit of its channel and class, which is withheld until it is taken: it is not large, or it waits for the budget.
-    Credit,
-    /// The link's part of what the endpoint has for messages in parts.
-    Budget,
-    /// Control messages are small and there is one at a time for each channel.
-    Own,
-}
-
-/// A message of several fragments that is not whole yet.
-#[derive(Debug)]
-struct Partial {
-    bytes: Vec<u8>,
-    total: usize,
-    room: Room,
-    withheld: u64,
-    /// Since when it has room that others may wait for.
-    lent: Option<Instant>,
-}
-
-impl Partial {
-    /// Until when it may have the room, by what has come.
-    fn lent_until(&self) -> Option<Instant> {
-        let earned = Duration::from_secs(self.bytes.len() as u64 / LENT_PER_SECOND);
-        self.lent.map(|since| since + LENT_FOR + earned)
-    }
-
-    /// Grows in steps: with room by doubling, without it a fragment or an eighth at a time, never beyond the whole. By
-    /// how much its buffer has grown.
-    fn extend(&mut self, payload: &[u8]) -> u64 {
-        let (needed, before) = (self.bytes.len() + payload.len(), self.bytes.capacity());
-        if needed > before {
-            let step = match self.room {
-                Room::Credit => (needed + needed / 8).next_multiple_of(MAX_FRAGMENT),
-                Room::Budget | Room::Own => needed.saturating_mul(2),
-            };
-            self.bytes.reserve_exact(step.min(self.total) - self.bytes.len());
-        }
-        self.bytes.extend_from_slice(payload);
-        (self.bytes.capacity() - before) as u64
-    }
-}
 
 #[derive(Debug)]
 struct Receiving {

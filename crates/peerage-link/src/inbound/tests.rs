@@ -1,5 +1,7 @@
 //! Many links that share an endpoint's memory, without their ciphers.
 
+use peerage_wire::limits::MAX_FRAGMENT;
+
 use super::*;
 
 const ROUND: Duration = Duration::from_millis(100);
