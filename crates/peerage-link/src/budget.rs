@@ -5,7 +5,8 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 /// So many bytes, lent to whoever asks, within what is fair.
 ///
 /// - What can be given back a little at a time, as windows can: of n that want some, each may have a part in n + 1. One
-///   alone has half, and whoever comes next finds something, while the others shrink to what is then their part.
+///   alone has half, and whoever comes next finds something, while the others shrink to what is then their part. Who has
+///   some and does not use it is not counted among the n, and keeps it only while half of the budget is left.
 /// - What is needed whole or not at all, as a message's room: nobody is lent more than what is then still left. Who is
 ///   refused is next, before all others, and gets it as soon as it is there. (The first rule is Choudhury and Hahne's,
 ///   "Dynamic queue length thresholds for shared-memory packet switches", IEEE/ACM Transactions on Networking 6, 1998,
@@ -91,17 +92,36 @@ impl Share {
         self.held
     }
 
-    /// Whether it has more than its part by now.
-    pub(crate) fn is_over(&self) -> bool {
-        self.held > 0 && self.held > self.budget.total / (self.budget.state().wanting + 1)
+    /// Whether it has, or wants, any.
+    pub(crate) fn is_used(&self) -> bool {
+        self.wants || self.held > 0
+    }
+
+    /// It uses what it has: whether that is more than its part by now.
+    pub(crate) fn is_over(&mut self) -> bool {
+        if self.held == 0 {
+            return false;
+        }
+        let mut state = self.budget.state();
+        Self::count(&mut self.wants, &mut state);
+        self.held > self.budget.total / (state.wanting + 1)
+    }
+
+    /// Whether so little is left that nobody should keep what it does not use.
+    pub(crate) fn is_scarce(&self) -> bool {
+        self.budget.left() < self.budget.total / 2
+    }
+
+    fn count(wants: &mut bool, state: &mut State) {
+        if !std::mem::replace(wants, true) {
+            state.wanting += 1;
+        }
     }
 
     /// As much more as is fair, and no more than is wanted.
     pub(crate) fn grow(&mut self, wanted: u64) -> u64 {
         let mut state = self.budget.state();
-        if !std::mem::replace(&mut self.wants, true) {
-            state.wanting += 1;
-        }
+        Self::count(&mut self.wants, &mut state);
         let part = self.budget.total / (state.wanting + 1);
         let granted = wanted.min(part.saturating_sub(self.held)).min(state.left);
         state.left -= granted;
@@ -109,9 +129,9 @@ impl Share {
         granted
     }
 
-    /// It wants no more than it has for now.
+    /// It does not use what it has, and so takes no part from those who do.
     pub(crate) fn rest(&mut self) {
-        if self.held == 0 && std::mem::take(&mut self.wants) {
+        if std::mem::take(&mut self.wants) {
             self.budget.state().wanting -= 1;
         }
     }
@@ -156,7 +176,9 @@ impl Share {
         let bytes = bytes.min(self.held);
         self.held -= bytes;
         self.budget.state().left += bytes;
-        self.rest();
+        if self.held == 0 {
+            self.rest();
+        }
     }
 }
 
@@ -169,7 +191,67 @@ impl Drop for Share {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(256))]
+
+        #[test]
+        fn whatever_shares_do_nothing_is_lent_twice_and_all_comes_back(
+            total in 0_u64..5_000,
+            steps in proptest::collection::vec((0_usize..6, 0_u8..7, 0_u64..3_000), 1..200),
+        ) {
+            let budget = Arc::new(Budget::new(total));
+            let mut shares: Vec<Share> = (0..6).map(|_| Share::new(Arc::clone(&budget))).collect();
+            for (place, verb, bytes) in steps {
+                let share = &mut shares[place];
+                let before = share.held();
+                match verb {
+                    0 | 1 => {
+                        let granted = share.grow(bytes);
+                        prop_assert!(granted <= bytes && share.held() == before + granted);
+                        prop_assert!(granted == 0 || share.held() <= total / 2);
+                    }
+                    2 => share.give(bytes),
+                    3 => share.rest(),
+                    4 => {
+                        let granted = share.reserve(bytes);
+                        prop_assert_eq!(share.held(), if granted { before + bytes } else { before });
+                    }
+                    5 => {
+                        share.is_over();
+                    }
+                    _ => *share = Share::new(Arc::clone(&budget)),
+                }
+                let lent: u64 = shares.iter().map(Share::held).sum();
+                prop_assert_eq!(lent + budget.left(), total);
+                let (wanting, waits) = {
+                    let state = budget.state();
+                    (state.wanting, state.first)
+                };
+                prop_assert_eq!(wanting, shares.iter().filter(|share| share.wants).count() as u64);
+                prop_assert!(waits.is_none_or(|(ticket, _)| shares.iter().any(|share| share.ticket == ticket)));
+            }
+            drop(shares);
+            let state = budget.state();
+            prop_assert_eq!((state.left, state.wanting, state.first), (total, 0, None));
+        }
+    }
+
+    #[test]
+    fn who_rests_takes_no_part_from_those_who_want_some() {
+        let budget = Arc::new(Budget::new(1_200));
+        let mut shares: Vec<Share> = (0..3).map(|_| Share::new(Arc::clone(&budget))).collect();
+        assert_eq!(shares[0].grow(100), 100);
+        assert!(!shares[0].is_scarce());
+        shares[0].rest();
+        assert_eq!(shares[1].grow(u64::MAX), 600);
+        assert!(shares[0].is_scarce());
+        // It uses what it has again: of two, a third each.
+        assert!(!shares[0].is_over() && shares[1].is_over());
+    }
 
     #[test]
     fn one_that_wants_all_has_half_and_n_have_a_part_in_n_and_one_each() {

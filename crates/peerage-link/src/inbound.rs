@@ -10,6 +10,7 @@
 //! link ends. A message that is not large fits into the credit.
 
 mod partial;
+mod reclaim;
 
 use std::collections::{BTreeMap, VecDeque};
 use std::time::Duration;
@@ -19,9 +20,10 @@ use peerage_machine::Instant;
 
 pub(crate) use partial::Room;
 use partial::{LENT_FOR, Partial};
+pub(crate) use reclaim::Kept;
 
 use crate::budget::{Memory, Share};
-use crate::window::{Gauge, Window};
+use crate::window::{Gauge, LEAST_IDLE, Window};
 use crate::{FRAGMENT_COST, LinkConfig, MAX_CONTROL_MESSAGE};
 
 /// The longest message that is not large, by the least window. With the quarter of a window that may be owed it fits
@@ -50,6 +52,17 @@ struct Lane {
     /// Whether the lane is in the list of those that are due a `Credit`.
     due: bool,
     partial: Option<Partial>,
+    /// Since when the peer has been asked to return credit that it does not use, and has not.
+    asked: Option<Instant>,
+}
+
+impl Lane {
+    /// It is due a `Credit`.
+    fn line_up(&mut self, due: &mut VecDeque<(u32, u32)>, channel: u32, class: u32) {
+        if !std::mem::replace(&mut self.due, true) {
+            due.push_back((channel, class));
+        }
+    }
 }
 
 /// What taking a message gives back.
@@ -101,6 +114,10 @@ pub(crate) struct Inbound {
     ask_again: Option<Instant>,
     /// When to look whether a message has had room for too long.
     lent_until: Option<Instant>,
+    /// When to look for windows that have grown and are idle.
+    look_at: Option<Instant>,
+    /// What the peer is to be asked to return: channels, classes and bytes.
+    reclaims: VecDeque<(u32, u32, u64)>,
     pub(crate) messages: u64,
 }
 
@@ -122,6 +139,8 @@ impl Inbound {
             in_parts: 0,
             ask_again: None,
             lent_until: None,
+            look_at: None,
+            reclaims: VecDeque::new(),
             messages: 0,
         }
     }
@@ -131,7 +150,7 @@ impl Inbound {
         self.gauge.now = now;
     }
 
-    /// The round-trip time, without what it queues.
+    /// The least round-trip time that was ever seen.
     pub(crate) fn measured(&mut self, rtt: Duration) {
         self.gauge.measured(rtt);
     }
@@ -139,8 +158,12 @@ impl Inbound {
     pub(crate) fn open(&mut self, channel: u32) {
         self.close(channel);
         self.epochs = self.epochs.wrapping_add(1);
-        let classes =
-            [(); CLASSES].map(|()| Lane { window: Window::new(&self.gauge), due: false, partial: None });
+        let classes = [(); CLASSES].map(|()| Lane {
+            window: Window::new(&self.gauge),
+            due: false,
+            partial: None,
+            asked: None,
+        });
         self.channels.insert(channel, Receiving { epoch: self.epochs, classes });
     }
 
@@ -150,6 +173,7 @@ impl Inbound {
         let spent = closed.classes.each_ref().map(|lane| lane.window.spent());
         self.waiting.retain(|(waiting, _)| *waiting != channel);
         self.due.retain(|(due, _)| *due != channel);
+        self.reclaims.retain(|(asked, ..)| *asked != channel);
         for lane in closed.classes {
             self.windows.give(lane.window.grown(&self.gauge));
             if let Some(partial) = lane.partial {
@@ -316,22 +340,28 @@ impl Inbound {
 
     /// A channel, a class, and how much more its peer should be told that it may send.
     pub(crate) fn next_credit(&mut self) -> Option<(u32, u32, u64)> {
-        let (channel, class) = self.due.pop_front()?;
-        let lane = self.lane(channel, class)?;
-        lane.due = false;
-        Some((channel, class, lane.window.take_owed()))
+        loop {
+            let (channel, class) = self.due.pop_front()?;
+            let Some(lane) = self.lane(channel, class) else { continue };
+            lane.due = false;
+            // It may have been kept since.
+            let owed = lane.window.take_owed();
+            if owed > 0 {
+                return Some((channel, class, owed));
+            }
+        }
     }
 
     /// When [`Inbound::on_timer`] is due.
     pub(crate) fn deadline(&self) -> Option<Instant> {
-        [self.ask_again, self.lent_until].into_iter().flatten().min()
+        [self.ask_again, self.lent_until, self.look_at].into_iter().flatten().min()
     }
 
-    /// Asks again for room.
+    /// Asks again for room, and looks for windows that are idle.
     ///
     /// # Errors
-    /// The length of a message that comes so slowly that others who wait for its room must not wait any longer.
-    pub(crate) fn on_timer(&mut self) -> Result<(), u64> {
+    /// What the peer keeps from others for so long that they must not wait any longer.
+    pub(crate) fn on_timer(&mut self) -> Result<(), Kept> {
         let now = self.gauge.now;
         if self.ask_again.is_some_and(|at| at <= now) {
             self.admit_waiting();
@@ -345,10 +375,13 @@ impl Inbound {
                 && until <= now
                 && self.room.is_wanted()
             {
-                return Err(total);
+                return Err(Kept::Room { total });
             }
             // One that is late is looked at again soon: somebody may come to wait for it.
             self.lent_until = first.map(|(until, _)| until.max(now + ASK_AGAIN));
+        }
+        if self.look_at.is_some_and(|at| at <= now) {
+            self.look_for_idle()?;
         }
         Ok(())
     }
@@ -360,9 +393,11 @@ impl Inbound {
     fn owe(&mut self, channel: u32, class: u32, cost: u64) {
         let Some(receiving) = self.channels.get_mut(&channel) else { return };
         let Some(lane) = receiving.classes.get_mut(class as usize) else { return };
-        if cost > 0 && lane.window.give_back(cost, &self.gauge, &mut self.windows) && !lane.due {
-            lane.due = true;
-            self.due.push_back((channel, class));
+        if cost > 0 && lane.window.give_back(cost, &self.gauge, &mut self.windows) {
+            lane.line_up(&mut self.due, channel, class);
+        }
+        if self.look_at.is_none() && self.windows.is_used() {
+            self.look_at = Some(self.gauge.now + LEAST_IDLE);
         }
     }
 

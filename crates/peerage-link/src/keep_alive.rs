@@ -26,7 +26,8 @@ pub(crate) struct KeepAlive {
     waiting: Option<(u64, Instant)>,
     probe: Option<Probe>,
     smoothed: Option<Duration>,
-    /// The least of late, which has the least of queues in it.
+    /// The least of all, which has the least of queues in it, the handshake's among them. A peer can answer late, and
+    /// cannot take back that it has been faster.
     least: Option<Duration>,
     /// By a ping, not by the handshake.
     measured: bool,
@@ -162,21 +163,17 @@ impl KeepAlive {
             Some(old) if self.measured => (old * 7 + sample) / 8,
             _ => sample,
         };
-        // A larger one counts an eighth as well, so that a path that has become longer is seen after some pings.
-        self.least = match self.least {
-            Some(least) if sample > least => Some(least + (sample - least) / 8),
-            _ => Some(sample),
-        };
+        self.least = Some(self.least.map_or(sample, |least| least.min(sample)));
         (self.smoothed, self.measured) = (Some(smoothed), true);
         Some(smoothed)
     }
 
     /// What the handshake took, until a ping tells better.
     pub(crate) fn estimate(&mut self, rtt: Duration) {
-        self.smoothed = Some(rtt);
+        (self.smoothed, self.least) = (Some(rtt), Some(rtt));
     }
 
-    /// The round-trip time without queues, once a ping has told it.
+    /// The least round-trip time that was seen: the one without queues.
     pub(crate) fn least(&self) -> Option<Duration> {
         self.least
     }

@@ -20,7 +20,8 @@
 //!   of the endpoint's [`Memory`], also when the host is slow to take events, and nothing panics.
 //!   [`Link::held_bytes`] and [`Link::borrowed_bytes`] say how much it is.
 //! - Windows grow to what bandwidth and delay ask for, as far as the endpoint's memory is free, and shrink again. Each
-//!   keeps its least size whatever other channels and links do.
+//!   keeps its least size whatever other channels and links do. What has grown and is not used is asked back while less
+//!   than half of that memory is left; who keeps it all the same is cut.
 //! - A channel that is closed says first what waits on it, as far as the peer gives credit within
 //!   [`LinkConfig::silent_after`], so that a farewell arrives before [`LinkEvent::ChannelDown`].
 //! - A peer that sends and does not read makes no queue longer: answers are merged, or it is a fault.

@@ -349,6 +349,11 @@ impl Link {
                 self.outbound.control(Kind::Credit(proto::Credit { channel: remote, class, bytes }));
             }
         }
+        while let Some((channel, class, bytes)) = self.inbound.next_reclaim() {
+            if let Some(remote) = self.channels.remote_of(channel) {
+                self.outbound.control(Kind::Reclaim(proto::Reclaim { channel: remote, class, bytes }));
+            }
+        }
     }
 
     /// Appends what is to be sent, until `out` holds `budget` bytes or there is nothing.

@@ -155,23 +155,39 @@ impl Outbound {
             Kind::Pong(_) => self.pongs += 1,
             // The first ping is the one whose answer is timed.
             Kind::Ping(_) if self.controls.iter().any(|kind| matches!(kind, Kind::Ping(_))) => return,
-            Kind::Credit(more) => {
-                let waiting = self.controls.iter_mut().find_map(|kind| match kind {
-                    Kind::Credit(credit) if (credit.channel, credit.class) == (more.channel, more.class) => {
-                        Some(credit)
-                    }
-                    _ => None,
-                });
-                if let Some(credit) = waiting {
-                    credit.bytes = credit.bytes.saturating_add(more.bytes);
-                    return;
-                }
-            }
+            Kind::Credit(_) | Kind::Reclaim(_) | Kind::Returned(_) if self.merge(&kind) => return,
             Kind::Interest(_) => self.controls.retain(|kind| !matches!(kind, Kind::Interest(_))),
             Kind::Opened(_) | Kind::Closed(_) => self.answers += 1,
             _ => {}
         }
         self.controls.push_back(kind);
+    }
+
+    /// Adds credit to what waits for the same class of a channel; whether anything does. Of two wishes to have some back the
+    /// later one counts.
+    fn merge(&mut self, more: &Kind) -> bool {
+        for waiting in &mut self.controls {
+            match (waiting, more) {
+                (Kind::Credit(it), Kind::Credit(more))
+                    if (it.channel, it.class) == (more.channel, more.class) =>
+                {
+                    it.bytes = it.bytes.saturating_add(more.bytes);
+                }
+                (Kind::Returned(it), Kind::Returned(more))
+                    if (it.channel, it.class) == (more.channel, more.class) =>
+                {
+                    it.bytes = it.bytes.saturating_add(more.bytes);
+                }
+                (Kind::Reclaim(it), Kind::Reclaim(more))
+                    if (it.channel, it.class) == (more.channel, more.class) =>
+                {
+                    it.bytes = more.bytes;
+                }
+                _ => continue,
+            }
+            return true;
+        }
+        false
     }
 
     /// Queues what a frame of the peer's is answered with.
@@ -258,6 +274,24 @@ impl Outbound {
         if !queue.lined_up && !queue.messages.is_empty() {
             queue.lined_up = true;
             line.push_back(channel);
+        }
+        Ok(())
+    }
+
+    /// The peer wants credit back that is not used: it gets what there is. Channels as for [`Outbound::credit`].
+    ///
+    /// # Errors
+    /// What the peer did that no honest peer does.
+    pub(crate) fn reclaim(&mut self, channel: u32, class: u32, bytes: u64) -> Result<(), String> {
+        if !needs_credit(class) {
+            return Err(format!("wanted credit of class {class} back, which takes none"));
+        }
+        let lane = self.lanes.get_mut(&channel);
+        let Some(queue) = lane.and_then(|lane| lane.queues.get_mut(class as usize)) else { return Ok(()) };
+        let bytes = bytes.min(queue.credit);
+        queue.credit -= bytes;
+        if bytes > 0 {
+            self.control(Kind::Returned(proto::Returned { channel, class, bytes }));
         }
         Ok(())
     }

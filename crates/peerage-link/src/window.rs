@@ -2,8 +2,9 @@
 //!
 //! A window that is used up within two round trips is what holds the sender up, so it doubles, as far as the endpoint's
 //! budget allows: what is measured is the product of bandwidth and delay, and the window comes to between two and four
-//! times that. One that is hardly used for sixteen round trips halves. Credit that was given is never taken back;
-//! a window shrinks as credit is not renewed.
+//! times that. The round trip is the least that was ever seen, because a peer can make it look longer, and never shorter.
+//! A window that is hardly used for sixteen round trips halves, as credit is not renewed. Credit that was given is never
+//! taken back: where others want it, the peer is asked to return what it does not use.
 
 use std::time::Duration;
 
@@ -17,10 +18,13 @@ const CHECK: u64 = MAX_FRAGMENT as u64;
 /// A round trip counts for as much at least: on loopback, what tasks wait for their turns is more than a ping takes.
 /// Also bounds what stands in the receiver's socket: a window is at most four rounds of what it takes.
 const LEAST_ROUND: Duration = Duration::from_micros(200);
+/// And as so much at most: a peer that is late from the first byte of its handshake on looks like one that is far away,
+/// and gains as much as one that is. Satellites in a stationary orbit take 0.6 s, and within two rounds a window grows.
+const MOST_ROUND: Duration = Duration::from_millis(400);
 /// A window that grows in two round trips of use shrinks after so many without.
 const IDLE_ROUNDS: u32 = 16;
 /// And not sooner than this, so that short pauses do not cost it.
-const LEAST_IDLE: Duration = Duration::from_secs(1);
+pub(crate) const LEAST_IDLE: Duration = Duration::from_secs(1);
 
 /// What windows are measured by, the same for all of a link.
 #[derive(Clone, Copy, Debug)]
@@ -37,9 +41,14 @@ impl Gauge {
         Self { now, round: LEAST_ROUND, least, most: most.max(least) }
     }
 
-    /// The round-trip time, without what it queues.
+    /// The least round-trip time that was ever seen.
     pub(crate) fn measured(&mut self, rtt: Duration) {
-        self.round = rtt.max(LEAST_ROUND);
+        self.round = rtt.clamp(LEAST_ROUND, MOST_ROUND);
+    }
+
+    /// For how long a window must have been used little to count as idle.
+    fn idle_after(&self) -> Duration {
+        (IDLE_ROUNDS * self.round).max(LEAST_IDLE)
     }
 }
 
@@ -99,8 +108,7 @@ impl Window {
         }
     }
 
-    /// So much of what the peer sent has found its place. Whether it is due a `Credit`: once a quarter of the window is
-    /// owed, so that credit costs one frame in a few.
+    /// So much of what the peer sent has found its place. Whether it is due a `Credit`.
     pub(crate) fn give_back(&mut self, cost: u64, gauge: &Gauge, share: &mut Share) -> bool {
         let kept = cost.min(self.size.saturating_sub(self.target));
         if kept > 0 {
@@ -114,7 +122,7 @@ impl Window {
             self.unchecked = 0;
             self.adjust(gauge, share);
         }
-        self.owed >= (self.size / 4).max(1)
+        self.is_due()
     }
 
     fn adjust(&mut self, gauge: &Gauge, share: &mut Share) {
@@ -134,11 +142,52 @@ impl Window {
                 self.target = self.size;
             }
             self.measure_anew(gauge);
-        } else if age >= (IDLE_ROUNDS * gauge.round).max(LEAST_IDLE) {
+        } else if age >= gauge.idle_after() {
             self.target = gauge.least.max(self.size / 2);
-            share.rest();
+            if share.held() == 0 {
+                share.rest();
+            }
             self.measure_anew(gauge);
         }
+    }
+
+    /// Whether less than half of it has been used for a while.
+    pub(crate) fn is_idle(&self, gauge: &Gauge) -> bool {
+        self.used * 2 < self.size && gauge.now.since(self.since) >= gauge.idle_after()
+    }
+
+    /// It is idle, and others want what it has: it shrinks to what was used of late. How much the peer should return for
+    /// that; what it was not told of yet is simply kept.
+    pub(crate) fn shrink(&mut self, gauge: &Gauge, share: &mut Share) -> u64 {
+        // Of sixteen rounds of use, two would do.
+        self.target = self.target.min(gauge.least.max(self.used));
+        let kept = self.owed.min(self.size.saturating_sub(self.target));
+        self.owed -= kept;
+        self.size -= kept;
+        share.give(kept);
+        self.measure_anew(gauge);
+        self.unreturned()
+    }
+
+    /// What the peer could still return of what it should.
+    pub(crate) fn unreturned(&self) -> u64 {
+        self.size.saturating_sub(self.target).min(self.available)
+    }
+
+    /// The peer will not use so much of its credit; `None` when it has not got as much. What is not to shrink is owed to it
+    /// again, so whether it is due a `Credit`.
+    pub(crate) fn returned(&mut self, bytes: u64, share: &mut Share) -> Option<bool> {
+        self.available = self.available.checked_sub(bytes)?;
+        let kept = bytes.min(self.size.saturating_sub(self.target));
+        self.size -= kept;
+        share.give(kept);
+        self.owed += bytes - kept;
+        Some(self.is_due())
+    }
+
+    /// Once a quarter of the window is owed, so that credit costs one frame in a few.
+    pub(crate) fn is_due(&self) -> bool {
+        self.owed >= (self.size / 4).max(1)
     }
 
     fn measure_anew(&mut self, gauge: &Gauge) {

@@ -312,7 +312,13 @@ fn check_control(kind: &Kind) -> Result<(), FrameError> {
         }
         Kind::Closed(closed) => check_detail(&closed.detail),
         Kind::Goodbye(goodbye) => check_detail(&goodbye.detail),
-        Kind::Credit(_) | Kind::Ping(_) | Kind::Pong(_) | Kind::Opened(_) | Kind::Interest(_) => Ok(()),
+        Kind::Credit(_)
+        | Kind::Ping(_)
+        | Kind::Pong(_)
+        | Kind::Opened(_)
+        | Kind::Interest(_)
+        | Kind::Reclaim(_)
+        | Kind::Returned(_) => Ok(()),
     }
 }
 

@@ -151,6 +151,11 @@ fn link() -> Vec<Fixture> {
         ),
         control("control-Interest", Kind::Interest(link::Interest { held: true })),
         control("control-Interest_none", Kind::Interest(link::Interest { held: false })),
+        control("control-Reclaim", Kind::Reclaim(link::Reclaim { channel: 5, class: 2, bytes: 1 << 20 })),
+        control(
+            "control-Returned",
+            Kind::Returned(link::Returned { channel: 9, class: 2, bytes: 1_000_000 }),
+        ),
         control(
             "control-Goodbye",
             Kind::Goodbye(link::Goodbye { code: link::goodbye::Code::Silent.into(), detail }),
@@ -410,11 +415,13 @@ fn every_kind_of_control_is_pinned() {
                 Kind::Closed(_) => "Closed",
                 Kind::Interest(_) => "Interest",
                 Kind::Goodbye(_) => "Goodbye",
+                Kind::Reclaim(_) => "Reclaim",
+                Kind::Returned(_) => "Returned",
             },
             other => panic!("{other:?}"),
         })
         .collect();
-    assert_eq!(pinned.len(), 10, "{pinned:?}");
+    assert_eq!(pinned.len(), 12, "{pinned:?}");
 }
 
 /// The same for the packets of a mesh.

@@ -148,7 +148,7 @@ fn who_sends_too_slowly_what_others_wait_for_is_found_and_who_hurts_nobody_is_no
         slow.part(0, &[0; 16 << 10]);
     }
     // 15 seconds, and 2 for 128 KiB that have come.
-    assert_eq!(slow.inbound.deadline(), Some(Instant::START + Duration::from_secs(15)));
+    assert_eq!(slow.inbound.lent_until, Some(Instant::START + Duration::from_secs(15)));
     slow.inbound.at(Instant::START + Duration::from_secs(15));
     assert_eq!(slow.inbound.on_timer(), Ok(()));
     let late = Instant::START + Duration::from_secs(17);
@@ -157,14 +157,14 @@ fn who_sends_too_slowly_what_others_wait_for_is_found_and_who_hurts_nobody_is_no
         slow.part(0, &[0]);
         slow.inbound.on_timer()
     };
-    assert_eq!(slow.inbound.deadline(), Some(late));
+    assert_eq!(slow.inbound.lent_until, Some(late));
     assert_eq!(drip(&mut slow, late), Ok(()));
-    let again = slow.inbound.deadline().unwrap();
+    let again = slow.inbound.lent_until.unwrap();
     assert!(again > late && again <= late + Duration::from_secs(1));
     other.inbound.at(again);
     other.part(1 << 20, &[0; 100]);
     assert!(!other.has_room());
-    assert_eq!(drip(&mut slow, again), Err(1 << 20));
+    assert_eq!(drip(&mut slow, again), Err(Kept::Room { total: 1 << 20 }));
     // Its link ends, and the other goes on when it asks again.
     let ask = other.inbound.deadline().unwrap();
     drop(slow);

@@ -12,7 +12,7 @@ use super::{Link, Phase};
 use crate::LinkEvent;
 use crate::channels::Opened;
 use crate::handshake::{Greeted, Progress};
-use crate::inbound::{Whole, cost_of};
+use crate::inbound::{Whole, cost_of, needs_credit};
 use crate::outbound::is_counted;
 use crate::pace::Pace;
 use crate::reason;
@@ -204,6 +204,10 @@ impl Link {
             (Kind::Credit(credit), _) => {
                 self.outbound.credit(credit.channel, credit.class, credit.bytes)?;
             }
+            (Kind::Reclaim(reclaim), _) => {
+                self.outbound.reclaim(reclaim.channel, reclaim.class, reclaim.bytes)?;
+            }
+            (Kind::Returned(returned), _) => self.receive_returned(returned)?,
             (Kind::Open(open), _) => self.receive_open(open)?,
             (Kind::Opened(opened), _) => self.receive_opened(opened)?,
             (Kind::Closed(closed), _) => self.receive_closed(&closed),
@@ -211,6 +215,25 @@ impl Link {
                 self.held_by_peer = interest.held;
                 self.check_held(now);
             }
+        }
+        Ok(())
+    }
+
+    fn receive_returned(&mut self, returned: proto::Returned) -> Result<(), String> {
+        let proto::Returned { channel: remote, class, bytes } = returned;
+        if !needs_credit(class) {
+            return Err(format!("returned credit of class {class}, which takes none"));
+        }
+        match self.channels.route(remote).map_err(|()| format!("channel {remote} was never opened"))? {
+            Some(channel) => {
+                self.inbound.returned(channel, class, bytes)?;
+                self.give_credit();
+            }
+            // It was asked before the channel closed here, and may need the credit to get to its last word.
+            None if bytes > 0 && self.closing.has_remote(remote) => {
+                self.outbound.control(Kind::Credit(proto::Credit { channel: remote, class, bytes }));
+            }
+            None => {}
         }
         Ok(())
     }

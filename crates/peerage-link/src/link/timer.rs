@@ -37,9 +37,8 @@ impl Link {
                     self.drain_ends = Some(now + self.config.silent_after);
                 }
                 self.inbound.at(now);
-                if let Err(total) = self.inbound.on_timer() {
-                    let what =
-                        format!("memory that others wait for: a message of {total} bytes comes too slowly");
+                if let Err(kept) = self.inbound.on_timer() {
+                    let what = format!("memory that others wait for: {kept}");
                     return self.close(Why::Limit { by: Side::Us, what });
                 }
                 self.give_credit();

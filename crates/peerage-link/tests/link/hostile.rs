@@ -411,7 +411,11 @@ fn random_frame() -> impl Strategy<Value = Vec<u8>> {
         (channel.clone(), channel.clone()).prop_map(|(channel, mine)| opened(channel, mine)),
         channel.clone().prop_map(closed),
         number.clone().prop_map(|nonce| Kind::Ping(proto::Ping { nonce })),
-        number.prop_map(|nonce| Kind::Pong(proto::Pong { nonce })),
+        number.clone().prop_map(|nonce| Kind::Pong(proto::Pong { nonce })),
+        (channel.clone(), 0_u32..3, number.clone())
+            .prop_map(|(channel, class, bytes)| Kind::Reclaim(proto::Reclaim { channel, class, bytes })),
+        (channel.clone(), 0_u32..3, number)
+            .prop_map(|(channel, class, bytes)| Kind::Returned(proto::Returned { channel, class, bytes })),
         any::<bool>().prop_map(|held| Kind::Interest(proto::Interest { held })),
     ];
     let control = control.prop_map(|kind| {

@@ -20,6 +20,7 @@ mod late_open;
 mod memory;
 mod messages;
 mod rates;
+mod reclaim;
 mod refusals;
 mod time;
 mod windows;

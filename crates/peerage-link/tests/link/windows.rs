@@ -174,6 +174,61 @@ fn a_window_that_is_not_used_any_more_shrinks_as_credit_is_not_renewed() {
 }
 
 #[test]
+fn a_peer_that_answers_late_gains_nothing() {
+    let grown_by = |late: Duration| {
+        let memory = Memory::new(64 << 20, 128 << 20);
+        let (a, b) = growing(&memory);
+        let mut line = Line::new(a, b, STEP, FAST);
+        // After the handshake and the first pings, all that it says is held up: its pongs, and what it sends.
+        line.there.one_way += late;
+        line.pour(SECOND * 40, Class::Bulk, &Bytes::from(vec![7; 16_384]));
+        line.grown()
+    };
+    let honest = grown_by(Duration::ZERO);
+    let late = grown_by(SECOND / 2);
+    assert!(late <= honest, "{late} and not {honest}");
+}
+
+#[test]
+fn a_path_that_gets_twice_as_long_is_still_filled() {
+    let memory = Memory::new(64 << 20, 128 << 20);
+    let (a, b) = growing(&memory);
+    let mut line = Line::new(a, b, FAR, FAST / 5);
+    line.pour(SECOND, Class::Bulk, &Bytes::from(vec![7; 16_384]));
+    (line.there.one_way, line.back.one_way) = (FAR * 19 / 10, FAR * 19 / 10);
+    line.pour(SECOND * 2, Class::Bulk, &Bytes::from(vec![7; 16_384]));
+    let arrived = line.pour(SECOND, Class::Bulk, &Bytes::from(vec![7; 16_384]));
+    assert!(arrived > FAST as u64 / 5 * 4 / 5, "{arrived}");
+}
+
+#[test]
+fn real_links_that_grew_and_fell_silent_return_their_credit_and_lose_nothing() {
+    let memory = Memory::new(8 << 20, 16 << 20);
+    let mut lines: Vec<Line> = (0..4)
+        .map(|_| {
+            let (a, b) = growing(&memory);
+            Line::new(a, b, FAR, FAST)
+        })
+        .collect();
+    let message = Bytes::from(vec![7; 16_384]);
+    for _ in 0..40 {
+        for line in &mut lines {
+            line.pour(SECOND / 10, Class::Bulk, &message);
+        }
+    }
+    assert!(memory.windows.left() < 3 << 20, "{}", memory.windows.left());
+    for _ in 0..100 {
+        lines.iter_mut().for_each(|line| line.run(SECOND / 10, |_| {}));
+    }
+    assert!(memory.windows.left() >= 4 << 20, "{}", memory.windows.left());
+    for line in &mut lines {
+        let arrived = line.pour(SECOND * 2, Class::Bulk, &message);
+        assert!(arrived > FAST as u64 / 10, "{arrived}");
+        assert!(line.pair.a.heard.closed().is_none() && line.pair.b.heard.closed().is_none());
+    }
+}
+
+#[test]
 fn a_channel_that_closes_gives_back_what_its_window_had_grown_by() {
     let memory = Memory::new(64 << 20, 128 << 20);
     let (a, b) = growing(&memory);

@@ -78,7 +78,7 @@ pub struct Frame {
 }
 #[derive(Clone, PartialEq, ::prost::Message)]
 pub struct Control {
-    #[prost(oneof = "control::Kind", tags = "1, 2, 3, 4, 5, 6, 7, 8, 9, 10")]
+    #[prost(oneof = "control::Kind", tags = "1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12")]
     pub kind: ::core::option::Option<control::Kind>,
 }
 /// Nested message and enum types in `Control`.
@@ -105,6 +105,10 @@ pub mod control {
         Interest(super::Interest),
         #[prost(message, tag = "10")]
         Goodbye(super::Goodbye),
+        #[prost(message, tag = "11")]
+        Reclaim(super::Reclaim),
+        #[prost(message, tag = "12")]
+        Returned(super::Returned),
     }
 }
 /// The first frame of each side when it agrees to the link. The instances of the other side's Hello that are not
@@ -187,6 +191,30 @@ pub struct Credit {
     #[prost(uint32, tag = "1")]
     pub channel: u32,
     /// 0 interactive or 2 bulk. Control needs no credit.
+    #[prost(uint32, tag = "2")]
+    pub class: u32,
+    #[prost(uint64, tag = "3")]
+    pub bytes: u64,
+}
+/// The receiver of a channel's fragments asks for credit of one class that it gave and that is not used.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct Reclaim {
+    /// The number of the side that sends the fragments, which is the receiver of this frame.
+    #[prost(uint32, tag = "1")]
+    pub channel: u32,
+    /// 0 interactive or 2 bulk.
+    #[prost(uint32, tag = "2")]
+    pub class: u32,
+    /// So much, or all that there is if that is less.
+    #[prost(uint64, tag = "3")]
+    pub bytes: u64,
+}
+/// The answer, when there was any: the sender of the fragments will not use so many bytes of its credit.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct Returned {
+    /// The number of the side that sends the fragments, which is the sender of this frame, as in a data frame.
+    #[prost(uint32, tag = "1")]
+    pub channel: u32,
     #[prost(uint32, tag = "2")]
     pub class: u32,
     #[prost(uint64, tag = "3")]

@@ -1,0 +1,95 @@
+//! Windows that have grown and are idle: others may want what they have.
+//!
+//! While less than half of the endpoint's budget for windows is left, the peer is asked to return the credit of each
+//! window that it does not use, down to what it did use of late or the first window. An honest one returns it at once, or
+//! has used it by then; and what arrives on such a window is not renewed. One that does neither keeps memory from others,
+//! which ends its link.
+
+use std::time::Duration;
+
+use super::Inbound;
+use crate::window::LEAST_IDLE;
+
+/// How long the peer may take to return what it was asked for, while others want it: twice as long as a link may be silent.
+const RETURN_WITHIN: Duration = Duration::from_secs(30);
+
+/// What a peer keeps from others.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Kept {
+    /// Room for a message of so many bytes, which comes too slowly.
+    Room { total: u64 },
+    /// So many bytes of credit that it was asked to return.
+    Credit { bytes: u64 },
+}
+
+impl std::fmt::Display for Kept {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Room { total } => write!(f, "a message of {total} bytes comes too slowly"),
+            Self::Credit { bytes } => {
+                write!(f, "{bytes} bytes of credit are not used and were not returned in {RETURN_WITHIN:?}")
+            }
+        }
+    }
+}
+
+impl Inbound {
+    /// Once a second, while windows have grown or want to.
+    pub(super) fn look_for_idle(&mut self) -> Result<(), Kept> {
+        let Self { gauge, windows, channels, due, reclaims, .. } = self;
+        let lanes = || channels.values().flat_map(|receiving| &receiving.classes);
+        if lanes().all(|lane| lane.window.is_idle(gauge)) {
+            windows.rest();
+        }
+        for (channel, receiving) in channels.iter_mut() {
+            for (class, lane) in (0..).zip(&mut receiving.classes) {
+                let unreturned = lane.window.unreturned();
+                if unreturned == 0 {
+                    lane.asked = None;
+                }
+                if !windows.is_scarce() {
+                    continue;
+                }
+                if let Some(since) = lane.asked {
+                    if gauge.now.since(since) >= RETURN_WITHIN {
+                        return Err(Kept::Credit { bytes: unreturned });
+                    }
+                } else if lane.window.grown(gauge) > 0 && lane.window.is_idle(gauge) {
+                    let bytes = lane.window.shrink(gauge, windows);
+                    if bytes > 0 {
+                        lane.asked = Some(gauge.now);
+                        reclaims.push_back((*channel, class, bytes));
+                    }
+                    if lane.window.is_due() {
+                        lane.line_up(due, *channel, class);
+                    }
+                }
+            }
+        }
+        self.look_at = self.windows.is_used().then(|| self.gauge.now + LEAST_IDLE);
+        Ok(())
+    }
+
+    /// What the peer is to be asked to return: a channel, a class, and how much.
+    pub(crate) fn next_reclaim(&mut self) -> Option<(u32, u32, u64)> {
+        self.reclaims.pop_front()
+    }
+
+    /// The peer returns credit.
+    ///
+    /// # Errors
+    /// It has not got as much.
+    pub(crate) fn returned(&mut self, channel: u32, class: u32, bytes: u64) -> Result<(), String> {
+        let Some(receiving) = self.channels.get_mut(&channel) else { return Ok(()) };
+        let Some(lane) = receiving.classes.get_mut(class as usize) else { return Ok(()) };
+        let had = lane.window.available();
+        let is_due = lane.window.returned(bytes, &mut self.windows);
+        if is_due.ok_or_else(|| format!("returned {bytes} bytes of credit and had {had}"))? {
+            lane.line_up(&mut self.due, channel, class);
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests;
