@@ -5,6 +5,8 @@ use std::time::Duration;
 use peerage_wire::hello::Limits;
 use peerage_wire::limits::{MAX_FRAGMENT, MAX_RECORD};
 
+use crate::Capacity;
+
 /// Times and bounds of one link. Both ends have their own; what the other must know is told in the `Hello`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
@@ -37,10 +39,10 @@ pub struct LinkConfig {
     pub max_window: u64,
     /// The most channels that the peer may have open. 64.
     pub max_channels: u32,
-    /// The most messages a second that the peer may send us, all channels together. `None`: as many as it has credit for,
-    /// which is what a stream of small messages wants; credit bounds memory, and a shard's links take turns. Told to
-    /// the peer, whose link then waits. A peer that sends a second's worth more than that, and what 15 s without
-    /// arrivals can have held up (`silent_after`), is at fault.
+    /// The most messages a second that the peer may send us, all channels together. 20 million: four times what a core
+    /// takes, so that no stream of small messages ever waits; credit bounds memory, and a shard's links take turns. `None`:
+    /// as many as it has credit for. Told to the peer, whose link then waits. A peer that sends a second's worth more
+    /// than that, and what 15 s without arrivals can have held up (`silent_after`), is at fault.
     pub max_messages_per_second: Option<u64>,
     /// The most controls a second that the peer may send us: pings, opens, closes, interest, credit of less than 1 KiB.
     /// 10,000, of which an honest peer needs a few: at 1 µs each, a guess, they cost a hundredth of a core.
@@ -69,7 +71,7 @@ impl Default for LinkConfig {
             window: 64 << 10,
             max_window: 16 << 20,
             max_channels: 64,
-            max_messages_per_second: None,
+            max_messages_per_second: Some(20_000_000),
             max_controls_per_second: 10_000,
             reassembly: 16 << 20,
             control_queue: 256 << 10,
@@ -83,13 +85,17 @@ impl LinkConfig {
     pub const MIN_WINDOW: u64 = 32 << 10;
 
     /// What the peer is told in the `Hello`.
-    pub fn limits(&self) -> Limits {
+    pub fn limits(&self, capacity: Capacity) -> Limits {
         Limits {
             max_message: self.max_message,
             window: self.window.max(Self::MIN_WINDOW),
             max_channels: self.max_channels,
             max_messages_per_second: self.max_messages_per_second.unwrap_or(0),
             max_controls_per_second: self.max_controls_per_second,
+            max_links: capacity.links,
+            max_links_per_address: capacity.links_per_address,
+            max_handshakes: capacity.handshakes,
+            handshake_timeout_ms: u32::try_from(self.handshake_timeout.as_millis()).unwrap_or(u32::MAX),
         }
     }
 

@@ -62,7 +62,7 @@ pub use config::LinkConfig;
 pub use door::{Door, DoorConfig, Knock, Turned};
 pub use event::LinkEvent;
 pub use link::Link;
-pub use setup::{LinkStats, Setup};
+pub use setup::{Capacity, LinkStats, Setup};
 
 pub(crate) use peerage_wire::limits::FRAGMENT_COST;
 

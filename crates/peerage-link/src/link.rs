@@ -91,6 +91,7 @@ impl Link {
             entropy,
             config,
             memory,
+            capacity,
         } = setup;
         // What finds no room must not be announced.
         let max_message = config.max_message.min(memory.messages.total());
@@ -99,7 +100,7 @@ impl Link {
             signature: *identity.noise_certificate(),
             incarnation: incarnation.0,
             software,
-            limits: Limits { max_message, ..config.limits() },
+            limits: Limits { max_message, ..config.limits(capacity) },
             addresses,
             instances: instances.clone(),
         };

@@ -40,6 +40,20 @@ pub struct Setup {
     pub config: Arc<LinkConfig>,
     /// What the links of the endpoint share.
     pub memory: Memory,
+    /// How many of them there may be, for the peer to hear.
+    pub capacity: Capacity,
+}
+
+/// How many connections an endpoint takes, as its peers are told; whoever accepts them sees to it. For each, 0: they are
+/// not told.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Capacity {
+    /// Links in all, those in their handshake included.
+    pub links: u32,
+    /// Inbound links of one address.
+    pub links_per_address: u32,
+    /// Inbound connections in their handshake at once.
+    pub handshakes: u32,
 }
 
 /// Running totals of one link.

@@ -15,7 +15,7 @@ use std::sync::Arc;
 
 use bytes::{Bytes, BytesMut};
 use peerage_identity::{Handshake, Identity, Opener};
-use peerage_link::{Link, LinkConfig, LinkEvent, Memory, Setup};
+use peerage_link::{Capacity, Link, LinkConfig, LinkEvent, Memory, Setup};
 use peerage_machine::{Class, Direction, Incarnation, Instant};
 use peerage_wire::Suite;
 use peerage_wire::hello::{Hello, Instance};
@@ -70,6 +70,7 @@ impl Side {
             entropy: [self.entropy; 32],
             config: Arc::new(config),
             memory: Memory::new(1 << 20, 1 << 20),
+            capacity: Capacity { links: 4_096, links_per_address: 1_024, handshakes: 512 },
         }
     }
 

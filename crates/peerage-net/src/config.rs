@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use peerage_identity::suites_by_speed;
-use peerage_link::LinkConfig;
+use peerage_link::{Capacity, LinkConfig};
 use peerage_wire::Suite;
 use peerage_wire::limits::MAX_RECORD;
 
@@ -125,6 +125,16 @@ impl Default for Config {
 const CONNECTION: u64 = 64 << 10;
 
 impl Config {
+    /// What peers are told of how many connections there may be.
+    pub(crate) fn capacity(&self) -> Capacity {
+        let told = |count: usize| u32::try_from(count).unwrap_or(u32::MAX);
+        Capacity {
+            links: told(self.max_links),
+            links_per_address: told(self.max_inbound_per_address),
+            handshakes: told(self.max_handshakes),
+        }
+    }
+
     /// The most bytes of messages, and of what it takes to move them, that peers can make an endpoint hold, whoever they
     /// are and whatever they do: every link with every channel full both ways, which is far from what honest peers
     /// cause. With [`LinkConfig::max_channels`] on each link; see [`Config::worst_case_bytes_with`].

@@ -151,6 +151,7 @@ pub(crate) async fn run(
         entropy: shared.seed.fork(&format!("link {}", handle.id)).rng().bytes(),
         config: Arc::clone(&shared.link_config),
         memory: shared.memory.clone(),
+        capacity: shared.config.capacity(),
     };
     if let Some(waiter) = &dial {
         handle.hold(waiter.key());

@@ -427,7 +427,7 @@ impl Shared {
             signature: *self.identity.noise_certificate(),
             incarnation: self.incarnation.0,
             software: self.config.software.clone(),
-            limits: self.link_config.limits(),
+            limits: self.link_config.limits(self.config.capacity()),
             addresses: self.own.addresses(),
             instances,
         }

@@ -15,7 +15,7 @@ use peerage_wire::frame::{DataHeader, put_control, put_data};
 use peerage_wire::hello::Instance;
 use peerage_wire::proto::link::v1::control::Kind;
 use peerage_wire::proto::link::v1::goodbye::Code;
-use peerage_wire::proto::link::v1::{Credit, Open, Ping};
+use peerage_wire::proto::link::v1::{Credit, Open, Ping, Returned};
 
 fn ping(nonce: u64) -> Kind {
     Kind::Ping(Ping { nonce })
@@ -68,12 +68,14 @@ async fn accused(target: &mut Target, mut stranger: Stranger, of: &str) {
 
 #[tokio::test]
 async fn a_flood_of_controls_is_a_fault_and_does_not_hold_a_friend_up() {
-    let mut target = Target::new(Config::default()).await;
+    // Twice what there is at once, so that it is a fault however slow the machine is.
+    let fewer = config(|config| config.link.max_controls_per_second = 1_000);
+    let mut target = Target::new(fewer).await;
     let mut stranger = target.up().await;
-    for record in records_of((0..170_000).map(ping), 4_000) {
+    for record in records_of((0..32_000).map(ping), 4_000) {
         stranger.record(&record).await;
     }
-    accused(&mut target, stranger, "more than 10000 controls a second").await;
+    accused(&mut target, stranger, "more than 1000 controls a second").await;
 }
 
 #[tokio::test]
@@ -151,6 +153,69 @@ async fn credit_that_overflows_is_a_fault() {
     let mut stranger = in_common(&mut target).await;
     stranger.control(Kind::Credit(Credit { channel: 0, class: 0, bytes: u64::MAX })).await;
     accused(&mut target, stranger, "overflows").await;
+}
+
+#[tokio::test]
+async fn credit_that_is_returned_and_was_never_had_is_a_fault() {
+    let mut target = Target::new(Config::default()).await;
+    let mut stranger = in_common(&mut target).await;
+    stranger.control(Kind::Returned(Returned { channel: 0, class: 2, bytes: 1 << 40 })).await;
+    accused(&mut target, stranger, "returned 1099511627776 bytes of credit").await;
+}
+
+#[tokio::test]
+async fn who_lies_about_lengths_takes_no_memory_for_them_and_ends_or_waits_alone() {
+    let mut target = Target::new(Config::default()).await;
+    let first = |total: u64, length: usize| {
+        let mut frames = BytesMut::new();
+        put_data(&mut frames, DataHeader { channel: 0, class: 2, total }, &vec![0; length]);
+        frames
+    };
+    // Longer than may be, shorter than what is there already, and more than was announced.
+    let mut more = first(20_000, 16_000);
+    put_data(&mut more, DataHeader { channel: 0, class: 2, total: 0 }, &[0; 16_000]);
+    let lies = [
+        (first((16 << 20) + 1, 1), "a message of 16777217 bytes, the limit is 16777216"),
+        (first(u64::MAX, 1), "a message of 18446744073709551615 bytes"),
+        (first(10, 11), "a first fragment of 11 bytes of a message of 10"),
+        (more, "fragments of 32000 bytes for a message of 20000"),
+        // A frame that says it is longer than its record, or than any frame may be.
+        (BytesMut::from(&[100, 1, 2, 3][..]), "frame: "),
+        (BytesMut::from(&[0xff, 0xff, 0xff, 0xff, 0x0f][..]), "frame: "),
+    ];
+    for (count, (frames, of)) in (1..).zip(lies) {
+        let mut stranger = in_common(&mut target).await;
+        stranger.record(&frames).await;
+        let goodbye = stranger.goodbye().await;
+        assert!(goodbye.code() == Code::Fault && goodbye.detail.contains(of), "{goodbye:?}, not {of}");
+        drop(stranger);
+        target.unharmed("fault", count).await;
+    }
+    // What is announced and does not come costs what has come.
+    let mut stranger = in_common(&mut target).await;
+    stranger.record(&first(16 << 20, 100)).await;
+    common::eventually("the fragment", || {
+        let held: u64 = target.node.snapshot().links.iter().map(|link| link.held_bytes).sum();
+        if (100..=16 << 10).contains(&held) { Ok(()) } else { Err(held.to_string()) }
+    })
+    .await;
+    target.still().await;
+}
+
+#[tokio::test]
+async fn strangers_are_told_all_limits() {
+    let limited = config(|config| {
+        (config.max_links, config.max_inbound_per_address, config.max_handshakes) = (70, 60, 50);
+        config.link.handshake_timeout = Duration::from_millis(4_500);
+    });
+    let target = Target::new(limited).await;
+    let mut stranger = target.stranger().await;
+    let mut noise = stranger.knock(&common::identity(66), &[]).await;
+    let second = stranger.message().await;
+    let told = peerage_wire::hello::Hello::decode(&noise.read(&second).unwrap()).unwrap().limits;
+    assert_eq!((told.max_links, told.max_links_per_address, told.max_handshakes), (70, 60, 50));
+    assert_eq!((told.handshake_timeout_ms, told.max_messages_per_second), (4_500, 20_000_000));
+    assert_eq!((told.max_message, told.window, told.max_channels), (16 << 20, 64 << 10, 64));
 }
 
 #[tokio::test]

@@ -44,13 +44,40 @@ pub struct Limits {
     /// The most controls a second, without `Accept`, `Refuse`, `Goodbye` and a `Credit` of
     /// [`LEAST_CREDIT`](crate::limits::LEAST_CREDIT) or more; 0 when there is no limit.
     pub max_controls_per_second: u32,
+    /// The most links of its endpoint, those in their handshake included; a count. 0: it does not say.
+    pub max_links: u32,
+    /// The most links that one address may have open to it; a count. 0: it does not say.
+    pub max_links_per_address: u32,
+    /// The most inbound connections in their handshake at once; a count. 0: it does not say.
+    pub max_handshakes: u32,
+    /// From the first byte to both sides' `Accept`, in milliseconds. 0: it does not say.
+    pub handshake_timeout_ms: u32,
 }
 
 impl From<Limits> for proto::Limits {
     fn from(limits: Limits) -> Self {
-        let Limits { max_message, window, max_channels, max_messages_per_second, max_controls_per_second } =
-            limits;
-        Self { max_message, window, max_channels, max_messages_per_second, max_controls_per_second }
+        let Limits {
+            max_message,
+            window,
+            max_channels,
+            max_messages_per_second,
+            max_controls_per_second,
+            max_links,
+            max_links_per_address,
+            max_handshakes,
+            handshake_timeout_ms,
+        } = limits;
+        Self {
+            max_message,
+            window,
+            max_channels,
+            max_messages_per_second,
+            max_controls_per_second,
+            max_links,
+            max_links_per_address,
+            max_handshakes,
+            handshake_timeout_ms,
+        }
     }
 }
 
@@ -62,8 +89,22 @@ impl From<proto::Limits> for Limits {
             max_channels,
             max_messages_per_second,
             max_controls_per_second,
+            max_links,
+            max_links_per_address,
+            max_handshakes,
+            handshake_timeout_ms,
         } = limits;
-        Self { max_message, window, max_channels, max_messages_per_second, max_controls_per_second }
+        Self {
+            max_message,
+            window,
+            max_channels,
+            max_messages_per_second,
+            max_controls_per_second,
+            max_links,
+            max_links_per_address,
+            max_handshakes,
+            handshake_timeout_ms,
+        }
     }
 }
 

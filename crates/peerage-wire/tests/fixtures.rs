@@ -86,6 +86,14 @@ fn link() -> Vec<Fixture> {
         max_channels: 64,
         max_messages_per_second: 0,
         max_controls_per_second: 10_000,
+        ..Default::default()
+    };
+    let crowded = link::Limits {
+        max_links: 4_096,
+        max_links_per_address: 1_024,
+        max_handshakes: 512,
+        handshake_timeout_ms: 5_000,
+        ..limits
     };
     let slow = link::Limits { max_messages_per_second: 500, ..limits };
     let detail = "because".to_owned();
@@ -109,6 +117,7 @@ fn link() -> Vec<Fixture> {
         ),
         message("link.Limits", &limits),
         message("link.Limits-slow", &slow),
+        message("link.Limits-crowded", &crowded),
         message("link.Instance", &instance),
         message("link.Refusal", &refused[2]),
         message("link.Frame-empty", &link::Frame::default()),

@@ -26,6 +26,10 @@ fn hello() -> Hello {
             max_channels: 64,
             max_messages_per_second: 0,
             max_controls_per_second: 10_000,
+            max_links: 4_096,
+            max_links_per_address: 1_024,
+            max_handshakes: 512,
+            handshake_timeout_ms: 5_000,
         },
         addresses: vec!["tcp://192.0.2.1:4000".parse().unwrap(), "mem://alice".parse().unwrap()],
         instances: vec![instance("mesh", "lobby"), instance("dict", "")],
@@ -195,6 +199,7 @@ proptest! {
         keys: ([u8; 32], [u8; 32], [u8; 16]),
         software in "[ -~]{0,128}",
         limits: (u64, u64, u32, u64, u32),
+        capacity: (u32, u32, u32, u32),
         addresses in proptest::collection::vec("[a-z]{1,5}://[!-~]{1,40}", 0..16),
         instances in proptest::collection::vec(
             (".{1,8}", ".{0,32}", any::<u32>(), proptest::collection::vec(any::<u8>(), 0..100)),
@@ -205,6 +210,7 @@ proptest! {
         let mut signature = [0; 64];
         signature[32..].copy_from_slice(&half);
         let (max_message, window, max_channels, max_messages_per_second, max_controls_per_second) = limits;
+        let (max_links, max_links_per_address, max_handshakes, handshake_timeout_ms) = capacity;
         let hello = Hello {
             identity: PeerId::from_bytes(identity),
             signature,
@@ -216,6 +222,10 @@ proptest! {
                 max_channels,
                 max_messages_per_second,
                 max_controls_per_second,
+                max_links,
+                max_links_per_address,
+                max_handshakes,
+                handshake_timeout_ms,
             },
             addresses: addresses.iter().map(|text| text.parse().unwrap()).collect(),
             instances: instances

@@ -4,7 +4,7 @@ use std::sync::{Arc, LazyLock};
 
 use bytes::BytesMut;
 use peerage_identity::{Identity, Opener, Sealer};
-use peerage_link::{Link, LinkConfig, LinkEvent, Memory, Setup};
+use peerage_link::{Capacity, Link, LinkConfig, LinkEvent, Memory, Setup};
 use peerage_machine::{Direction, Incarnation, Instant};
 use peerage_wire::Suite;
 use peerage_wire::hello::Instance;
@@ -37,6 +37,7 @@ fn setup(direction: Direction, suite: Suite) -> Setup {
         entropy: [direction as u8 + 3; 32],
         config: Arc::new(LinkConfig::default()),
         memory: Memory::new(WINDOWS, MESSAGES),
+        capacity: Capacity::default(),
     }
 }
 

@@ -17,6 +17,7 @@ mod handshake;
 mod hostile;
 mod hostile_bytes;
 mod late_open;
+mod limits;
 mod memory;
 mod messages;
 mod rates;

@@ -29,7 +29,7 @@ fn the_hello_says_what_is_taken_a_second() {
     let limits = pair.a.heard.hello().unwrap().limits;
     assert_eq!((limits.max_messages_per_second, limits.max_controls_per_second), (10, 20));
     let limits = pair.b.heard.hello().unwrap().limits;
-    assert_eq!((limits.max_messages_per_second, limits.max_controls_per_second), (0, 10_000));
+    assert_eq!((limits.max_messages_per_second, limits.max_controls_per_second), (20_000_000, 10_000));
 }
 
 #[test]

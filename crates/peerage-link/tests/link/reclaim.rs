@@ -113,14 +113,14 @@ fn who_keeps_credit_that_others_want_is_cut_within_a_minute_and_they_are_not() {
     let mut greedy = Grower::new(&memory);
     greedy.grow(20);
     let mut busy = Grower::new(&memory);
-    busy.grow(20);
+    busy.grow(4);
     let mut seconds = 0;
     while greedy.why().is_none() {
         seconds += 1;
         assert!(seconds < 60, "it keeps {} bytes for ever", greedy.grown());
         greedy.live();
         busy.live();
-        busy.grow(20);
+        busy.grow(4);
     }
     let what = "memory that others wait for: ";
     match greedy.why() {
@@ -129,7 +129,7 @@ fn who_keeps_credit_that_others_want_is_cut_within_a_minute_and_they_are_not() {
     }
     assert!(greedy.asked > 0);
     busy.live();
-    busy.grow(20);
+    busy.grow(4);
     assert_eq!((busy.why(), greedy.grown()), (None, 0));
     assert!(busy.grown() > (3 << 20) / 2, "{}", busy.grown());
 }

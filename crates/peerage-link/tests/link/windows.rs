@@ -181,7 +181,7 @@ fn a_peer_that_answers_late_gains_nothing() {
         let mut line = Line::new(a, b, STEP, FAST);
         // After the handshake and the first pings, all that it says is held up: its pongs, and what it sends.
         line.there.one_way += late;
-        line.pour(SECOND * 40, Class::Bulk, &Bytes::from(vec![7; 16_384]));
+        line.pour(SECOND * 4, Class::Bulk, &Bytes::from(vec![7; 16_384]));
         line.grown()
     };
     let honest = grown_by(Duration::ZERO);

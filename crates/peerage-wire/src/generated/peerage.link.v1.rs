@@ -41,6 +41,17 @@ pub struct Limits {
     /// The most controls a second, without those that docs/wire.md excepts; 0: no limit.
     #[prost(uint32, tag = "5")]
     pub max_controls_per_second: u32,
+    /// What the sender's endpoint takes of connections: in all, from one address, and in their handshake. For each, 0: it
+    /// does not say.
+    #[prost(uint32, tag = "6")]
+    pub max_links: u32,
+    #[prost(uint32, tag = "7")]
+    pub max_links_per_address: u32,
+    #[prost(uint32, tag = "8")]
+    pub max_handshakes: u32,
+    /// From the first byte to both sides' Accept, in milliseconds; 0: it does not say.
+    #[prost(uint32, tag = "9")]
+    pub handshake_timeout_ms: u32,
 }
 /// One protocol under one name. Two ends meet in it when all four fields are equal.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]

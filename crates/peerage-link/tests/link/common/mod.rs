@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use bytes::{BufMut, Bytes, BytesMut};
 use peerage_identity::Identity;
-use peerage_link::{LinkConfig, LinkEvent, Memory, Setup};
+use peerage_link::{Capacity, LinkConfig, LinkEvent, Memory, Setup};
 use peerage_machine::{Class, Direction, Incarnation, Refusal, Why};
 use peerage_wire::hello::{Hello, Instance};
 use peerage_wire::{PeerId, Suite};
@@ -55,6 +55,7 @@ pub(crate) fn setup(direction: Direction, seed: u8, names: &[&str]) -> Setup {
         entropy: [seed.wrapping_add(100); 32],
         config: Arc::new(fixed_windows()),
         memory: memory(),
+        capacity: Capacity::default(),
     }
 }
 
