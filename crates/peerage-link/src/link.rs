@@ -462,6 +462,7 @@ impl Link {
         LinkStats {
             messages_sent: self.outbound.messages,
             messages_received: self.inbound.messages,
+            messages_dropped: self.outbound.dropped,
             records_sent: self.outbound.records,
             ..self.stats
         }

@@ -85,6 +85,8 @@ pub(crate) struct Outbound {
     message_pace: Pace,
     control_pace: Pace,
     pub(crate) messages: u64,
+    /// Messages dropped with their channel.
+    pub(crate) dropped: u64,
     pub(crate) records: u64,
 }
 
@@ -104,6 +106,7 @@ impl Outbound {
             message_pace: Pace::free(),
             control_pace: Pace::free(),
             messages: 0,
+            dropped: 0,
             records: 0,
         }
     }
@@ -215,16 +218,13 @@ impl Outbound {
         self.lanes.insert(channel, Lane { queues, last_word: None });
     }
 
-    /// Forgets a channel and what waits on it; says how many messages and bytes that were.
-    pub(crate) fn close(&mut self, channel: u32) -> (u64, u64) {
+    /// Forgets a channel, and drops what waits on it.
+    pub(crate) fn close(&mut self, channel: u32) {
         for line in &mut self.lines {
             line.retain(|waiting| *waiting != channel);
         }
-        self.lanes.remove(&channel).map_or((0, 0), |lane| {
-            lane.queues.iter().fold((0, 0), |(messages, bytes), queue| {
-                (messages + queue.messages.len() as u64, bytes + queue.bytes)
-            })
-        })
+        let Some(lane) = self.lanes.remove(&channel) else { return };
+        self.dropped += lane.queues.iter().map(|queue| queue.messages.len() as u64).sum::<u64>();
     }
 
     /// Closes a channel once what waits on it has gone out; whether anything does.
@@ -335,13 +335,10 @@ impl Outbound {
                 && self.resumes_at().is_none())
     }
 
-    /// Drops all messages that wait; what is left to say are controls.
-    pub(crate) fn cut(&mut self) -> (u64, u64) {
-        let channels: Vec<u32> = self.lanes.keys().copied().collect();
-        channels.into_iter().fold((0, 0), |(messages, bytes), channel| {
-            let (more_messages, more_bytes) = self.close(channel);
-            (messages + more_messages, bytes + more_bytes)
-        })
+    /// The link ends: drops all messages that wait, and what is left to say are controls. Those are not counted here.
+    pub(crate) fn cut(&mut self) {
+        self.lines.iter_mut().for_each(VecDeque::clear);
+        self.lanes.clear();
     }
 
     /// Channels that sent something since the last call, with the class and the bytes; not those that are closed.

@@ -70,6 +70,9 @@ pub struct LinkStats {
     pub records_received: u64,
     /// Fragments that came for a channel after it was closed here; they are dropped.
     pub late_fragments: u64,
+    /// Messages that waited on a channel when the peer closed it, or when it was closed here and the peer gave no credit
+    /// in time; they are dropped. One of which a part had left counts.
+    pub messages_dropped: u64,
     /// Complaints of protocols about the peer.
     pub faults: u32,
 }

@@ -35,6 +35,8 @@ reasons! {
     NotUp = "not_up",
     /// Messages that were queued when their link ended.
     LinkEnded = "link_ended",
+    /// Messages that were queued when their channel ended, and its link did not.
+    ChannelEnded = "channel_ended",
     /// Parts of messages for a channel that was closed here.
     LateFragments = "late_fragments",
     /// A stranger: the bound on links is reached.

@@ -54,7 +54,7 @@ pub struct Totals {
     /// Dials that began again because the other end asked for a cookie.
     pub cookies: u64,
     /// What was not carried out, by reason. Messages: `full`, `too_large` and `not_up` when they were sent without an
-    /// id, `link_ended` and `late_fragments` when they were queued or on their way as a link or an instance ended.
+    /// id, `link_ended`, `channel_ended` and `late_fragments` when they were queued or on their way as a link or a channel ended.
     /// Strangers: `links`, `handshakes`, `address`, `address_handshakes`, `address_rate`, `door` (the limits of
     /// [`crate::Config`]), `cookie` (asked to come back with one), `door_lost`, `door_timed_out`, `not_peerage` and
     /// `incompatible` (hung up, slow, or not understood while a cookie was asked for), `accept` (an error of the system).

@@ -15,7 +15,7 @@ use peerage_wire::frame::{DataHeader, put_control, put_data};
 use peerage_wire::hello::Instance;
 use peerage_wire::proto::link::v1::control::Kind;
 use peerage_wire::proto::link::v1::goodbye::Code;
-use peerage_wire::proto::link::v1::{Credit, Open, Ping, Returned};
+use peerage_wire::proto::link::v1::{Closed, Credit, Open, Ping, Returned};
 
 fn ping(nonce: u64) -> Kind {
     Kind::Ping(Ping { nonce })
@@ -200,6 +200,39 @@ async fn who_lies_about_lengths_takes_no_memory_for_them_and_ends_or_waits_alone
     })
     .await;
     target.still().await;
+}
+
+#[tokio::test]
+async fn what_is_dropped_with_its_channel_is_counted_when_it_is_dropped_and_once() {
+    let mut target = Target::new(Config::default()).await;
+    let identity = common::identity(66);
+    let mut hello = hello(&identity);
+    hello.instances.push((&common::spec("toy")).into());
+    hello.limits.window = 0;
+    let mut stranger = Stranger::up(&target.node.address(), &identity, &hello).await;
+    let (link, _) = target.node.up().await;
+    for _ in 0..7 {
+        common::toy::send(&target.node.toy, link, "stuck");
+    }
+    let queued = |target: &Target| -> u64 {
+        target.node.snapshot().links.iter().map(|link| link.queued_messages).sum()
+    };
+    common::eventually("the queue", || match queued(&target) {
+        7 => Ok(()),
+        other => Err(other.to_string()),
+    })
+    .await;
+    stranger.control(Kind::Closed(Closed { channel: 0, reason: 0, detail: String::new() })).await;
+    let dropped = |target: &Target, of: &str| target.node.snapshot().totals.dropped.get(of).copied();
+    common::eventually("the count", || match dropped(&target, "channel_ended") {
+        Some(7) => Ok(()),
+        other => Err(format!("{other:?}")),
+    })
+    .await;
+    assert_eq!((queued(&target), target.node.snapshot().links.len()), (0, 2));
+    drop(stranger);
+    target.unharmed("lost", 1).await;
+    assert!(dropped(&target, "link_ended").is_none_or(|count| count == 0));
 }
 
 #[tokio::test]

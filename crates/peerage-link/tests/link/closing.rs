@@ -207,6 +207,7 @@ fn a_peer_that_gives_no_credit_gets_what_needs_none_and_hears_of_the_end_after_1
     assert_eq!(stranger.end.link.queued(), (1, 5));
     assert_eq!(answer_pings(&mut stranger, SECOND), [closed(0, "bye")]);
     assert_eq!((stranger.end.link.queued(), stranger.end.heard.closed()), ((0, 0), None));
+    assert_eq!(stranger.end.link.stats().messages_dropped, 1);
     // Nothing of it is left to come back.
     stranger.control(Kind::Credit(proto::Credit { channel: 0, class: 2, bytes: 1000 }));
     assert_eq!(answer_pings(&mut stranger, 60 * SECOND), []);

@@ -19,7 +19,8 @@ impl Driver {
         self.over = Some(why.clone());
         // Before anybody hears of the end: who looks then sees all of it.
         self.report();
-        let unsent = self.taken.saturating_sub(self.reported.messages_sent);
+        let gone = self.reported.messages_sent + self.reported.messages_dropped;
+        let unsent = self.taken.saturating_sub(gone);
         if unsent > 0 {
             self.shared.counters.dropped(Dropped::LinkEnded, unsent);
         }
@@ -64,6 +65,10 @@ impl Driver {
         if late > 0 {
             self.shared.counters.dropped(Dropped::LateFragments, late);
             counters.late_fragments.store(stats.late_fragments, Ordering::Relaxed);
+        }
+        let dropped = stats.messages_dropped - self.reported.messages_dropped;
+        if dropped > 0 {
+            self.shared.counters.dropped(Dropped::ChannelEnded, dropped);
         }
         counters.unsent_bytes.store(self.unsent.len() as u64, Ordering::Relaxed);
         let (messages, bytes) = self.link.queued();
