@@ -15,6 +15,11 @@ use crate::link_handle::{Command, LinkHandle};
 /// How long tasks that were told to drop everything may take for it: they wait for nothing, but a machine may be busy.
 pub(crate) const ABORT: Duration = Duration::from_secs(1);
 
+/// What those are told whose links and dials end with this endpoint.
+pub(crate) fn shut_down() -> Why {
+    Why::Shutdown { by: Side::Us, detail: String::new() }
+}
+
 /// What [`crate::Endpoint::close`] did.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
@@ -133,7 +138,7 @@ pub(crate) async fn close_links(shared: &Arc<Shared>) -> CloseReport {
     let links = handles.iter().filter(|handle| handle.up.load(Ordering::Acquire)).count();
     let mut report = CloseReport { links, ..CloseReport::default() };
     for handle in &handles {
-        handle.ask(Command::Drain(Why::Shutdown { by: Side::Us, detail: String::new() }));
+        handle.ask(Command::Drain(shut_down()));
     }
     if tokio::time::timeout(shared.config.close_grace, all_gone(shared)).await.is_err() {
         for handle in shared.connections() {

@@ -3,10 +3,11 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use peerage_machine::{Direction, Side, Target, Why};
+use peerage_machine::{Direction, Target, Why};
 use peerage_wire::{Address, PeerId, Suite};
 use tokio::sync::oneshot;
 
+use crate::close::shut_down;
 use crate::driver::{self, Ending};
 use crate::hub::{Guest, Shared};
 use crate::transport::Connection;
@@ -19,10 +20,6 @@ const COOKIES: usize = 2;
 /// How long to wait for that other link. It may be on its way and slower than the word of it; or it may be one that is
 /// over here and not yet there.
 const RIVAL: Duration = Duration::from_secs(1);
-
-fn shut_down() -> Why {
-    Why::Shutdown { by: Side::Us, detail: String::new() }
-}
 
 /// A dial on its way.
 struct Attempt {

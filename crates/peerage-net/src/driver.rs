@@ -19,12 +19,13 @@ use std::time::Duration;
 
 use ::bytes::{Bytes, BytesMut};
 use peerage_link::{Link, LinkEvent, LinkStats, Setup};
-use peerage_machine::{Side, Why};
+use peerage_machine::Why;
 use peerage_wire::{PeerId, Suite};
 use tokio::sync::oneshot;
 use tokio::time::Sleep;
 use tracing::Instrument;
 
+use crate::close::shut_down;
 use crate::dropped::Dropped;
 use crate::hosted::Instance;
 use crate::hub::{Guest, Seat, Shared};
@@ -341,7 +342,7 @@ impl Driver {
             Command::Drain(why) => self.link.drain(why),
             Command::Abort => {
                 self.broken = true;
-                self.link.close(Why::Shutdown { by: Side::Us, detail: String::new() });
+                self.link.close(shut_down());
             }
         }
     }

@@ -14,6 +14,7 @@ use peerage_wire::{Address, PeerId};
 use tokio::sync::{Notify, watch};
 
 use crate::clock::Clock;
+use crate::close::shut_down;
 use crate::config::Config;
 use crate::cookies::Cookies;
 use crate::counters::Counters;
@@ -190,7 +191,7 @@ impl Shared {
         let mut hub = lock(&self.hub);
         // Under the lock: whoever closes the endpoint then finds every connection in the table.
         if self.is_draining() {
-            let why = Why::Shutdown { by: Side::Us, detail: String::new() };
+            let why = shut_down();
             return Err(Refused { why, busy: None });
         }
         if hub.connections.len() >= config.max_links {
@@ -259,7 +260,7 @@ impl Shared {
         let smaller_dials = self.smaller_dials(peer);
         // It had its place before the endpoint began to drain.
         if self.is_draining() {
-            return Verdict::Refuse(Why::Shutdown { by: Side::Us, detail: String::new() });
+            return Verdict::Refuse(shut_down());
         }
         let mut hub = lock(&self.hub);
         let entry = hub.peers.entry(peer).or_default();

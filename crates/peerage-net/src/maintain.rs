@@ -10,6 +10,7 @@ use tokio::sync::{Notify, watch};
 use tokio::task::JoinHandle;
 
 use crate::backoff::Backoff;
+use crate::close::shut_down;
 use crate::hub::Shared;
 use crate::waiter::{Grant, Granted};
 
@@ -146,10 +147,6 @@ impl Drop for Maintained {
             task.abort();
         }
     }
-}
-
-fn shut_down() -> Why {
-    Why::Shutdown { by: Side::Us, detail: String::new() }
 }
 
 /// What to do about an end or a failure.
