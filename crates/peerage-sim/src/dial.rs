@@ -77,29 +77,29 @@ impl<M: Machine> Sim<M> {
                 if let Some(task) = self.dials.tasks.get_mut(&id) {
                     task.untried.clear();
                 }
-                return self.schedule(now, Happening::Attempted { task: id, why: Why::SelfDial });
+                return self.schedule(now, Happening::Attempted { task: id, why: Box::new(Why::SelfDial) });
             }
             if self.newest(dialer, peer).is_some() {
                 return self.schedule(now, Happening::Joined { task: id });
             }
         }
         let Some(address) = self.dials.tasks.get_mut(&id).and_then(|task| task.untried.pop_front()) else {
-            return self.schedule(now, Happening::Attempted { task: id, why: Why::NoAddress });
+            return self.schedule(now, Happening::Attempted { task: id, why: Box::new(Why::NoAddress) });
         };
         let acceptor =
             self.by_address.get(&address).copied().filter(|acceptor| self.reaches(dialer, *acceptor));
         let Some(acceptor) = acceptor else {
             let at = now + self.config.unreachable_after;
-            return self.schedule(at, Happening::Attempted { task: id, why: unreachable(address) });
+            return self.schedule(at, Happening::Attempted { task: id, why: Box::new(unreachable(address)) });
         };
         let found = self.get(acceptor).peer;
         if found == self.get(dialer).peer {
-            return self.schedule(now, Happening::Attempted { task: id, why: Why::SelfDial });
+            return self.schedule(now, Happening::Attempted { task: id, why: Box::new(Why::SelfDial) });
         }
         let at = now + self.latency(dialer, acceptor) * 3;
         if let Some(expected) = expected.filter(|expected| *expected != found) {
             return self
-                .schedule(at, Happening::Attempted { task: id, why: Why::WrongPeer { expected, found } });
+                .schedule(at, Happening::Attempted { task: id, why: Box::new(Why::WrongPeer { expected, found }) });
         }
         if self.links.up(dialer, acceptor).is_some() {
             // Should the link be gone by then, the address is tried after all.

@@ -33,7 +33,9 @@ impl<M: Machine> Sim<M> {
                         Verifier::AlwaysValid => true,
                         Verifier::By(judge) => judge(&signer, domain, &message, &signature),
                     };
-                    self.tell(id, self.now + self.config.verify_delay, Input::Verified { job, valid });
+                    let (node, epoch) = (id, self.get(id).epoch);
+                    let at = self.now + self.config.verify_delay;
+                    self.schedule(at, Happening::Verified { node, epoch, job, valid });
                 }
                 Effect::Emit(event) => {
                     let now = self.now;
@@ -75,7 +77,7 @@ impl<M: Machine> Sim<M> {
     /// Has the node's machine hear something later, unless it crashes before.
     pub(crate) fn tell(&mut self, node: NodeId, at: Instant, input: Input<M::Message>) {
         let epoch = self.get(node).epoch;
-        self.schedule(at, Happening::Input { node, epoch, input });
+        self.schedule(at, Happening::Input { node, epoch, input: Box::new(input) });
     }
 
     fn send(&mut self, id: NodeId, to: &[LinkId], message: M::Message, class: Class, send: Option<SendId>) {
@@ -184,7 +186,7 @@ impl<M: Machine> Sim<M> {
             let told = (self.now + link.latency).max(end.flushed());
             if other.node == peer && self.get(peer).epoch == other.epoch {
                 let why = end.leaving.clone();
-                let why = why.unwrap_or_else(|| Why::Lost("another link took over".to_owned()));
+                let why = why.map_or_else(|| Why::Lost("another link took over".to_owned()), |why| *why);
                 self.down(key, side, why);
             } else if !coexists {
                 self.links.doom(key);
@@ -197,8 +199,8 @@ impl<M: Machine> Sim<M> {
     /// An end of a link will be over, unless it is before.
     pub(crate) fn down_at(&mut self, at: Instant, link: LinkKey, side: Side, why: Why) {
         if let Some(entry) = self.links.get_mut(link) {
-            entry.end_mut(side).leaving.get_or_insert_with(|| why.clone());
-            self.schedule(at, Happening::Down { link, side, why });
+            entry.end_mut(side).leaving.get_or_insert_with(|| Box::new(why.clone()));
+            self.schedule(at, Happening::Down { link, side, why: Box::new(why) });
         }
     }
 

@@ -1,8 +1,6 @@
 //! The link table: which links there are, as each end sees them, who holds them, and what their queues hold. Knows
 //! nothing of machines, of messages' contents, or of what happens when.
 
-use std::collections::BTreeMap;
-use std::collections::btree_map::Entry;
 use std::time::Duration;
 
 use peerage_machine::{Class, Direction, Instant, LinkId, Why};
@@ -70,7 +68,7 @@ pub(crate) struct End {
     /// What the other end did, by this one's count.
     pub(crate) faults: u32,
     /// Why this end will be down, once that is under way.
-    pub(crate) leaving: Option<Why>,
+    pub(crate) leaving: Option<Box<Why>>,
     /// Which start of its node this end belongs to.
     pub(crate) epoch: u32,
 }
@@ -241,9 +239,23 @@ struct Slot {
 #[derive(Debug, Default)]
 struct View {
     given: u64,
-    links: BTreeMap<LinkId, (LinkKey, Side)>,
-    /// By the node at the other end, the newest last.
-    peers: BTreeMap<NodeId, Vec<LinkId>>,
+    /// The newest last. A handful: one after the other is faster than any map, and a quarter of its memory.
+    seen: Vec<Seen>,
+}
+
+/// A link, as one node knows it.
+#[derive(Clone, Copy, Debug)]
+struct Seen {
+    id: LinkId,
+    key: LinkKey,
+    side: Side,
+    peer: NodeId,
+}
+
+impl View {
+    fn get(&self, id: LinkId) -> Option<&Seen> {
+        self.seen.iter().find(|seen| seen.id == id)
+    }
 }
 
 #[derive(Debug, Default)]
@@ -292,8 +304,7 @@ impl Links {
         let Some(view) = self.views.get_mut(node.index()) else { return LinkId(0) };
         let id = LinkId(view.given);
         view.given += 1;
-        view.links.insert(id, (key, side));
-        view.peers.entry(peer).or_default().push(id);
+        view.seen.push(Seen { id, key, side, peer });
         id
     }
 
@@ -307,7 +318,7 @@ impl Links {
 
     /// The link that the node knows by this name.
     pub(crate) fn find(&self, node: NodeId, id: LinkId) -> Option<(LinkKey, Side)> {
-        self.views.get(node.index())?.links.get(&id).copied()
+        self.views.get(node.index())?.get(id).map(|seen| (seen.key, seen.side))
     }
 
     /// The links to the peer that the node sees, whatever their phase, the newest last.
@@ -316,10 +327,8 @@ impl Links {
         node: NodeId,
         peer: NodeId,
     ) -> impl DoubleEndedIterator<Item = (LinkKey, Side, LinkId)> {
-        let view = self.views.get(node.index());
-        let ids = view.and_then(|view| view.peers.get(&peer)).map_or(&[][..], Vec::as_slice);
-        let found = move |id: &LinkId| view?.links.get(id).map(|(key, side)| (*key, *side, *id));
-        ids.iter().filter_map(found)
+        let seen = self.views.get(node.index()).map_or(&[][..], |view| &view.seen);
+        seen.iter().filter(move |seen| seen.peer == peer).map(|seen| (seen.key, seen.side, seen.id))
     }
 
     /// The newest link to the peer that the node may use.
@@ -332,10 +341,8 @@ impl Links {
 
     /// The links that the node sees, in the order in which they came up.
     pub(crate) fn of(&self, node: NodeId) -> Vec<(LinkId, LinkKey, Side)> {
-        let views = self.views.get(node.index());
-        views.map_or_else(Vec::new, |view| {
-            view.links.iter().map(|(id, (key, side))| (*id, *key, *side)).collect()
-        })
+        let seen = self.views.get(node.index()).map_or(&[][..], |view| &view.seen);
+        seen.iter().map(|seen| (seen.id, seen.key, seen.side)).collect()
     }
 
     /// Every link, in the order of the table.
@@ -355,7 +362,6 @@ impl Links {
     pub(crate) fn end(&mut self, key: LinkKey, side: Side) -> bool {
         let Some(link) = self.get_mut(key) else { return false };
         link.alive = false;
-        let peer = link.end(side.other()).node;
         let end = link.end_mut(side);
         if end.phase == Phase::Ended {
             return false;
@@ -364,13 +370,7 @@ impl Links {
         let (node, id) = (end.node, end.id);
         let gone = link.end(side.other()).phase == Phase::Ended;
         if let Some(view) = self.views.get_mut(node.index()) {
-            view.links.remove(&id);
-            if let Entry::Occupied(mut seen) = view.peers.entry(peer) {
-                seen.get_mut().retain(|seen| *seen != id);
-                if seen.get().is_empty() {
-                    seen.remove();
-                }
-            }
+            view.seen.retain(|seen| seen.id != id);
         }
         if gone && let Some(slot) = self.slots.get_mut(key.slot as usize) {
             slot.link = None;

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use bytes::BytesMut;
-use peerage_machine::{Class, Input, Instant, Machine, Message as _, Now, Outbox, Rng, Seed, Why};
+use peerage_machine::{Class, Input, Instant, JobId, Machine, Message as _, Now, Outbox, Rng, Seed, Why};
 use peerage_wire::{Address, PeerId};
 
 use crate::dial::{Dials, TaskId};
@@ -25,12 +25,14 @@ type Parked<M> = Box<dyn FnOnce(&mut Sim<M>)>;
 pub(crate) enum Happening<M: Machine> {
     Timer { node: NodeId, epoch: u32 },
     Message { link: LinkKey, from: Side, class: Class, size: u64, message: M::Message },
-    Input { node: NodeId, epoch: u32, input: Input<M::Message> },
+    /// What is rare enough to be put elsewhere: this stays small, as there are millions of it.
+    Input { node: NodeId, epoch: u32, input: Box<Input<M::Message>> },
+    Verified { node: NodeId, epoch: u32, job: JobId, valid: bool },
     Stored { node: NodeId, epoch: u32 },
-    Down { link: LinkKey, side: Side, why: Why },
+    Down { link: LinkKey, side: Side, why: Box<Why> },
     Unheld { link: LinkKey, occasion: u64 },
     LossCheck { link: LinkKey },
-    Attempted { task: TaskId, why: Why },
+    Attempted { task: TaskId, why: Box<Why> },
     Joined { task: TaskId },
     Handshake { dialer: NodeId, acceptor: NodeId, stamp: u64 },
     Parked(Parked<M>),
@@ -159,7 +161,8 @@ impl<M: Machine> Sim<M> {
         node.start(now, &self.seed.fork(&format!("{id} start {}", node.restarts)));
         let (epoch, addresses) = (node.epoch, node.addresses.clone());
         self.trace.line(now, Kind::Start, id.0, u64::from(epoch), 0);
-        self.schedule(now, Happening::Input { node: id, epoch, input: Input::OwnAddresses(addresses) });
+        let input = Box::new(Input::OwnAddresses(addresses));
+        self.schedule(now, Happening::Input { node: id, epoch, input });
         self.arm(id);
     }
 
@@ -256,14 +259,19 @@ impl<M: Machine> Sim<M> {
             }
             Happening::Input { node, epoch, input } => {
                 if self.get(node).epoch == epoch {
-                    self.input(node, input);
+                    self.input(node, *input);
+                }
+            }
+            Happening::Verified { node, epoch, job, valid } => {
+                if self.get(node).epoch == epoch {
+                    self.input(node, Input::Verified { job, valid });
                 }
             }
             Happening::Stored { node, epoch } => self.stored_batch(node, epoch),
-            Happening::Down { link, side, why } => self.down(link, side, why),
+            Happening::Down { link, side, why } => self.down(link, side, *why),
             Happening::Unheld { link, occasion } => self.unheld(link, occasion),
             Happening::LossCheck { link } => self.loss_check(link),
-            Happening::Attempted { task, why } => self.attempt_failed(task, why),
+            Happening::Attempted { task, why } => self.attempt_failed(task, *why),
             Happening::Joined { task } => self.joined(task),
             Happening::Handshake { dialer, acceptor, stamp } => self.handshake(dialer, acceptor, stamp),
             Happening::Parked(action) => action(self),

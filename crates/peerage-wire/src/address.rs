@@ -2,15 +2,16 @@
 
 use std::fmt;
 use std::str::FromStr;
+use std::sync::Arc;
 
 /// Where a peer listens, as `scheme://rest`: `tcp://127.0.0.1:4000`, `tcp://[::1]:4000`, `mem://alice`.
 ///
 /// Which schemes mean something is for the endpoint's transports to say; here only the shape is checked: a scheme of
-/// lower-case letters and digits, then up to 255 printable ASCII characters.
+/// lower-case letters and digits, then up to 255 printable ASCII characters. Cheap to clone: the text is shared.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Address {
-    text: String,
-    scheme: usize,
+    text: Arc<str>,
+    scheme: u8,
 }
 
 impl Address {
@@ -19,12 +20,12 @@ impl Address {
 
     /// What comes before `://`.
     pub fn scheme(&self) -> &str {
-        self.text.get(..self.scheme).unwrap_or_default()
+        self.text.get(..usize::from(self.scheme)).unwrap_or_default()
     }
 
     /// What comes after `://`.
     pub fn rest(&self) -> &str {
-        self.text.get(self.scheme + 3..).unwrap_or_default()
+        self.text.get(usize::from(self.scheme) + 3..).unwrap_or_default()
     }
 
     /// The whole.
@@ -34,7 +35,7 @@ impl Address {
 
     /// `tcp://` and a socket address.
     pub fn tcp(socket: std::net::SocketAddr) -> Self {
-        Self { text: format!("tcp://{socket}"), scheme: 3 }
+        Self { text: format!("tcp://{socket}").into(), scheme: 3 }
     }
 }
 
@@ -56,7 +57,8 @@ impl FromStr for Address {
         if rest.is_empty() || !rest.bytes().all(|byte| byte.is_ascii_graphic()) {
             return reject("what follows \"://\" is empty or not printable ASCII");
         }
-        Ok(Self { text: text.to_owned(), scheme: scheme.len() })
+        // The whole is at most 255 bytes.
+        Ok(Self { text: text.into(), scheme: scheme.len() as u8 })
     }
 }
 

@@ -34,7 +34,7 @@ pub(crate) struct World {
     pub(crate) ledger: Rc<RefCell<Ledger>>,
     /// What the scenario draws from.
     pub(crate) rng: Rng,
-    pub(crate) mesh: MeshConfig,
+    mesh: Arc<MeshConfig>,
     /// Own messages that were refused, for want of room or neighbours, and tried again.
     pub(crate) refused: u64,
     pub(crate) progress: Progress,
@@ -49,7 +49,7 @@ impl World {
         sim.count_kinds(Packet::kind);
         let ledger = Rc::new(RefCell::new(Ledger::default()));
         sim.watch(Clerk(Rc::clone(&ledger)));
-        Self { sim, nodes: Vec::new(), ledger, rng, mesh, refused: 0, progress, payload, said: 0 }
+        Self { sim, nodes: Vec::new(), ledger, rng, mesh: Arc::new(mesh), refused: 0, progress, payload, said: 0 }
     }
 
     /// One more peer, alone.
@@ -60,7 +60,7 @@ impl World {
             *head = number.to_le_bytes();
         }
         let identity = Arc::new(Identity::from_seed(secret));
-        let config = self.mesh.clone();
+        let config = Arc::clone(&self.mesh);
         let instance = Instance::new("mesh", &config.name).with_parameters(config.parameters());
         let node = self.sim.add(identity.peer_id(), [address(number)], instance, move |start| {
             let start = MeshStart {
@@ -70,7 +70,7 @@ impl World {
                 incarnation: start.incarnation,
                 addresses: start.addresses,
             };
-            Role::Honest(MeshMachine::new(config.clone(), start))
+            Role::Honest(MeshMachine::new(Arc::clone(&config), start))
         });
         self.nodes.push(node);
         node

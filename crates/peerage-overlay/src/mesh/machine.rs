@@ -53,9 +53,10 @@ pub struct MeshMachine {
 }
 
 impl MeshMachine {
-    /// A mesh that knows nobody. The configuration is taken as it is: see [`MeshConfig::check`].
-    pub fn new(config: MeshConfig, start: MeshStart) -> Self {
-        let config = Arc::new(config);
+    /// A mesh that knows nobody. The configuration is taken as it is: see [`MeshConfig::check`]. Thousands of meshes in
+    /// one process may share it.
+    pub fn new(config: impl Into<Arc<MeshConfig>>, start: MeshStart) -> Self {
+        let config = config.into();
         let MeshStart { now, seed, identity, incarnation, addresses } = start;
         let me = identity.peer_id();
         let epoch = epoch(now, incarnation);
