@@ -1,9 +1,25 @@
 //! What the simulated world is like.
 
+use std::collections::BTreeMap;
 use std::ops::RangeInclusive;
 use std::time::Duration;
 
 use crate::Verifier;
+
+/// A part of the world: [`crate::Sim::place_in`]. Nodes are in the first one unless they are put elsewhere.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Region(pub u8);
+
+/// What the way between two regions is like, or between two nodes of one.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Route {
+    /// One-way latency; each pair of nodes draws its own from here, once.
+    pub latency: RangeInclusive<Duration>,
+    /// The most that one message is later than its pair's latency.
+    pub jitter: Duration,
+    /// Bytes per second of each link in each direction, or no limit.
+    pub bandwidth: Option<u64>,
+}
 
 /// What the simulated world is like. Everything random in it comes from `seed`.
 #[derive(Clone, Debug)]
@@ -20,6 +36,9 @@ pub struct Config {
     /// A message leaves when those of its class and of the more urgent classes before it have left. So bulk waits for
     /// interactive messages and not the other way; what was begun is not taken back.
     pub bandwidth: Option<u64>,
+    /// The ways that are unlike the three above, by the two regions that they lead between, the smaller first. Default:
+    /// none.
+    pub routes: BTreeMap<(Region, Region), Route>,
     /// Credit of each direction of each link for interactive and bulk messages, in bytes. Default 1 MiB.
     pub credit: u64,
     /// The longest message that a node takes, in bytes. Default 16 MiB.
@@ -39,8 +58,16 @@ pub struct Config {
     pub verifier: Verifier,
     /// With what probability each link is lost in each second, 0 to 1. Default 0.
     pub link_loss_per_second: f64,
+    /// With what probability each direction of each link stalls in each second, 0 to 1: as a stream whose packets are lost,
+    /// it carries nothing for a while and then everything, in order. Default 0.
+    pub stalls_per_second: f64,
+    /// How long a stall lasts; drawn per stall. Default 200 ms to 2 s.
+    pub stall: RangeInclusive<Duration>,
     /// How far a node's wall clock is off, at most, either way; drawn per node. Default 50 ms.
     pub wall_skew: Duration,
+    /// How much faster or slower than time a node's wall clock runs, at most, in microseconds a second; drawn per node.
+    /// Default 0.
+    pub wall_drift: u32,
     /// Whether messages are encoded and decoded on their way, as on real links. What cannot be decoded closes
     /// the link, with [`peerage_machine::Why::Fault`]. Changes nothing about a run whose messages can be. Default: in debug builds, for
     /// it costs about as much as the rest.
@@ -50,6 +77,17 @@ pub struct Config {
 }
 
 impl Config {
+    /// The way between nodes of these regions: latency, jitter, bandwidth.
+    pub(crate) fn route(&self, a: Region, b: Region) -> (&RangeInclusive<Duration>, Duration, Option<u64>) {
+        if self.routes.is_empty() {
+            return (&self.latency, self.jitter, self.bandwidth);
+        }
+        self.routes.get(&(a.min(b), a.max(b))).map_or(
+            (&self.latency, self.jitter, self.bandwidth),
+            |route| (&route.latency, route.jitter, route.bandwidth),
+        )
+    }
+
     /// The defaults, with this seed.
     pub fn seeded(seed: u64) -> Self {
         Self { seed, ..Self::default() }
@@ -64,6 +102,7 @@ impl Default for Config {
             latency: millis(5)..=millis(50),
             jitter: millis(2),
             bandwidth: None,
+            routes: BTreeMap::new(),
             credit: 1 << 20,
             max_message: 16 << 20,
             grace: millis(2000),
@@ -73,7 +112,10 @@ impl Default for Config {
             verify_delay: Duration::from_micros(100),
             verifier: Verifier::AlwaysValid,
             link_loss_per_second: 0.0,
+            stalls_per_second: 0.0,
+            stall: millis(200)..=millis(2000),
             wall_skew: millis(50),
+            wall_drift: 0,
             codec: cfg!(debug_assertions),
             fault_limit: 8,
         }

@@ -112,14 +112,16 @@ impl<M: Machine> Sim<M> {
     ) -> Result<(), Why> {
         let now = self.now;
         let limits = Limits { credit: self.config.credit, max_message: self.config.max_message };
-        let sending = match self.config.bandwidth {
-            Some(rate) => Duration::from_micros(size.saturating_mul(1_000_000) / rate.max(1)),
-            None => Duration::ZERO,
-        };
         let (key, side) = self.links.find(id, link).ok_or(Why::NotUp)?;
         let entry = self.links.get_mut(key).ok_or(Why::NotUp)?;
         entry.enqueue(side, class, size, limits)?;
-        let jitter = match self.config.jitter.as_micros() as u64 {
+        let [from, to] = entry.regions;
+        let (_, jitter, bandwidth) = self.config.route(from, to);
+        let sending = match bandwidth {
+            Some(rate) => Duration::from_micros(size.saturating_mul(1_000_000) / rate.max(1)),
+            None => Duration::ZERO,
+        };
+        let jitter = match jitter.as_micros() as u64 {
             0 => Duration::ZERO,
             most => Duration::from_micros(self.rng.below(most + 1)),
         };
@@ -145,12 +147,14 @@ impl<M: Machine> Sim<M> {
         let latency = self.latency(dialer, acceptor);
         let key = self.links.open(dialer, acceptor, latency, now);
         self.stats.links_up += 1;
-        if self.config.link_loss_per_second > 0.0 {
+        if self.config.link_loss_per_second > 0.0 || self.config.stalls_per_second > 0.0 {
             self.schedule(now + Duration::from_secs(1), Happening::LossCheck { link: key });
         }
+        let regions = [self.get(dialer).region, self.get(acceptor).region];
         let epochs = [(Side::Dialer, self.get(dialer).epoch), (Side::Acceptor, self.get(acceptor).epoch)];
         if let Some(link) = self.links.get_mut(key) {
             link.hold(Side::Dialer, true);
+            link.regions = regions;
             for (side, epoch) in epochs {
                 link.end_mut(side).epoch = epoch;
             }

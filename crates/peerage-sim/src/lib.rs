@@ -111,6 +111,7 @@
 //! - What machines emit and answer is kept until it is taken.
 //! - Control messages are at most 64 KiB, and 256 KiB of them are under way in one direction of a link.
 
+mod chance;
 mod config;
 mod dial;
 mod faults;
@@ -127,7 +128,8 @@ mod trace;
 mod verifier;
 mod watch;
 
-pub use config::Config;
+pub use chance::exponential;
+pub use config::{Config, Region, Route};
 pub use names::{Instance, NodeId, Start, address, peer};
 pub use read::LinkView;
 pub use role::{Impostor, Role};

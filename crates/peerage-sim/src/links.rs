@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use peerage_machine::{Class, Direction, Instant, LinkId, Why};
 
-use crate::NodeId;
+use crate::{NodeId, Region};
 
 /// How many bytes of control messages one direction of a link queues.
 pub(crate) const CONTROL_QUEUE: u64 = 256 * 1024;
@@ -105,6 +105,8 @@ pub(crate) struct Link {
     acceptor: End,
     pub(crate) latency: Duration,
     pub(crate) since: Instant,
+    /// Where its ends are.
+    pub(crate) regions: [Region; 2],
     /// Not closing at either end, nor lost.
     alive: bool,
     /// How often the link became unheld.
@@ -193,6 +195,14 @@ impl Link {
     /// Whether what this side sent, and what arrives at `at`, does arrive.
     pub(crate) fn carries(&self, side: Side, at: Instant) -> bool {
         self.end(side).cut.is_none_or(|cut| at <= cut) && self.end(side.other()).phase == Phase::Up
+    }
+
+    /// What this side sends from now on leaves after `until` at the earliest.
+    pub(crate) fn stall(&mut self, side: Side, until: Instant) {
+        let end = self.end_mut(side);
+        for busy in &mut end.sending {
+            *busy = (*busy).max(until);
+        }
     }
 
     /// Nothing that this side sent arrives after `at`.
@@ -293,6 +303,7 @@ impl Links {
                 acceptor: End::new(acceptor, at_acceptor, Direction::Inbound, now),
                 latency,
                 since: now,
+                regions: [Region::default(); 2],
                 alive: true,
                 unheld: 0,
             });

@@ -6,7 +6,7 @@ use bytes::Bytes;
 use peerage_machine::{CallId, Incarnation, Instant, Machine, Now, OpId, Refusal, Seed, UnixMillis, Write};
 use peerage_wire::{Address, PeerId};
 
-use crate::{Instance, Start};
+use crate::{Instance, Region, Start};
 
 pub(crate) type Batch = Vec<Write>;
 pub(crate) type Factory<M> = Box<dyn Fn(Start) -> M>;
@@ -27,6 +27,14 @@ pub(crate) struct Node<M: Machine> {
     pub(crate) restarts: u32,
     pub(crate) started: Instant,
     pub(crate) skew: i64,
+    /// Microseconds a second by which its wall clock is fast.
+    pub(crate) drift: i64,
+    pub(crate) region: Region,
+    /// Whether others can dial it.
+    pub(crate) reachable: bool,
+    /// The one-way walls that it stands before, and those that it stands behind; a bit each.
+    pub(crate) before: u64,
+    pub(crate) behind: u64,
     /// When the earliest of its timer events comes.
     pub(crate) timer_at: Option<Instant>,
     /// How often in a row its deadline was due again at the same instant.
@@ -47,7 +55,7 @@ impl<M: Machine> Node<M> {
         addresses: Vec<Address>,
         instance: Instance,
         factory: Factory<M>,
-        skew: i64,
+        (skew, drift): (i64, i64),
     ) -> Self {
         Self {
             peer,
@@ -60,6 +68,11 @@ impl<M: Machine> Node<M> {
             restarts: 0,
             started: Instant::START,
             skew,
+            drift,
+            region: Region::default(),
+            reachable: true,
+            before: 0,
+            behind: 0,
             timer_at: None,
             stalled: 0,
             group: 0,
@@ -106,7 +119,9 @@ impl<M: Machine> Node<M> {
     }
 
     pub(crate) fn clocks(&self, now: Instant) -> Now {
-        let wall = EPOCH + now.as_micros() / 1000;
+        let micros = now.as_micros();
+        let drifted = i128::from(micros) * i128::from(self.drift) / 1_000_000;
+        let wall = EPOCH + micros.saturating_add_signed(i64::try_from(drifted).unwrap_or(i64::MAX)) / 1000;
         Now {
             mono: Instant::START + now.since(self.started),
             wall: UnixMillis(wall.saturating_add_signed(self.skew)),

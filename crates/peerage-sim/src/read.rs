@@ -145,8 +145,8 @@ impl<M: Machine> Sim<M> {
 
     /// The one-way latency between two nodes, the same each time it is asked.
     pub fn latency(&self, a: NodeId, b: NodeId) -> Duration {
-        let (from, to) =
-            (self.config.latency.start().as_micros() as u64, self.config.latency.end().as_micros() as u64);
+        let (range, ..) = self.config.route(self.get(a).region, self.get(b).region);
+        let (from, to) = (range.start().as_micros() as u64, range.end().as_micros() as u64);
         let pair = u64::from(a.0.min(b.0)) << 32 | u64::from(a.0.max(b.0));
         // SplitMix64 (Steele, Lea, Flood, OOPSLA 2014): a draw per pair without a table of pairs.
         let mut mixed = (self.latency_key ^ pair).wrapping_add(0x9e37_79b9_7f4a_7c15);

@@ -71,6 +71,8 @@ pub struct Sim<M: Machine> {
     pub(crate) watches: Vec<Box<dyn Watch<M>>>,
     pub(crate) violation: Option<Violation>,
     pub(crate) kind_of: Option<fn(&M::Message) -> &'static str>,
+    /// How many one-way walls there are.
+    pub(crate) walls: u32,
 }
 
 impl<M: Machine> Sim<M> {
@@ -94,6 +96,7 @@ impl<M: Machine> Sim<M> {
             watches: Vec::new(),
             violation: None,
             kind_of: None,
+            walls: 0,
             seed,
             config,
         }
@@ -149,7 +152,9 @@ impl<M: Machine> Sim<M> {
         let mut rng = self.seed.fork(&format!("skew {id}")).rng();
         let skew = rng.below(reach.saturating_mul(2).saturating_add(1)) as i64 - reach as i64;
         self.links.add_node();
-        self.nodes.push(Node::new(peer, addresses, instance, factory, skew));
+        let most = i64::from(self.config.wall_drift);
+        let drift = rng.below(2 * u64::from(self.config.wall_drift) + 1) as i64 - most;
+        self.nodes.push(Node::new(peer, addresses, instance, factory, (skew, drift)));
         self.start(id);
         id
     }
