@@ -43,7 +43,8 @@ mod tests {
         let average = spans.iter().sum::<f64>() / spans.len() as f64;
         assert!((29.4..30.6).contains(&average), "{average}");
         for times in [1.0_f64, 2.0, 3.0] {
-            let beyond = spans.iter().filter(|span| **span > 30.0 * times).count() as f64 / spans.len() as f64;
+            let beyond =
+                spans.iter().filter(|span| **span > 30.0 * times).count() as f64 / spans.len() as f64;
             assert!((beyond - (-times).exp()).abs() < 0.01, "{times}: {beyond}");
         }
     }

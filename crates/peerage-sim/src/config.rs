@@ -82,10 +82,9 @@ impl Config {
         if self.routes.is_empty() {
             return (&self.latency, self.jitter, self.bandwidth);
         }
-        self.routes.get(&(a.min(b), a.max(b))).map_or(
-            (&self.latency, self.jitter, self.bandwidth),
-            |route| (&route.latency, route.jitter, route.bandwidth),
-        )
+        self.routes.get(&(a.min(b), a.max(b))).map_or((&self.latency, self.jitter, self.bandwidth), |route| {
+            (&route.latency, route.jitter, route.bandwidth)
+        })
     }
 
     /// The defaults, with this seed.

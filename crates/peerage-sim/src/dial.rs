@@ -98,8 +98,10 @@ impl<M: Machine> Sim<M> {
         }
         let at = now + self.latency(dialer, acceptor) * 3;
         if let Some(expected) = expected.filter(|expected| *expected != found) {
-            return self
-                .schedule(at, Happening::Attempted { task: id, why: Box::new(Why::WrongPeer { expected, found }) });
+            return self.schedule(
+                at,
+                Happening::Attempted { task: id, why: Box::new(Why::WrongPeer { expected, found }) },
+            );
         }
         if self.links.up(dialer, acceptor).is_some() {
             // Should the link be gone by then, the address is tried after all.

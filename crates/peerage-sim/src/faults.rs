@@ -5,8 +5,8 @@ use std::time::Duration;
 use peerage_machine::{Machine, Side as Who, Why};
 
 use crate::links::{LinkKey, Side};
-use crate::sim::Happening;
 use crate::node::Node;
+use crate::sim::Happening;
 use crate::trace::Kind;
 use crate::{NodeId, Region, Sim};
 

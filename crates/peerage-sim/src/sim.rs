@@ -23,18 +23,57 @@ type Parked<M> = Box<dyn FnOnce(&mut Sim<M>)>;
 
 /// What the queue holds.
 pub(crate) enum Happening<M: Machine> {
-    Timer { node: NodeId, epoch: u32 },
-    Message { link: LinkKey, from: Side, class: Class, size: u64, message: M::Message },
+    Timer {
+        node: NodeId,
+        epoch: u32,
+    },
+    Message {
+        link: LinkKey,
+        from: Side,
+        class: Class,
+        size: u64,
+        message: M::Message,
+    },
     /// What is rare enough to be put elsewhere: this stays small, as there are millions of it.
-    Input { node: NodeId, epoch: u32, input: Box<Input<M::Message>> },
-    Verified { node: NodeId, epoch: u32, job: JobId, valid: bool },
-    Stored { node: NodeId, epoch: u32 },
-    Down { link: LinkKey, side: Side, why: Box<Why> },
-    Unheld { link: LinkKey, occasion: u64 },
-    LossCheck { link: LinkKey },
-    Attempted { task: TaskId, why: Box<Why> },
-    Joined { task: TaskId },
-    Handshake { dialer: NodeId, acceptor: NodeId, stamp: u64 },
+    Input {
+        node: NodeId,
+        epoch: u32,
+        input: Box<Input<M::Message>>,
+    },
+    Verified {
+        node: NodeId,
+        epoch: u32,
+        job: JobId,
+        valid: bool,
+    },
+    Stored {
+        node: NodeId,
+        epoch: u32,
+    },
+    Down {
+        link: LinkKey,
+        side: Side,
+        why: Box<Why>,
+    },
+    Unheld {
+        link: LinkKey,
+        occasion: u64,
+    },
+    LossCheck {
+        link: LinkKey,
+    },
+    Attempted {
+        task: TaskId,
+        why: Box<Why>,
+    },
+    Joined {
+        task: TaskId,
+    },
+    Handshake {
+        dialer: NodeId,
+        acceptor: NodeId,
+        stamp: u64,
+    },
     Parked(Parked<M>),
 }
 

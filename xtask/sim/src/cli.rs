@@ -7,6 +7,7 @@ use anyhow::{Result, bail};
 use clap::error::ErrorKind;
 use clap::{CommandFactory, Parser, ValueEnum};
 
+use crate::attack::Attack;
 use crate::figures;
 use crate::scenario::Scenario;
 
@@ -68,6 +69,18 @@ pub(crate) struct Options {
     /// ping].
     #[arg(long, value_name = "SPAN", value_parser = span)]
     cycle: Option<Duration>,
+    /// churn: how long peers stay, on average [default: 30s].
+    #[arg(long, value_name = "SPAN", value_parser = span)]
+    session: Option<Duration>,
+    /// partition: how long it lasts [default: 10m].
+    #[arg(long, value_name = "SPAN", value_parser = span)]
+    lasting: Option<Duration>,
+    /// sybil: attackers for each honest peer [default: 20].
+    #[arg(long, value_name = "N")]
+    ratio: Option<usize>,
+    /// sybil: what they do [default: sink].
+    #[arg(long, value_enum)]
+    attack: Option<Attack>,
 }
 
 impl Options {
@@ -108,6 +121,22 @@ impl Options {
         self.cycle.unwrap_or(Duration::from_secs(5))
     }
 
+    pub(crate) fn session(&self) -> Duration {
+        self.session.unwrap_or(Duration::from_secs(30))
+    }
+
+    pub(crate) fn lasting(&self) -> Duration {
+        self.lasting.unwrap_or(Duration::from_secs(600))
+    }
+
+    pub(crate) fn ratio(&self) -> usize {
+        self.ratio.unwrap_or(20)
+    }
+
+    pub(crate) fn attack(&self) -> Attack {
+        self.attack.unwrap_or(Attack::Sink)
+    }
+
     /// The command that does this again with one seed.
     pub(crate) fn again(&self, name: &str, seed: u64, peers: usize) -> String {
         let mut command = format!("cargo xtask sim {name} --seed {seed} --peers {peers}");
@@ -132,6 +161,10 @@ impl Options {
             number("--broadcasts", self.broadcasts),
             self.fraction.map(|value| ("--fraction", value.to_string())),
             self.cycle.map(|value| ("--cycle", format!("{value:?}"))),
+            self.session.map(|value| ("--session", format!("{value:?}"))),
+            self.lasting.map(|value| ("--lasting", format!("{value:?}"))),
+            number("--ratio", self.ratio),
+            self.attack.map(|value| ("--attack", value.name().to_owned())),
         ]
         .into_iter()
         .flatten()
@@ -174,6 +207,12 @@ impl Options {
         }
         if self.cycle() < Duration::from_millis(1) {
             bail!("--cycle is {:?}; it takes at least 1ms", self.cycle());
+        }
+        if self.session() < Duration::from_secs(1) {
+            bail!("--session is {:?}; it takes at least 1s", self.session());
+        }
+        if self.ratio() > 1000 {
+            bail!("--ratio is {}; it takes at most 1000", self.ratio());
         }
         self.json.as_deref().map_or(Ok(()), |path| figures::append(path, scenario.name(), &[]))
     }

@@ -55,6 +55,15 @@ impl Ledger {
         self.said.insert(id, said);
     }
 
+    /// The node has started anew: what it heard before, it may hear again.
+    pub(crate) fn forget(&mut self, node: NodeId) {
+        for said in self.said.values_mut() {
+            if let Some(word) = said.heard.get_mut(node.index() / 64) {
+                *word &= !(1 << (node.index() % 64));
+            }
+        }
+    }
+
     fn hear(&mut self, at: Instant, node: NodeId, message: &Message) -> Result<(), String> {
         let Some(said) = self.said.get_mut(&message.id) else {
             return Err(format!("a message was delivered that nobody said: {}", message.id));

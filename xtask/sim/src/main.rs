@@ -1,6 +1,7 @@
 //! `cargo xtask sim`: networks of thousands of peers in virtual time, in one process, from one seed; the protocols' own
 //! machines, with what goes wrong in the world, and figures at the end.
 
+mod attack;
 mod cli;
 mod figures;
 mod graph;

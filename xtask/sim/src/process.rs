@@ -11,6 +11,15 @@ pub(crate) fn memory() -> Option<(f64, f64)> {
     Some((field("VmRSS:")?, field("VmHWM:")?))
 }
 
+/// Seconds of processor time that this process has taken; `None` where the system has no `/proc`.
+pub(crate) fn cpu() -> Option<f64> {
+    let stat = std::fs::read_to_string("/proc/self/stat").ok()?;
+    // The name, in brackets, may hold anything. Times are in hundredths of a second on every Linux.
+    let fields: Vec<&str> = stat.rsplit_once(')')?.1.split_whitespace().collect();
+    let ticks = |at: usize| fields.get(at)?.parse::<f64>().ok();
+    Some((ticks(11)? + ticks(12)?) / 100.0)
+}
+
 /// Counts the most memory from now on, where the system can do that.
 pub(crate) fn forget_peak() {
     // Where it cannot, the peak is that of the whole process: of several runs, the highest so far.

@@ -54,8 +54,9 @@ fn peers(options: &Options, scenario: Scenario) -> usize {
 fn once(options: &Options, scenario: Scenario, seed: u64, draw: bool) -> Result<Figures> {
     process::forget_peak();
     let before = process::memory().map_or(0.0, |(now, _)| now);
-    let watch = Instant::now();
-    let make = |config| World::new(config, scenario.mesh(), options.payload, Progress::new(options.quiet));
+    let (watch, cpu) = (Instant::now(), process::cpu());
+    let make =
+        |config| World::new(config, scenario.mesh(options), options.payload, Progress::new(options.quiet));
     let (outcome, world) = scenario.run(options, seed, make)?;
     let mut figures = outcome.figures;
     if let Some((now, most)) = process::memory() {
@@ -63,6 +64,9 @@ fn once(options: &Options, scenario: Scenario, seed: u64, draw: bool) -> Result<
         figures.add("rss_per_peer", "KiB", (now - before) * 1024.0 / world.nodes.len().max(1) as f64);
     }
     let wall = watch.elapsed().as_secs_f64();
+    if let (Some(before), Some(now)) = (cpu, process::cpu()) {
+        figures.add("cpu", "s", now - before);
+    }
     figures.add("events", "", world.sim.stats().events as f64);
     figures.add("virtual", "s", world.sim.now().as_micros() as f64 / 1e6);
     figures.add("wall", "s", wall);

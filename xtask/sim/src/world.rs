@@ -12,6 +12,7 @@ use peerage_machine::{Instant, Rng, Seed};
 use peerage_overlay::{BroadcastError, MeshConfig, MeshMachine, MeshStart, MessageId, Packet};
 use peerage_sim::{Config, Instance, NodeId, Role, Sim, Verifier, address};
 
+use crate::attack::{Attack, Gang};
 use crate::graph::Graph;
 use crate::ledger::{Clerk, Ledger};
 use crate::progress::Progress;
@@ -49,19 +50,23 @@ impl World {
         sim.count_kinds(Packet::kind);
         let ledger = Rc::new(RefCell::new(Ledger::default()));
         sim.watch(Clerk(Rc::clone(&ledger)));
-        Self { sim, nodes: Vec::new(), ledger, rng, mesh: Arc::new(mesh), refused: 0, progress, payload, said: 0 }
+        Self {
+            sim,
+            nodes: Vec::new(),
+            ledger,
+            rng,
+            mesh: Arc::new(mesh),
+            refused: 0,
+            progress,
+            payload,
+            said: 0,
+        }
     }
 
     /// One more peer, alone.
     pub(crate) fn add(&mut self) -> NodeId {
-        let number = self.nodes.len() as u32;
-        let mut secret = [7; 32];
-        if let Some(head) = secret.first_chunk_mut() {
-            *head = number.to_le_bytes();
-        }
-        let identity = Arc::new(Identity::from_seed(secret));
+        let (number, identity, instance) = self.next();
         let config = Arc::clone(&self.mesh);
-        let instance = Instance::new("mesh", &config.name).with_parameters(config.parameters());
         let node = self.sim.add(identity.peer_id(), [address(number)], instance, move |start| {
             let start = MeshStart {
                 now: start.now,
@@ -74,6 +79,54 @@ impl World {
         });
         self.nodes.push(node);
         node
+    }
+
+    /// One more peer, which does as the attack says.
+    pub(crate) fn add_attacker(&mut self, attack: Attack, gang: &Rc<Gang>) -> NodeId {
+        let (number, identity, instance) = self.next();
+        gang.members.borrow_mut().push((identity.peer_id(), address(number)));
+        let gang = Rc::clone(gang);
+        let node = self.sim.add(identity.peer_id(), [address(number)], instance, move |start| {
+            Role::Byzantine(attack.machine(&gang, &identity, &start))
+        });
+        self.nodes.push(node);
+        node
+    }
+
+    /// What the next peer is.
+    fn next(&self) -> (u32, Arc<Identity>, Instance) {
+        let number = self.nodes.len() as u32;
+        let mut secret = [7; 32];
+        if let Some(head) = secret.first_chunk_mut() {
+            *head = number.to_le_bytes();
+        }
+        let instance = Instance::new("mesh", &self.mesh.name).with_parameters(self.mesh.parameters());
+        (number, Arc::new(Identity::from_seed(secret)), instance)
+    }
+
+    /// The mesh's configuration.
+    pub(crate) fn mesh(&self) -> &MeshConfig {
+        &self.mesh
+    }
+
+    /// The node says goodbye and ends.
+    pub(crate) fn leave(&mut self, node: NodeId) {
+        self.sim.try_command(node, |role, now, out| {
+            if let Some(mesh) = role.honest_mut() {
+                mesh.leave(now, out);
+            }
+        });
+        self.sim.stop(node);
+    }
+
+    /// The node starts again and joins by a random peer that runs. What it hears is new to it.
+    pub(crate) fn come_back(&mut self, node: NodeId) {
+        self.sim.restart(node);
+        self.ledger.borrow_mut().forget(node);
+        let running: Vec<NodeId> = self.running().filter(|other| *other != node).collect();
+        if let Some(contact) = self.rng.pick(&running).copied() {
+            self.join(node, contact);
+        }
     }
 
     /// Has the node join by a contact.
@@ -177,6 +230,24 @@ impl World {
             let nodes = neighbours.iter().filter_map(|peer| self.sim.node(peer)).filter(running);
             to.extend(nodes.map(|node| node.index() as u32));
         })
+    }
+
+    /// The share of these peers that the largest component has which needs no other.
+    pub(crate) fn component_among(&self, nodes: &[NodeId]) -> f64 {
+        let mut among = vec![false; self.nodes.len()];
+        for node in nodes {
+            if let Some(among) = among.get_mut(node.index()) {
+                *among = true;
+            }
+        }
+        let is_among = |node: &u32| among.get(*node as usize) == Some(&true);
+        let all = self.graph();
+        let graph = Graph::new(self.nodes.len(), |node, to| {
+            if is_among(&(node as u32)) {
+                to.extend(all.neighbours(node).iter().filter(|other| is_among(other)));
+            }
+        });
+        graph.mutual().largest_component() as f64 / nodes.len().max(1) as f64
     }
 
     /// The share of running peers that the largest component has.

@@ -36,20 +36,43 @@ impl Since {
     }
 }
 
-/// Who should have these messages, and who has: adds `delivered`, the percentiles and `to_all`.
+/// Who should have these messages, and who has: adds `delivered` and the percentiles.
 pub(crate) fn deliveries(world: &World, ids: &[MessageId], due: &[NodeId], figures: &mut Figures, goal: f64) {
+    figures.add_at_least("delivered", "share", share(world, ids, due), goal);
+    times(world, ids, figures);
+}
+
+/// The share of those that should have these messages, all of `due` but the origins, that have them.
+pub(crate) fn share(world: &World, ids: &[MessageId], due: &[NodeId]) -> f64 {
     let ledger = world.ledger.borrow();
     let (mut heard, mut should) = (0_u64, 0_u64);
-    let (mut millis, mut to_all) = (Vec::new(), Vec::new());
     for said in ids.iter().filter_map(|id| ledger.said.get(id)) {
-        let others = || due.iter().filter(|node| **node != said.origin);
-        should += others().count() as u64;
-        heard += others().filter(|node| said.was_heard_by(**node)).count() as u64;
-        let times: Vec<f64> = said.after.iter().map(|micros| f64::from(*micros) / 1000.0).collect();
-        to_all.push(max(&times));
-        millis.extend(times);
+        for node in due.iter().filter(|node| **node != said.origin) {
+            should += 1;
+            heard += u64::from(said.was_heard_by(*node));
+        }
     }
-    figures.add_at_least("delivered", "share", heard as f64 / should.max(1) as f64, goal);
+    heard as f64 / should.max(1) as f64
+}
+
+/// Whether the node has the message; `None` for its origin, which need not hear it.
+pub(crate) fn reached(world: &World, id: MessageId, node: NodeId) -> Option<bool> {
+    let ledger = world.ledger.borrow();
+    let said = ledger.said.get(&id).filter(|said| said.origin != node)?;
+    Some(said.was_heard_by(node))
+}
+
+/// How long these messages took, to each that heard them, in milliseconds.
+pub(crate) fn times_of(world: &World, ids: &[MessageId]) -> Vec<f64> {
+    let ledger = world.ledger.borrow();
+    let said = ids.iter().filter_map(|id| ledger.said.get(id));
+    said.flat_map(|said| said.after.iter().map(|micros| f64::from(*micros) / 1000.0)).collect()
+}
+
+/// Adds percentiles of the delivery times, and of the times until the last had the message.
+pub(crate) fn times(world: &World, ids: &[MessageId], figures: &mut Figures) {
+    let mut millis = times_of(world, ids);
+    let mut to_all: Vec<f64> = ids.iter().map(|id| max(&times_of(world, &[*id]))).collect();
     figures.add("delivered_p50", "ms", percentile(&mut millis, 50.0));
     figures.add("delivered_p99", "ms", percentile(&mut millis, 99.0));
     figures.add("delivered_max", "ms", max(&millis));

@@ -1,8 +1,11 @@
 //! What can happen to a network.
 
 mod broadcast;
+mod churn;
 mod crash;
 mod measure;
+mod partition;
+mod sybil;
 
 use anyhow::Result;
 use clap::ValueEnum;
@@ -18,6 +21,9 @@ use crate::world::World;
 pub(crate) enum Scenario {
     Broadcast,
     Crash,
+    Churn,
+    Partition,
+    Sybil,
 }
 
 /// What came of a run.
@@ -32,12 +38,20 @@ impl Scenario {
         match self {
             Self::Broadcast => "broadcast",
             Self::Crash => "crash",
+            Self::Churn => "churn",
+            Self::Partition => "partition",
+            Self::Sybil => "sybil",
         }
     }
 
     pub(crate) const fn about(self) -> &'static str {
         match self {
             Self::Broadcast => "everyone hears what a few say: redundancy, hops, times, control bytes",
+            Self::Churn => "peers come and go: whether those that stay hear everything",
+            Self::Partition => {
+                "the network falls into three parts and heals: whether everyone has the whole window"
+            }
+            Self::Sybil => "attackers outnumber the honest: what is lost, and how late the rest is",
             Self::Crash => {
                 "a share of all peers crashes at once: components, and the first broadcast after it"
             }
@@ -49,19 +63,28 @@ impl Scenario {
         match self {
             Self::Broadcast => &["--origins", "--warm", "--broadcasts"],
             Self::Crash => &["--fraction", "--cycle"],
+            Self::Churn => &["--session"],
+            Self::Partition => &["--lasting"],
+            Self::Sybil => &["--ratio", "--attack"],
         }
     }
 
     /// Peers when nobody says how many.
     pub(crate) const fn peers(self) -> usize {
         match self {
-            Self::Broadcast | Self::Crash => 1000,
+            Self::Broadcast | Self::Crash | Self::Churn => 1000,
+            Self::Partition => 256,
+            Self::Sybil => 100,
         }
     }
 
     /// The mesh that it runs.
-    pub(crate) fn mesh(self) -> MeshConfig {
-        MeshConfig::named("sim")
+    pub(crate) fn mesh(self, options: &Options) -> MeshConfig {
+        let mut mesh = MeshConfig::named("sim");
+        if self == Self::Partition {
+            mesh.retain_for = partition::retain_for(options.lasting());
+        }
+        mesh
     }
 
     /// Runs it once.
@@ -74,6 +97,9 @@ impl Scenario {
         match self {
             Self::Broadcast => broadcast::run(options, seed, world),
             Self::Crash => crash::run(options, seed, world),
+            Self::Churn => churn::run(options, seed, world),
+            Self::Partition => partition::run(options, seed, world),
+            Self::Sybil => sybil::run(options, seed, world),
         }
     }
 }
