@@ -112,6 +112,7 @@
 //! - Control messages are at most 64 KiB, and 256 KiB of them are under way in one direction of a link.
 
 mod chance;
+mod checks;
 mod config;
 mod dial;
 mod faults;
@@ -129,6 +130,7 @@ mod verifier;
 mod watch;
 
 pub use chance::exponential;
+pub use checks::{bounded, once};
 pub use config::{Config, Region, Route};
 pub use names::{Instance, NodeId, Start, address, peer};
 pub use read::LinkView;

@@ -205,6 +205,7 @@ impl<M: Machine> Sim<M> {
         node.start(now, &self.seed.fork(&format!("{id} start {}", node.restarts)));
         let (epoch, addresses) = (node.epoch, node.addresses.clone());
         self.trace.line(now, Kind::Start, id.0, u64::from(epoch), 0);
+        self.show_start(id);
         let input = Box::new(Input::OwnAddresses(addresses));
         self.schedule(now, Happening::Input { node: id, epoch, input });
         self.arm(id);

@@ -14,6 +14,11 @@ pub trait Watch<M: Machine> {
         Some(event)
     }
 
+    /// A node has a new machine, at its first start or after a restart.
+    fn started(&mut self, at: Instant, node: NodeId) {
+        let _ = (at, node);
+    }
+
     /// A machine was called, and what it wanted is carried out.
     ///
     /// # Errors
@@ -51,6 +56,11 @@ impl<M: Machine> Sim<M> {
     /// What must never be, and was found: nothing happened since.
     pub fn violation(&self) -> Option<&Violation> {
         self.violation.as_ref()
+    }
+
+    pub(crate) fn show_start(&mut self, node: NodeId) {
+        let at = self.now;
+        self.watches.iter_mut().for_each(|watch| watch.started(at, node));
     }
 
     /// The event, unless somebody keeps it.

@@ -17,8 +17,8 @@ pub(crate) struct Said {
     body: Bytes,
     /// A bit for each node.
     heard: Vec<u64>,
-    /// For each that heard it: how many microseconds later.
-    pub(crate) after: Vec<u32>,
+    /// Each that heard it, by number, and how many microseconds later.
+    pub(crate) after: Vec<(u32, u32)>,
     /// Hops to the one farthest away: 1 to a neighbour of the origin.
     pub(crate) last_hop: u32,
 }
@@ -56,7 +56,7 @@ impl Ledger {
     }
 
     /// The node has started anew: what it heard before, it may hear again.
-    pub(crate) fn forget(&mut self, node: NodeId) {
+    fn forget(&mut self, node: NodeId) {
         for said in self.said.values_mut() {
             if let Some(word) = said.heard.get_mut(node.index() / 64) {
                 *word &= !(1 << (node.index() % 64));
@@ -74,7 +74,8 @@ impl Ledger {
         if !said.hear(node) {
             return Err(format!("a message was delivered twice: {}", message.id));
         }
-        said.after.push(u32::try_from(at.since(said.at).as_micros()).unwrap_or(u32::MAX));
+        let after = u32::try_from(at.since(said.at).as_micros()).unwrap_or(u32::MAX);
+        said.after.push((node.index() as u32, after));
         said.last_hop = said.last_hop.max(message.hops + 1);
         Ok(())
     }
@@ -97,6 +98,10 @@ impl Watch<Role<MeshMachine>> for Clerk {
             _ => {}
         }
         None
+    }
+
+    fn started(&mut self, _: Instant, node: NodeId) {
+        self.0.borrow_mut().forget(node);
     }
 
     fn called(&mut self, _: Instant, _: NodeId, _: &Role<MeshMachine>) -> Result<(), String> {

@@ -10,7 +10,7 @@ use bytes::Bytes;
 use peerage_identity::{Identity, verify};
 use peerage_machine::{Instant, Rng, Seed};
 use peerage_overlay::{BroadcastError, MeshConfig, MeshMachine, MeshStart, MessageId, Packet};
-use peerage_sim::{Config, Instance, NodeId, Role, Sim, Verifier, address};
+use peerage_sim::{Config, Instance, NodeId, Role, Sim, Verifier, address, bounded};
 
 use crate::attack::{Attack, Gang};
 use crate::graph::Graph;
@@ -21,6 +21,8 @@ use crate::progress::Progress;
 const SLICE: Duration = Duration::from_millis(250);
 /// Peers that join ten milliseconds apart; from then on, a quarter of the network joins each second.
 const FIRST: usize = 100;
+/// A mesh's memory is added up after every so many calls of it: that takes longer than the call.
+const EXAMINED: u32 = 256;
 /// How soon an own message that was refused is tried again.
 const TRY_AGAIN: Duration = Duration::from_millis(100);
 
@@ -50,6 +52,10 @@ impl World {
         sim.count_kinds(Packet::kind);
         let ledger = Rc::new(RefCell::new(Ledger::default()));
         sim.watch(Clerk(Rc::clone(&ledger)));
+        let most = mesh.worst_case_bytes();
+        sim.watch(bounded(most, EXAMINED, |role: &Role<MeshMachine>| {
+            role.honest().map_or(0, |mesh| mesh.snapshot().memory)
+        }));
         Self {
             sim,
             nodes: Vec::new(),
@@ -119,10 +125,9 @@ impl World {
         self.sim.stop(node);
     }
 
-    /// The node starts again and joins by a random peer that runs. What it hears is new to it.
+    /// The node starts again and joins by a random peer that runs.
     pub(crate) fn come_back(&mut self, node: NodeId) {
         self.sim.restart(node);
-        self.ledger.borrow_mut().forget(node);
         let running: Vec<NodeId> = self.running().filter(|other| *other != node).collect();
         if let Some(contact) = self.rng.pick(&running).copied() {
             self.join(node, contact);
@@ -175,10 +180,30 @@ impl World {
         self.pass(at.since(self.sim.now()), doing)
     }
 
+    /// Fails unless all of these nodes have all of these messages: for the end of a run in which nothing keeps them from it.
+    pub(crate) fn must_have(&self, nodes: &[NodeId], ids: &[MessageId]) -> Result<()> {
+        let ledger = self.ledger.borrow();
+        for (id, said) in ids.iter().filter_map(|id| Some((id, ledger.said.get(id)?))) {
+            let lacking: Vec<NodeId> = nodes
+                .iter()
+                .copied()
+                .filter(|node| *node != said.origin && !said.was_heard_by(*node))
+                .collect();
+            if let Some(first) = lacking.first() {
+                bail!(
+                    "what must never be: {} of {} reachable peers, {first} for one, lost {id}",
+                    lacking.len(),
+                    nodes.len()
+                );
+            }
+        }
+        Ok(())
+    }
+
     fn must_be_right(&self) -> Result<()> {
         match self.sim.violation() {
             None => Ok(()),
-            Some(violation) => bail!("what must never be {violation}"),
+            Some(violation) => bail!("what must never be, {violation}"),
         }
     }
 

@@ -16,6 +16,9 @@ use crate::world::{World, verifier};
 /// From one broadcast to the next: time enough for each to reach everyone.
 const EVERY: Duration = Duration::from_secs(1);
 
+/// Nothing keeps a message from its receivers: by then they have it, or it is lost.
+const LAST: Duration = Duration::from_secs(20);
+
 pub(super) fn run(
     options: &Options,
     seed: u64,
@@ -51,6 +54,8 @@ pub(super) fn run(
     let (payload, control) = since.bytes(&world);
     figures.add_at_most("control_ratio", "", control as f64 / payload.max(1) as f64, 0.1);
     figures.add("refused", "", world.refused as f64);
+    world.pass(LAST, "waiting for the last")?;
+    world.must_have(&nodes, &ids)?;
     let curve = Curve {
         title: format!(
             "{peers} peers, {} origins, {} broadcasts of {} bytes, seed {seed}",

@@ -8,9 +8,9 @@ use peerage_overlay::MessageId;
 use peerage_sim::{Config, NodeId, exponential};
 
 use super::Outcome;
-use super::measure::{arrivals, reached, times, views};
+use super::measure::{curve, times_among, views};
 use crate::cli::Options;
-use crate::figures::Figures;
+use crate::figures::{Figures, max, percentile};
 use crate::plot::Curve;
 use crate::world::{World, verifier};
 
@@ -131,12 +131,15 @@ pub(super) fn run(
             }
         }
     }
-    let ids: Vec<MessageId> = followed.iter().map(|it| it.id).collect();
     figures.add_at_least("delivered", "share", told.ready.share(), 0.9999);
-    figures.add("delivered_of", "", told.ready.should as f64);
+    figures.add("delivered_of", "", told.ready.should() as f64);
     figures.add_at_least("delivered_later", "share", told.later.share(), 1.0);
     figures.add("delivered_to_unready", "share", told.unready.share());
-    times(&world, &ids, &mut figures);
+    let all = told.ready.should();
+    let mut millis = told.ready.millis;
+    figures.add("delivered_p50", "ms", percentile(&mut millis, 50.0));
+    figures.add("delivered_p99", "ms", percentile(&mut millis, 99.0));
+    figures.add("delivered_max", "ms", max(&millis));
     figures.add(
         "departures_per_s",
         "1/s",
@@ -149,46 +152,54 @@ pub(super) fn run(
         title: format!("{peers} peers, sessions of {:?} on average, seed {seed}", options.session()),
         x: "time since the broadcast, ms".to_owned(),
         y: "share of peers reached".to_owned(),
-        points: arrivals(&world, &ids, peers),
+        points: curve(millis, all),
     };
     Ok((Outcome { figures, curve }, world))
 }
 
-/// Of how many, how many.
+/// Peers that should have a message.
 #[derive(Default)]
 struct Count {
-    have: u64,
-    should: u64,
+    /// How long it took to those that have it.
+    millis: Vec<f64>,
+    lack: usize,
 }
 
 impl Count {
+    fn should(&self) -> usize {
+        self.millis.len() + self.lack
+    }
+
     fn share(&self) -> f64 {
-        self.have as f64 / self.should.max(1) as f64
+        self.millis.len() as f64 / self.should().max(1) as f64
+    }
+
+    fn add(&mut self, (millis, lack): (Vec<f64>, usize)) {
+        self.millis.extend(millis);
+        self.lack += lack;
     }
 }
 
 #[derive(Default)]
 struct Counts {
-    /// Of those that had a neighbour when it was said, and stayed.
+    /// Those that had a neighbour when it was said, and stayed.
     ready: Count,
-    /// Of those that had just come and had none.
+    /// Those that had just come and had none.
     unready: Count,
-    /// Of both, one period of reconciliation later.
+    /// Both, one period of reconciliation later.
     later: Count,
 }
 
 impl Counts {
     fn look(&mut self, world: &World, it: &Followed, turnover: &Turnover, later: bool) {
-        for node in turnover.present(world, it.at) {
-            let Some(has) = reached(world, it.id, node) else { continue };
-            let count = match it.ready.get(node.index()) {
-                _ if later => &mut self.later,
-                Some(true) => &mut self.ready,
-                _ => &mut self.unready,
-            };
-            count.should += 1;
-            count.have += u64::from(has);
+        let present = turnover.present(world, it.at);
+        if later {
+            return self.later.add(times_among(world, it.id, &present));
         }
+        let (ready, unready): (Vec<NodeId>, Vec<NodeId>) =
+            present.into_iter().partition(|node| it.ready.get(node.index()) == Some(&true));
+        self.ready.add(times_among(world, it.id, &ready));
+        self.unready.add(times_among(world, it.id, &unready));
     }
 }
 

@@ -55,18 +55,29 @@ pub(crate) fn share(world: &World, ids: &[MessageId], due: &[NodeId]) -> f64 {
     heard as f64 / should.max(1) as f64
 }
 
-/// Whether the node has the message; `None` for its origin, which need not hear it.
-pub(crate) fn reached(world: &World, id: MessageId, node: NodeId) -> Option<bool> {
+/// How long the message took to each of these nodes, in milliseconds, and how many of them lack it. Its origin is none of
+/// them.
+pub(crate) fn times_among(world: &World, id: MessageId, nodes: &[NodeId]) -> (Vec<f64>, usize) {
     let ledger = world.ledger.borrow();
-    let said = ledger.said.get(&id).filter(|said| said.origin != node)?;
-    Some(said.was_heard_by(node))
+    let Some(said) = ledger.said.get(&id) else { return (Vec::new(), 0) };
+    let mut due = vec![false; world.nodes.len()];
+    for node in nodes.iter().filter(|node| **node != said.origin) {
+        if let Some(due) = due.get_mut(node.index()) {
+            *due = true;
+        }
+    }
+    let is_due = |node: &u32| due.get(*node as usize) == Some(&true);
+    let heard = said.after.iter().filter(|(node, _)| is_due(node));
+    let times: Vec<f64> = heard.map(|(_, micros)| f64::from(*micros) / 1000.0).collect();
+    let lack = due.iter().filter(|due| **due).count() - times.len();
+    (times, lack)
 }
 
 /// How long these messages took, to each that heard them, in milliseconds.
 pub(crate) fn times_of(world: &World, ids: &[MessageId]) -> Vec<f64> {
     let ledger = world.ledger.borrow();
     let said = ids.iter().filter_map(|id| ledger.said.get(id));
-    said.flat_map(|said| said.after.iter().map(|micros| f64::from(*micros) / 1000.0)).collect()
+    said.flat_map(|said| said.after.iter().map(|(_, micros)| f64::from(*micros) / 1000.0)).collect()
 }
 
 /// Adds percentiles of the delivery times, and of the times until the last had the message.
@@ -79,18 +90,19 @@ pub(crate) fn times(world: &World, ids: &[MessageId], figures: &mut Figures) {
     figures.add("to_all_p50", "ms", percentile(&mut to_all, 50.0));
 }
 
-/// The curve of how many of those who heard these messages had heard them after so many milliseconds.
+/// The curve of how many of those who should hear these messages had heard them after so many milliseconds.
 pub(crate) fn arrivals(world: &World, ids: &[MessageId], receivers: usize) -> Vec<(f64, f64)> {
-    let ledger = world.ledger.borrow();
-    let said = || ids.iter().filter_map(|id| ledger.said.get(id));
-    let mut micros: Vec<u32> = said().flat_map(|said| said.after.iter().copied()).collect();
-    micros.sort_unstable();
-    let all = (said().count() * receivers).max(1);
-    let step = micros.len().div_ceil(400).max(1);
+    curve(times_of(world, ids), ids.len() * receivers)
+}
+
+/// The share of `all` that is there after so many milliseconds.
+pub(crate) fn curve(mut millis: Vec<f64>, all: usize) -> Vec<(f64, f64)> {
+    millis.sort_by(f64::total_cmp);
+    let step = millis.len().div_ceil(400).max(1);
     let mut points = vec![(0.0, 0.0)];
-    for (index, micros) in micros.iter().enumerate() {
-        if (index + 1) % step == 0 || index + 1 == all {
-            points.push((f64::from(*micros) / 1000.0, (index + 1) as f64 / all as f64));
+    for (index, millis) in (1..).zip(&millis) {
+        if index % step == 0 || index == all {
+            points.push((*millis, index as f64 / all.max(1) as f64));
         }
     }
     points

@@ -21,6 +21,8 @@ const EVERY: Duration = Duration::from_secs(5);
 const LONGER: Duration = Duration::from_secs(300);
 /// Periods of reconciliation after which everyone should have everything.
 const PERIODS: u32 = 3;
+/// Later still, nothing may be lacking.
+const LAST: Duration = Duration::from_secs(120);
 /// Looks in a period.
 const LOOKS: u32 = 10;
 
@@ -86,6 +88,8 @@ pub(super) fn run(
     figures.add("complete_after", "s", complete);
     figures.add("missed", "", world.ledger.borrow().missed as f64);
     figures.add("refused", "", world.refused as f64);
+    world.pass(LAST, "waiting for the last")?;
+    world.must_have(&nodes, &ids)?;
     let curve = Curve {
         title: format!("{peers} peers in {PARTS} parts for {:?}, healed, seed {seed}", options.lasting()),
         x: "time since healing, s".to_owned(),

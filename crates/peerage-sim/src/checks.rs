@@ -1,0 +1,64 @@
+//! Invariants that any protocol may have.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use peerage_machine::{Instant, Machine};
+
+use crate::{NodeId, Watch};
+
+/// No machine holds more than `limit` bytes, as `measure` adds them up, after every `every`-th call of a machine: 1 for
+/// each, more where adding up takes longer than a call.
+pub fn bounded<M: Machine>(limit: u64, every: u32, measure: impl Fn(&M) -> u64) -> impl Watch<M> {
+    Bounded { limit, every: every.max(1), calls: 0, measure }
+}
+
+/// No machine tells the application twice, between two starts, what has the same key. Events without a key may come as
+/// often as they like.
+pub fn once<M: Machine, K: Ord>(key: impl Fn(&M::Event) -> Option<K>) -> impl Watch<M> {
+    Once { key, told: BTreeMap::new(), twice: false }
+}
+
+struct Bounded<F> {
+    limit: u64,
+    every: u32,
+    calls: u32,
+    measure: F,
+}
+
+impl<M: Machine, F: Fn(&M) -> u64> Watch<M> for Bounded<F> {
+    fn called(&mut self, _: Instant, _: NodeId, machine: &M) -> Result<(), String> {
+        self.calls += 1;
+        if self.calls < self.every {
+            return Ok(());
+        }
+        self.calls = 0;
+        let held = (self.measure)(machine);
+        if held > self.limit {
+            return Err(format!("a machine holds {held} bytes, at most {} were promised", self.limit));
+        }
+        Ok(())
+    }
+}
+
+struct Once<F, K> {
+    key: F,
+    told: BTreeMap<NodeId, BTreeSet<K>>,
+    twice: bool,
+}
+
+impl<M: Machine, K: Ord, F: Fn(&M::Event) -> Option<K>> Watch<M> for Once<F, K> {
+    fn started(&mut self, _: Instant, node: NodeId) {
+        self.told.remove(&node);
+    }
+
+    fn emitted(&mut self, _: Instant, node: NodeId, event: M::Event) -> Option<M::Event> {
+        if let Some(key) = (self.key)(&event) {
+            self.twice |= !self.told.entry(node).or_default().insert(key);
+        }
+        Some(event)
+    }
+
+    fn called(&mut self, _: Instant, _: NodeId, _: &M) -> Result<(), String> {
+        if self.twice { Err("a machine told the application twice".to_owned()) } else { Ok(()) }
+    }
+}
