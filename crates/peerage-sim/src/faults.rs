@@ -229,7 +229,8 @@ impl<M: Machine> Sim<M> {
             self.lose(key);
         } else {
             for side in Side::BOTH {
-                if self.rng.chance(self.config.stalls_per_second) {
+                // Without stalls nothing is drawn for them: kept seeds go on to mean the same.
+                if self.config.stalls_per_second > 0.0 && self.rng.chance(self.config.stalls_per_second) {
                     let (least, most) = (*self.config.stall.start(), *self.config.stall.end());
                     let until = self.now + self.rng.duration_between(least, most);
                     if let Some(link) = self.links.get_mut(key) {

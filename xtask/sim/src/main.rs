@@ -9,8 +9,11 @@ mod ledger;
 mod plot;
 mod process;
 mod progress;
+mod regressions;
 mod run;
 mod scenario;
+#[cfg(test)]
+mod tests;
 mod world;
 
 use std::process::ExitCode;

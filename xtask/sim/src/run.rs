@@ -9,6 +9,7 @@ use crate::cli::{self, Options};
 use crate::figures::{self, Figures};
 use crate::process;
 use crate::progress::Progress;
+use crate::regressions;
 use crate::scenario::Scenario;
 use crate::world::World;
 
@@ -24,11 +25,12 @@ pub(crate) fn run(options: &Options) -> Result<bool> {
         match once(options, scenario, seed, seed == options.seed) {
             Ok(figures) => all.merge(&figures),
             Err(error) => {
+                let again = options.again(scenario.name(), seed, options.peers(scenario.peers()));
                 eprintln!("error: seed {seed}: {error:#}");
-                eprintln!(
-                    "to see it again: {}",
-                    options.again(scenario.name(), seed, peers(options, scenario))
-                );
+                eprintln!("to see it again: cargo xtask sim {again}");
+                if let Err(error) = regressions::keep(&again) {
+                    eprintln!("error: {error:#}");
+                }
                 failed.push(seed);
             }
         }
@@ -47,11 +49,8 @@ pub(crate) fn run(options: &Options) -> Result<bool> {
     Ok(failed.is_empty() && (missed.is_empty() || !options.check))
 }
 
-fn peers(options: &Options, scenario: Scenario) -> usize {
-    options.peers(scenario.peers())
-}
-
-fn once(options: &Options, scenario: Scenario, seed: u64, draw: bool) -> Result<Figures> {
+/// One run.
+pub(crate) fn once(options: &Options, scenario: Scenario, seed: u64, draw: bool) -> Result<Figures> {
     process::forget_peak();
     let before = process::memory().map_or(0.0, |(now, _)| now);
     let (watch, cpu) = (Instant::now(), process::cpu());

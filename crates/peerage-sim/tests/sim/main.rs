@@ -6,6 +6,8 @@ mod determinism;
 mod dials;
 mod faults;
 mod links;
+mod network;
 mod puppet;
 mod returns;
 mod services;
+mod watches;
