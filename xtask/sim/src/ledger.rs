@@ -1,13 +1,14 @@
 //! What was said, and who heard it when.
 
 use std::cell::RefCell;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::rc::Rc;
 
 use bytes::Bytes;
 use peerage_machine::Instant;
 use peerage_overlay::{MeshEvent, MeshMachine, Message, MessageId};
 use peerage_sim::{NodeId, Role, Watch};
+use peerage_wire::PeerId;
 
 /// One broadcast.
 #[derive(Clone, Debug)]
@@ -44,6 +45,10 @@ impl Said {
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Ledger {
     pub(crate) said: BTreeMap<MessageId, Said>,
+    /// Who says nothing but what is written here.
+    pub(crate) honest: BTreeSet<PeerId>,
+    /// How often peers heard what attackers said in their own names.
+    pub(crate) foreign: u64,
     /// Messages that peers told their applications to have missed.
     pub(crate) missed: u64,
     wrong: Option<String>,
@@ -66,6 +71,10 @@ impl Ledger {
 
     fn hear(&mut self, at: Instant, node: NodeId, message: &Message) -> Result<(), String> {
         let Some(said) = self.said.get_mut(&message.id) else {
+            if !self.honest.contains(&message.origin) {
+                self.foreign += 1;
+                return Ok(());
+            }
             return Err(format!("a message was delivered that nobody said: {}", message.id));
         };
         if message.parts.len() != 1 || *message.body() != said.body {

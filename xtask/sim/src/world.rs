@@ -72,6 +72,7 @@ impl World {
     /// One more peer, alone.
     pub(crate) fn add(&mut self) -> NodeId {
         let (number, identity, instance) = self.next();
+        self.ledger.borrow_mut().honest.insert(identity.peer_id());
         let config = Arc::clone(&self.mesh);
         let node = self.sim.add(identity.peer_id(), [address(number)], instance, move |start| {
             let start = MeshStart {

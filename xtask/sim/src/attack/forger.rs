@@ -21,8 +21,7 @@ const DOMAIN: &str = "peerage mesh message v1";
 /// From one forgery to the next.
 const EVERY: Duration = Duration::from_secs(1);
 
-/// A [`Sink`] that tells everyone it has a link to, once a second, what another of the gang is to have said, signed by
-/// itself.
+/// A [`Sink`] that tells everyone it has a link to, once a second, what an honest peer is to have said, signed by itself.
 #[derive(Debug)]
 pub(super) struct Forger {
     sink: Sink,
@@ -41,7 +40,7 @@ impl Forger {
     }
 
     fn forge(&mut self, now: Now) -> Option<Packet> {
-        let (origin, _) = self.rng.pick(&self.gang.members.borrow())?.clone();
+        let (origin, _) = self.rng.pick(&self.gang.victims)?.clone();
         self.seq += 1;
         let body = proto::Body {
             network: self.gang.network.clone(),

@@ -20,7 +20,7 @@ use peerage_wire::{Address, PeerId};
 pub(crate) enum Attack {
     /// They become neighbours of as many as they can, name only each other to them, and pass nothing on.
     Sink,
-    /// The same, and each says things in the names of others.
+    /// The same, and each says things in the names of honest peers.
     Forger,
 }
 
@@ -31,8 +31,8 @@ pub(crate) struct Gang {
     pub(crate) network: String,
     /// Links to honest peers that each attacker tries to have.
     pub(crate) links: usize,
-    /// Where honest peers listen.
-    pub(crate) victims: Vec<Address>,
+    /// The honest peers, and where they listen.
+    pub(crate) victims: Vec<(PeerId, Address)>,
     /// The attackers: who, and where they listen.
     pub(crate) members: RefCell<Vec<(PeerId, Address)>>,
 }

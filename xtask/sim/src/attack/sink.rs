@@ -117,7 +117,7 @@ impl Machine for Sink {
             }
         }
         while self.links.len() + self.open_dials < self.gang.links {
-            let Some(address) = self.rng.pick(&self.gang.victims) else { return };
+            let Some((_, address)) = self.rng.pick(&self.gang.victims) else { return };
             out.dial(DialId(self.dials), Target::Address(address.clone()));
             self.dials += 1;
             self.open_dials += 1;

@@ -40,7 +40,7 @@ pub(super) fn run(
     let gang = Rc::new(Gang {
         network: world.mesh().name.clone(),
         links: LINKS,
-        victims: (0..peers as u32).map(address).collect(),
+        victims: honest.iter().map(|node| (world.sim.peer(*node), address(node.index() as u32))).collect(),
         members: RefCell::new(Vec::new()),
     });
     for _ in 0..peers * options.ratio() {
@@ -64,6 +64,7 @@ pub(super) fn run(
     figures.add("p99_before", "ms", calm_p99);
     figures.add_at_most("p99_ratio", "", attacked_p99 / calm_p99, 2.0);
     figures.add("honest_component", "share", world.component_among(&honest));
+    figures.add("attackers_heard", "", world.ledger.borrow().foreign as f64);
     figures.add("refused", "", world.refused as f64);
     let curve = Curve {
         title: format!(
