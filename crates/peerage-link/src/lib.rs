@@ -28,7 +28,8 @@
 //! - A link sends no more messages and controls in a second than its peer said it takes, and loses none of them for it.
 //!   A peer that exceeds what it was told by more than the network can have gathered is at fault.
 //! - Each byte that arrives shows that the peer lives, and each record has its time ([`LinkConfig::record_timeout`]).
-//! - [`Door`] keeps nothing of a stranger who has not shown that it can be reached where it says it is.
+//! - [`Door`] keeps nothing of a stranger who has not shown that it can be reached where it says it is. [`Shedding`] counts
+//!   strangers by address in constant memory, and names none for what came from others.
 //!
 //! # Non-guarantees
 //!
@@ -55,6 +56,7 @@ mod outbound;
 mod pace;
 mod reason;
 mod setup;
+mod shedding;
 mod window;
 
 pub use budget::{Budget, Memory};
@@ -63,6 +65,7 @@ pub use door::{Door, DoorConfig, Knock, Turned};
 pub use event::LinkEvent;
 pub use link::Link;
 pub use setup::{Capacity, LinkStats, Setup};
+pub use shedding::{Shedding, SheddingConfig};
 
 pub(crate) use peerage_wire::limits::FRAGMENT_COST;
 

@@ -51,8 +51,10 @@ pub struct Config {
     /// they take 0.2 ms each, an estimate. Honest crowds beyond that come in by cookies, at the price of one more
     /// connection.
     pub handshakes_per_second: u32,
-    /// The most handshakes at once from one address, IPv6 addresses of one /64 being one, while cookies are asked for. 128:
-    /// half of the places that are left then. One more is told so and hung up on, and counted as `address_handshakes`.
+    /// The most handshakes at once from one address, IPv6 addresses of one /64 being one, while cookies are asked for; and
+    /// never more than a quarter of the places that are free then, nor for a network, an IPv4 /24 or an IPv6 /48, more than
+    /// half: 52 and 86 of 256, and less for each the more there are. 128. One more is told so and hung up on, and counted
+    /// as `address_handshakes`.
     pub max_handshakes_per_address: usize,
     /// The most handshakes that one address begins in a second with cookies; a few addresses may share it. 2,000: less than
     /// half a core, by the same estimate. One more is told so and hung up on, and counted as `address_rate`.
@@ -61,6 +63,15 @@ pub struct Config {
     /// is no room. 1,024: each a socket and 1 KiB. When one more comes, the one who waited longest is hung up on, and
     /// counted as `door`.
     pub max_at_door: usize,
+    /// The most strangers who come from one address in a second without showing a good cookie, while cookies are asked for.
+    /// With the next one the system is asked not to answer connections from there for [`Config::shed_for`], and then again
+    /// at a tenth of it, as long as it goes on: on Linux, by a filter on the listening socket, for 64 addresses at a time.
+    /// Never an address to which there is a link, or from which a good cookie came within two minutes. 1,000: with 12 µs
+    /// each, what one address may cost is a hundredth of a core. 0 for never.
+    pub strangers_per_second_per_address: u32,
+    /// For how long. 5 s: whoever dials honestly from the same address waits so long after the last stranger at most, and
+    /// meanwhile sees a dial that is not answered.
+    pub shed_for: Duration,
     /// The most links that one IP address may have open to us; IPv6 addresses of one /64 are one. 1024: many peers may
     /// share an address. One more is told so and hung up on, and counted as `address`.
     pub max_inbound_per_address: usize,
@@ -107,6 +118,8 @@ impl Default for Config {
             max_handshakes_per_address: 128,
             handshakes_per_second_per_address: 2_000,
             max_at_door: 1_024,
+            strangers_per_second_per_address: 1_000,
+            shed_for: Duration::from_secs(5),
             max_inbound_per_address: 1024,
             dial_suites: suites_by_speed().to_vec(),
             listen_suites: suites_by_speed().to_vec(),

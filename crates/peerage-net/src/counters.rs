@@ -62,6 +62,7 @@ pub(crate) struct Counters {
     pub(crate) dials: Count,
     pub(crate) accepted: Count,
     pub(crate) cookies: Count,
+    pub(crate) shed: Count,
     dropped: BTreeMap<Dropped, Count>,
     /// By [`Why::label`].
     ended: BTreeMap<&'static str, Ended>,
@@ -88,6 +89,7 @@ impl Counters {
             dials: Count::new(metrics::counter!("peerage_dials_total")),
             accepted: Count::new(metrics::counter!("peerage_accepted_total")),
             cookies: Count::new(metrics::counter!("peerage_cookies_total")),
+            shed: Count::new(metrics::counter!("peerage_addresses_shed_total")),
             dropped: Dropped::ALL.iter().map(dropped).collect(),
             ended: Why::LABELS.iter().map(|reason| (*reason, Ended::new(reason))).collect(),
             machines: Mutex::default(),

@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use peerage_identity::Identity;
-use peerage_link::{Door, DoorConfig, LinkConfig, Memory};
+use peerage_link::{Door, DoorConfig, LinkConfig, Memory, Shedding};
 use peerage_machine::{Incarnation, Machine, Now, Seed, Target};
 use peerage_wire::preface::Preface;
 use peerage_wire::{Address, PeerId, Suite};
@@ -26,6 +26,7 @@ use crate::maintain::{Aim, Maintained};
 use crate::own::{Own, socket_of};
 use crate::scratch::lock;
 use crate::shards::Shards;
+use crate::shed;
 use crate::snapshot::Snapshot;
 use crate::spec::{InstanceSpec, Sink, Start};
 use crate::transport::{Listener, MemoryTransport, TcpTransport, Transport};
@@ -147,6 +148,8 @@ impl Builder {
             own,
             hub: Mutex::new(Hub::default()),
             door: Mutex::new(door),
+            shedding: Mutex::new(Shedding::new(shed::config(&config), clock.mono())),
+            released: Notify::new(),
             cookies: Mutex::default(),
             closing: watch::Sender::new(false),
             draining: AtomicBool::new(false),

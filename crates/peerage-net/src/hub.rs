@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 
 use peerage_identity::Identity;
-use peerage_link::{Door, LinkConfig, Memory};
+use peerage_link::{Door, LinkConfig, Memory, Shedding};
 use peerage_machine::{Direction, Incarnation, LinkId, Seed, Side, Why};
 use peerage_wire::hello::{Hello, Instance as WireInstance};
 use peerage_wire::preface::Busy;
@@ -22,7 +22,8 @@ use crate::dropped::Dropped;
 use crate::error::HostError;
 use crate::hosted::Instance;
 use crate::link_handle::{Command, InstanceKey, LinkHandle};
-use crate::own::Own;
+use crate::own::{Own, socket_of};
+use crate::places::Places;
 use crate::scratch::lock;
 use crate::shards::Shards;
 use crate::source::Source;
@@ -48,6 +49,10 @@ pub(crate) struct Shared {
     pub(crate) hub: Mutex<Hub>,
     /// Whom to ask for a cookie.
     pub(crate) door: Mutex<Door>,
+    /// Whom to keep out.
+    pub(crate) shedding: Mutex<Shedding<Source>>,
+    /// Told whenever somebody is not kept out any more before its time.
+    pub(crate) released: Notify,
     /// Those that others asked us for.
     pub(crate) cookies: Mutex<Cookies>,
     /// Set once, by `close` or by the drop of the last handle.
@@ -70,19 +75,13 @@ pub(crate) struct Hub {
     /// Every connection whose task runs, those in their handshake and those that linger included.
     connections: BTreeMap<LinkId, Arc<LinkHandle>>,
     handshaking_inbound: usize,
-    crowds: BTreeMap<Source, Crowd>,
-    peers: BTreeMap<PeerId, PeerEntry>,
-    instances: BTreeMap<InstanceKey, Arc<dyn Instance>>,
-}
-
-/// Connections from one address.
-#[derive(Default)]
-struct Crowd {
-    /// Those in their handshake included.
-    links: usize,
+    /// Connections from each address, those in their handshake included.
+    crowds: BTreeMap<Source, usize>,
     /// Handshakes of those who came with a cookie: what strangers do without one, of whom others may share the address,
     /// takes nothing from them.
-    handshakes: usize,
+    places: Places,
+    peers: BTreeMap<PeerId, PeerEntry>,
+    instances: BTreeMap<InstanceKey, Arc<dyn Instance>>,
 }
 
 /// How somebody comes to a place.
@@ -162,6 +161,14 @@ impl Shared {
         hub.connections.values().any(|link| link.up.load(Ordering::SeqCst) && !link.is_detached())
     }
 
+    /// Whether a link to somebody at this address is up.
+    pub(crate) fn has_link_to(&self, source: Source) -> bool {
+        let is_there =
+            |link: &LinkHandle| socket_of(&link.remote).is_some_and(|at| Source::from(at.ip()) == source);
+        let hub = lock(&self.hub);
+        hub.connections.values().any(|link| link.up.load(Ordering::SeqCst) && is_there(link))
+    }
+
     /// Returns when the endpoint begins to close.
     pub(crate) async fn until_closing(&self) {
         // An error would mean that the sender is gone, and that is in `self`.
@@ -203,14 +210,13 @@ impl Shared {
             }
             if let Some(ip) = ip {
                 let source = Source::from(ip);
-                let (links, handshakes) =
-                    hub.crowds.get(&source).map_or((0, 0), |crowd| (crowd.links, crowd.handshakes));
-                if links >= config.max_inbound_per_address {
-                    let most = config.max_inbound_per_address;
+                let most = config.max_inbound_per_address;
+                if hub.crowds.get(&source).copied().unwrap_or_default() >= most {
                     return limit(Dropped::Address, Busy::Address, "links from one address", most);
                 }
-                if guest == Guest::WithCookie && handshakes >= config.max_handshakes_per_address {
-                    let most = config.max_handshakes_per_address;
+                let free = config.max_handshakes - hub.handshaking_inbound;
+                let most = config.max_handshakes_per_address;
+                if guest == Guest::WithCookie && !hub.places.take(source, free, most) {
                     return limit(
                         Dropped::AddressHandshakes,
                         Busy::Address,
@@ -218,9 +224,7 @@ impl Shared {
                         most,
                     );
                 }
-                let crowd = hub.crowds.entry(source).or_default();
-                crowd.links += 1;
-                crowd.handshakes += usize::from(guest == Guest::WithCookie);
+                *hub.crowds.entry(source).or_default() += 1;
             }
             hub.handshaking_inbound += 1;
         }
@@ -239,9 +243,9 @@ impl Shared {
             let mut hub = lock(&self.hub);
             hub.handshaking_inbound = hub.handshaking_inbound.saturating_sub(1);
             if guest == Guest::WithCookie
-                && let Some(crowd) = ip.and_then(|ip| hub.crowds.get_mut(&Source::from(ip)))
+                && let Some(ip) = ip
             {
-                crowd.handshakes = crowd.handshakes.saturating_sub(1);
+                hub.places.leave(Source::from(ip));
             }
         }
     }
@@ -379,10 +383,10 @@ impl Shared {
         hub.connections.remove(&handle.id);
         if handle.direction == Direction::Inbound
             && let Some(source) = ip.map(Source::from)
-            && let Some(crowd) = hub.crowds.get_mut(&source)
+            && let Some(links) = hub.crowds.get_mut(&source)
         {
-            crowd.links = crowd.links.saturating_sub(1);
-            if crowd.links == 0 {
+            *links = links.saturating_sub(1);
+            if *links == 0 {
                 hub.crowds.remove(&source);
             }
         }

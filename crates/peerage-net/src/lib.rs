@@ -50,6 +50,10 @@
 //! links and handshakes from one address (1,024, 128; an IPv6 prefix of 64 bits is one address), strangers at the door
 //! (1,024), queues and message sizes. A dialer that meets one of them is told which. A stranger who is asked for a cookie
 //! costs a hash and what the system takes for a connection; `docs/adr/0004-strangers-at-the-door.md` has the figures.
+//!
+//! On Linux, an address that sends more than 1,000 such strangers a second is not answered for 5 s, and again while it goes
+//! on, 64 addresses at a time; whoever dials honestly from there meanwhile is not answered either. Elsewhere, and where the
+//! system refuses the filter, they are all answered. A flood from many addresses with fewer each is answered, too.
 
 mod backoff;
 mod clock;
@@ -69,9 +73,11 @@ mod link_handle;
 mod listen;
 mod maintain;
 mod own;
+mod places;
 mod rates;
 mod scratch;
 mod shards;
+mod shed;
 mod shown;
 mod snapshot;
 mod source;

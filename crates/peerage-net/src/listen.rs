@@ -6,55 +6,88 @@ use std::time::Duration;
 
 use peerage_machine::Direction;
 
-use crate::door::AtTheDoor;
-use crate::driver;
+use crate::door::{self, AtTheDoor};
 use crate::dropped::Dropped;
 use crate::hub::{Guest, Shared};
-use crate::transport::Listener;
+use crate::shed::KeptOut;
+use crate::transport::{Arrival, Listener};
 
 /// After an error of `accept`, such as no file descriptors left: time for some to come free.
 const PAUSE: Duration = Duration::from_millis(50);
+/// Strangers in a row before other tasks of the shard have their turn: 0.5 ms in a flood.
+const TURN: usize = 64;
+/// Turns before those of them who said nothing are asked again.
+const TURNS: usize = 8;
+
+/// How long strangers have for their first word before they are waited for one by one. Those who come meanwhile are
+/// accepted together, so that in a flood nobody is woken for each.
+const BREATH: Duration = Duration::from_millis(1);
 
 /// Accepts until it is aborted.
 pub(crate) async fn accept(shared: Arc<Shared>, mut listener: Box<dyn Listener>) {
     let mut door = AtTheDoor::new(Arc::clone(&shared));
+    let mut kept_out = KeptOut::new(&shared, &mut *listener);
     loop {
-        match listener.accept().await {
-            Ok(connection) => {
-                shared.counters.accepted.add(1);
-                if !shared.lets_strangers_in() {
-                    door.receive(connection);
-                    continue;
-                }
-                let remote = connection.remote.clone();
-                match shared.seat(Direction::Inbound, remote, connection.ip, Guest::Stranger) {
-                    Ok(seat) => {
-                        let task = Arc::clone(&shared);
-                        shared.shards.spawn(async move {
-                            let suites = task.config.listen_suites.clone();
-                            driver::run(task, connection, seat, suites, None, None).await;
-                        });
-                    }
-                    // A stranger over a limit costs a socket for a moment, and no key operation.
-                    Err(refused) => {
-                        tracing::debug!(
-                            remote = %shared.shown(&connection.remote),
-                            why = shared.shown_why(&refused.why),
-                            "turned a stranger away"
-                        );
-                        door.turn_away(connection, refused);
-                    }
-                }
+        // Made before the look, so that nobody's release is missed in between.
+        let released = shared.released.notified();
+        let due = kept_out.update(&shared, &mut *listener);
+        door.counts = kept_out.works();
+        let mut next = if door.listens() {
+            tokio::time::sleep(BREATH).await;
+            door.ask_again();
+            listener.try_arrive()
+        } else if let Some(due) = due {
+            tokio::select! {
+                arrived = listener.arrive() => Some(arrived),
+                () = tokio::time::sleep_until(due) => None,
+                () = released => None,
             }
-            Err(error) => {
+        } else {
+            Some(listener.arrive().await)
+        };
+        let mut seen = 0;
+        while let Some(arrived) = next {
+            if let Err(error) = arrived.and_then(|arrival| admit(&shared, &mut door, arrival)) {
                 shared.counters.dropped(Dropped::Accept, 1);
                 if !is_of_one_connection(&error) {
                     tracing::warn!(address = %shared.shown(listener.address()), %error, "cannot accept connections; trying again");
                     tokio::time::sleep(PAUSE).await;
                 }
             }
+            seen += 1;
+            if seen % TURN == 0 {
+                // The sooner somebody is kept out, the fewer have come.
+                if seen == TURNS * TURN || kept_out.is_stale(&shared) {
+                    break;
+                }
+                tokio::task::yield_now().await;
+            }
+            next = listener.try_arrive();
         }
     }
+}
+
+/// Lets a stranger in, or has it wait at the door, or turns it away.
+fn admit(shared: &Arc<Shared>, door: &mut AtTheDoor, arrival: Arrival) -> io::Result<()> {
+    shared.counters.accepted.add(1);
+    if !shared.lets_strangers_in() {
+        door.receive(arrival);
+        return Ok(());
+    }
+    let connection = arrival.connect()?;
+    match shared.seat(Direction::Inbound, connection.remote.clone(), connection.ip, Guest::Stranger) {
+        Ok(seat) => door::begin(shared, connection, seat),
+        // A stranger over a limit costs a socket for a moment, and no key operation.
+        Err(refused) => {
+            tracing::debug!(
+                remote = %shared.shown(&connection.remote),
+                why = shared.shown_why(&refused.why),
+                "turned a stranger away"
+            );
+            door.turn_away(connection, refused);
+        }
+    }
+    Ok(())
 }
 
 /// Whether only this stranger is gone. Who waits after that lets strangers keep others out, one reset each.

@@ -9,6 +9,7 @@ use peerage_wire::{Address, PeerId, Suite};
 
 use crate::hub::Shared;
 use crate::link_handle::LinkHandle;
+use crate::scratch::lock;
 use crate::votes::Observed;
 
 /// An endpoint at one moment.
@@ -29,6 +30,8 @@ pub struct Snapshot {
     pub links: Vec<LinkSnapshot>,
     /// Tasks that run for it: one for each connection, dial, listener, instance and maintained link.
     pub tasks: usize,
+    /// Addresses that the system keeps out now, because too many strangers came from them.
+    pub addresses_shed: usize,
     /// Since its start.
     pub totals: Totals,
 }
@@ -53,6 +56,8 @@ pub struct Totals {
     pub accepted: u64,
     /// Dials that began again because the other end asked for a cookie.
     pub cookies: u64,
+    /// Addresses that were kept out for a while ([`crate::Config::strangers_per_second_per_address`]), each time counted.
+    pub shed: u64,
     /// What was not carried out, by reason. Messages: `full`, `too_large` and `not_up` when they were sent without an
     /// id, `link_ended`, `channel_ended` and `late_fragments` when they were queued or on their way as a link or a channel ended.
     /// Strangers: `links`, `handshakes`, `address`, `address_handshakes`, `address_rate`, `door` (the limits of
@@ -160,6 +165,7 @@ impl Snapshot {
             observed: shared.own.candidates(),
             instances: shared.instance_names(),
             tasks: shared.shards.tasks(),
+            addresses_shed: lock(&shared.shedding).sources().len(),
             links: shared.connections().iter().map(|handle| LinkSnapshot::of(handle)).collect(),
             totals: Totals {
                 bytes_sent: counters.bytes_sent.read(),
@@ -170,6 +176,7 @@ impl Snapshot {
                 dials: counters.dials.read(),
                 accepted: counters.accepted.read(),
                 cookies: counters.cookies.read(),
+                shed: counters.shed.read(),
                 dropped: counters.dropped_by_reason(),
                 ended: counters.ended_by_reason(),
                 counted: counters.counted_by_machines(),

@@ -1,14 +1,17 @@
 //! Who counts as one stranger.
 
-use std::net::{IpAddr, Ipv6Addr};
+use std::fmt;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use peerage_wire::Address;
 
 /// What limits by address count: an IPv4 address, or the /64 that an IPv6 address is in, because whoever has one address
 /// of it has all 2^64.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub(crate) enum Source {
+pub enum Source {
+    /// An address.
     V4([u8; 4]),
+    /// The first half of one.
     V6([u8; 8]),
 }
 
@@ -26,13 +29,26 @@ impl From<IpAddr> for Source {
     }
 }
 
+impl fmt::Display for Source {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::V4(ip) => Ipv4Addr::from(*ip).fmt(f),
+            Self::V6(prefix) => {
+                let mut ip = [0; 16];
+                ip.iter_mut().zip(prefix).for_each(|(into, byte)| *into = *byte);
+                write!(f, "{}/64", Ipv6Addr::from(ip))
+            }
+        }
+    }
+}
+
 /// What a cookie is bound to: the source without its port, since the next connection has another; the other end's name
 /// where a transport has no IP addresses.
-pub(crate) fn cookie_source(source: Option<Source>, remote: &Address) -> Vec<u8> {
+pub(crate) fn cookie_source(source: Option<Source>, remote: impl FnOnce() -> Address) -> Vec<u8> {
     match source {
         Some(Source::V4(ip)) => [&[4], &ip[..]].concat(),
         Some(Source::V6(prefix)) => [&[6], &prefix[..]].concat(),
-        None => [&[0], remote.to_string().as_bytes()].concat(),
+        None => [&[0], remote().to_string().as_bytes()].concat(),
     }
 }
 
@@ -50,11 +66,13 @@ mod tests {
         assert_ne!(source("2001:db8:0:7::1"), source("2001:db8:0:8::1"));
         assert_ne!(source("192.0.2.1"), source("192.0.2.2"));
         assert_eq!(source("::ffff:192.0.2.1"), source("192.0.2.1"));
+        assert_eq!(source("2001:db8:0:7::1").to_string(), "2001:db8:0:7::/64");
+        assert_eq!(source("::ffff:192.0.2.1").to_string(), "192.0.2.1");
     }
 
     #[test]
     fn no_two_sources_have_the_same_bytes_for_a_cookie() {
-        let memory = "mem://a".parse().unwrap();
+        let memory = || "mem://a".parse().unwrap();
         let all = [
             Some(source("1.2.3.4")),
             Some(source("1.2.3.5")),
@@ -63,7 +81,7 @@ mod tests {
             None,
         ];
         let bytes: std::collections::BTreeSet<_> =
-            all.into_iter().map(|source| cookie_source(source, &memory)).collect();
+            all.into_iter().map(|source| cookie_source(source, memory)).collect();
         assert_eq!(bytes.len(), 5);
     }
 }

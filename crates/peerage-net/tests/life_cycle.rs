@@ -8,11 +8,12 @@
 
 mod common;
 
+use std::task::Poll;
 use std::time::Duration;
 
 use common::stranger::{self, Stranger};
 use common::valve::{Stalled, Valve};
-use common::{Over, config, connections, linked, peer, toy, within};
+use common::{Over, config, connections, eventually, linked, peer, toy, within};
 use peerage_machine::{Side, Why};
 use peerage_net::{Closed, Config, LinkState, Shards};
 use peerage_wire::proto::link::v1 as proto;
@@ -135,6 +136,27 @@ async fn draining_an_idle_endpoint_returns_at_once() {
     a.close().await;
     // A drain after the close has nothing to do either.
     assert_eq!(a.drain(Duration::ZERO).await.links, 0);
+}
+
+#[tokio::test]
+async fn whoever_gives_up_draining_at_once_leaves_no_address_taken() {
+    let mut builder = Over::Tcp.builder(1).config(ambient());
+    for _ in 0..4 {
+        builder = builder.listen(Over::Tcp.address());
+    }
+    let a = builder.bind().await.unwrap();
+    let addresses = a.addresses();
+    // One look, in which none of the four can have ended: they are tasks of this very thread.
+    let mut draining = Box::pin(a.drain(Duration::from_secs(60)));
+    assert!(std::future::poll_fn(|cx| Poll::Ready(draining.as_mut().poll(cx).is_pending())).await);
+    drop(draining);
+    for address in addresses {
+        eventually(&format!("{address} to be free"), || {
+            std::net::TcpListener::bind(address.rest()).map(drop).map_err(|error| error.to_string())
+        })
+        .await;
+    }
+    a.close().await;
 }
 
 #[tokio::test]

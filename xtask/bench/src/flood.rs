@@ -3,6 +3,7 @@
 use std::io::{Read, Write};
 use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
@@ -13,13 +14,15 @@ use peerage_net::{Config, Endpoint, Shards};
 use peerage_wire::Address;
 use peerage_wire::preface::Preface;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::TcpStream;
+use tokio::net::{TcpSocket, TcpStream};
 
 use crate::figure::Figures;
 use crate::{cost, handshakes, pipe};
 
 /// Connections of the flooder's at the same time.
 const AT_ONCE: usize = 512;
+/// How long the flooder waits for a connection. One that is not answered within loopback's time never is.
+const CONNECT: Duration = Duration::from_millis(2);
 /// From one honest dial to the next.
 const PAUSE: Duration = Duration::from_millis(100);
 /// Decisions about strangers in the part without sockets.
@@ -41,6 +44,28 @@ pub(crate) enum Manner {
     Silent,
 }
 
+/// From where strangers come. The friend comes from 127.0.0.1.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+pub(crate) enum From {
+    /// Four addresses, each of which sends more than one may
+    Few,
+    /// 250 addresses, none of which does
+    Many,
+    /// The one that the system chooses
+    Any,
+}
+
+impl From {
+    fn address(self, number: u64) -> Option<std::net::SocketAddr> {
+        let last = |count: u64| u8::try_from(1 + number % count).unwrap_or(1);
+        match self {
+            Self::Few => Some(([127, 0, 1, last(4)], 0).into()),
+            Self::Many => Some(([127, 1, 0, last(250)], 0).into()),
+            Self::Any => None,
+        }
+    }
+}
+
 /// What a dialer without a cookie says first; whether its key is one takes no part in it.
 fn opening() -> Vec<u8> {
     [&Preface::CURRENT.encode()[..], &[0, 32], &[0x5a; 32]].concat()
@@ -48,15 +73,17 @@ fn opening() -> Vec<u8> {
 
 /// Measures, shows, and appends.
 pub(crate) fn run(plan: &Plan) -> Result<()> {
-    println!("strangers from another process, on loopback, for {} s of each manner", plan.seconds);
+    println!("strangers from another process, on loopback, for {} s of each manner and origin", plan.seconds);
     let mut figures = Figures::default();
     knocks(&mut figures)?;
     floor(plan, &mut figures)?;
     let runtime =
         tokio::runtime::Builder::new_current_thread().enable_all().build().context("starting tokio")?;
     runtime.block_on(crowd(&mut figures))?;
-    for manner in [Manner::Hello, Manner::Silent] {
-        runtime.block_on(flood(plan, manner, &mut figures))?;
+    for from in [From::Few, From::Many] {
+        for manner in [Manner::Hello, Manner::Silent] {
+            runtime.block_on(flood(plan, from, manner, &mut figures))?;
+        }
     }
     figures.show();
     if let Some(path) = &plan.json {
@@ -98,7 +125,7 @@ async fn crowd(figures: &mut Figures) -> Result<()> {
 /// What the system alone takes for as much: a thread that accepts, reads, writes a notice's bytes, and closes.
 fn floor(plan: &Plan, figures: &mut Figures) -> Result<()> {
     let listener = std::net::TcpListener::bind("127.0.0.1:0")?;
-    let mut flooder = start(&Address::tcp(listener.local_addr()?), Manner::Hello)?;
+    let mut flooder = start(&Address::tcp(listener.local_addr()?), From::Any, Manner::Hello)?;
     let (began, before) = (Instant::now(), cost::cpu());
     let mut strangers = 0_u32;
     let mut said = [0; 64];
@@ -109,8 +136,7 @@ fn floor(plan: &Plan, figures: &mut Figures) -> Result<()> {
         }
     }
     let (span, after) = (began.elapsed().as_secs_f64(), cost::cpu());
-    flooder.kill().context("stopping the flooder")?;
-    flooder.wait()?;
+    stop(&mut flooder)?;
     figures.add("raw_accept_strangers", "1/s", f64::from(strangers) / span);
     if let (Some(before), Some(after)) = (before, after) {
         let used = after.saturating_sub(before).as_secs_f64();
@@ -119,17 +145,21 @@ fn floor(plan: &Plan, figures: &mut Figures) -> Result<()> {
     Ok(())
 }
 
-async fn flood(plan: &Plan, manner: Manner, figures: &mut Figures) -> Result<()> {
+async fn flood(plan: &Plan, from: From, manner: Manner, figures: &mut Figures) -> Result<()> {
     let listener = pipe::endpoint(&Config::default(), true).await?;
     let address = listener.addresses().first().cloned().context("it listens nowhere")?;
-    let mut flooder = start(&address, manner)?;
+    let mut resident = vec![cost::resident()];
+    let mut flooder = start(&address, from, manner)?;
     // Until the flood has taken all places that it can have.
     tokio::time::sleep(Duration::from_secs(1)).await;
-    let before = (listener.snapshot().totals.accepted, cost::cpu(), cost::resident(), Instant::now());
+    let look = |flooder: &Child| Look::now(&listener, flooder);
+    let (before, began) = (look(&flooder), Instant::now());
     let mut dials = Vec::new();
     let mut failed = 0_u32;
-    let until = before.3 + Duration::from_secs(plan.seconds);
-    while Instant::now() < until {
+    while began.elapsed() < Duration::from_secs(plan.seconds) {
+        if began.elapsed().as_secs() >= resident.len() as u64 {
+            resident.push(cost::resident());
+        }
         let mut config = Config::default();
         config.shards = Shards::Ambient;
         let identity = Identity::generate().context("no entropy for an identity")?;
@@ -145,56 +175,115 @@ async fn flood(plan: &Plan, manner: Manner, figures: &mut Figures) -> Result<()>
         friend.close().await;
         tokio::time::sleep(PAUSE).await;
     }
-    let span = before.3.elapsed().as_secs_f64();
-    let strangers = (listener.snapshot().totals.accepted - before.0) as f64;
-    let (cpu, resident) = (cost::cpu(), cost::resident());
-    flooder.kill().context("stopping the flooder")?;
-    flooder.wait()?;
+    resident.push(cost::resident());
+    let (after, span) = (look(&flooder), began.elapsed().as_secs_f64());
+    let attempted = stop(&mut flooder)?;
     let snapshot = listener.snapshot();
-    eprintln!("{manner:?}: {:?}, ended {:?}", snapshot.totals.dropped, snapshot.totals.ended);
+    let (dropped, ended) = (&snapshot.totals.dropped, &snapshot.totals.ended);
+    eprintln!("{from:?}, {manner:?}: {dropped:?}, ended {ended:?}, kept out {} times", snapshot.totals.shed);
     listener.close().await;
 
-    let name = |what: &str| format!("{}_{what}", format!("{manner:?}").to_lowercase());
-    figures.add(name("strangers"), "1/s", strangers / span);
-    if let (Some(before), Some(after)) = (before.1, cpu) {
-        let used = after.saturating_sub(before).as_secs_f64();
+    let name = |what: &str| format!("{}_{what}", format!("{from:?}_{manner:?}").to_lowercase());
+    figures.add(name("attempted"), "1/s", attempted);
+    let accepted = (after.accepted - before.accepted) as f64;
+    figures.add(name("accepted"), "1/s", accepted / span);
+    figures.add(name("kept_out"), "address", after.kept_out as f64);
+    let used =
+        |of: fn(&Look) -> Option<Duration>| Some(of(&after)?.saturating_sub(of(&before)?).as_secs_f64());
+    if let Some(used) = used(|look| look.cpu) {
         figures.add(name("cores"), "core", used / span);
-        figures.add(name("cpu"), "us", used * 1e6 / strangers.max(1.0));
+        figures.add(name("cpu"), "us", used * 1e6 / accepted.max(1.0));
     }
-    if let (Some(before), Some(after)) = (before.2, resident) {
-        figures.add(name("memory_grown"), "B", after as f64 - before as f64);
+    for (what, used) in [("softirq", used(|look| look.softirq)), ("flooder", used(|look| look.flooder))] {
+        if let Some(used) = used {
+            figures.add(name(&format!("{what}_cores")), "core", used / span);
+        }
+    }
+    let resident: Vec<_> = resident.into_iter().flatten().map(|bytes| bytes as f64).collect();
+    for second in (0..resident.len()).step_by(5) {
+        if let Some(bytes) = resident.get(second) {
+            figures.add(name(&format!("memory_{second}s")), "B", *bytes);
+        }
+    }
+    if let (Some(middle), Some(end)) = (resident.get(resident.len() / 2), resident.last()) {
+        figures.add(name("memory_grown_last_half"), "B", end - middle);
     }
     dials.sort_by(f64::total_cmp);
     figures.add(name("honest_dial_p50"), "ms", dials.get(dials.len() / 2).copied().unwrap_or(f64::NAN));
     figures.add(name("honest_dial_most"), "ms", dials.last().copied().unwrap_or(f64::NAN));
+    figures.add(name("honest_dials"), "", dials.len() as f64);
     figures.add(name("honest_dials_failed"), "", f64::from(failed));
     Ok(())
 }
 
-fn start(address: &Address, manner: Manner) -> Result<Child> {
-    let manner = format!("{manner:?}").to_lowercase();
+/// Totals at one moment.
+struct Look {
+    accepted: u64,
+    kept_out: usize,
+    /// The listener's thread: friends run on the main one.
+    cpu: Option<Duration>,
+    softirq: Option<Duration>,
+    flooder: Option<Duration>,
+}
+
+impl Look {
+    fn now(listener: &Endpoint, flooder: &Child) -> Self {
+        let snapshot = listener.snapshot();
+        Self {
+            accepted: snapshot.totals.accepted,
+            kept_out: snapshot.addresses_shed,
+            cpu: cost::cpu_beside_main(),
+            softirq: cost::softirq(),
+            flooder: cost::cpu_of(flooder.id()),
+        }
+    }
+}
+
+fn start(address: &Address, from: From, manner: Manner) -> Result<Child> {
+    let [from, manner] = [format!("{from:?}"), format!("{manner:?}")].map(|word| word.to_lowercase());
     let mut child = Command::new(std::env::current_exe()?);
-    child.args(["flooder", &address.to_string(), &manner]).stdin(Stdio::piped());
+    child
+        .args(["flooder", &address.to_string(), &from, &manner])
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped());
     child.spawn().context("starting the process that floods")
 }
 
-/// The other process: until its input ends, which it does when the first one is gone.
-pub(crate) fn flooder(address: &Address, manner: Manner) -> Result<()> {
-    std::thread::spawn(|| {
+/// Ends it, and gives the connections that it attempted in a second.
+fn stop(flooder: &mut Child) -> Result<f64> {
+    drop(flooder.stdin.take());
+    let mut said = String::new();
+    flooder.stdout.take().context("the flooder has no output")?.read_to_string(&mut said)?;
+    flooder.wait()?;
+    said.trim().parse().with_context(|| format!("the flooder said {said:?}"))
+}
+
+/// The other process: until its input ends, which it does when the first one wants so or is gone.
+pub(crate) fn flooder(address: &Address, from: From, manner: Manner) -> Result<()> {
+    static ATTEMPTED: AtomicU64 = AtomicU64::new(0);
+    let began = Instant::now();
+    std::thread::spawn(move || {
         let ended = std::io::stdin().read(&mut [0]);
+        let attempted = ATTEMPTED.load(Ordering::Relaxed) as f64 / began.elapsed().as_secs_f64();
+        println!("{attempted}");
         std::process::exit(i32::from(ended.is_err()));
     });
+    let to: std::net::SocketAddr = address.rest().parse().context("the address to flood has no number")?;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     runtime.block_on(async {
         let mut tasks = tokio::task::JoinSet::new();
         let at_once = if manner == Manner::Silent { 4 * AT_ONCE } else { AT_ONCE };
         for _ in 0..at_once {
-            let address = address.rest().to_owned();
             tasks.spawn(async move {
                 loop {
-                    // A listener that cannot keep up is what it is about.
-                    if once(&address, manner).await.is_err() {
-                        tokio::time::sleep(Duration::from_millis(1)).await;
+                    let number = ATTEMPTED.fetch_add(1, Ordering::Relaxed);
+                    match tokio::time::timeout(CONNECT, connect(from.address(number), to)).await {
+                        // Whether it is hung up on with a word or a reset, it comes again.
+                        Ok(Ok(stream)) => drop(once(stream, manner).await),
+                        // A listener that cannot keep up is what it is about.
+                        Ok(Err(_)) => tokio::time::sleep(Duration::from_millis(1)).await,
+                        // No answer.
+                        Err(_) => {}
                     }
                 }
             });
@@ -204,8 +293,15 @@ pub(crate) fn flooder(address: &Address, manner: Manner) -> Result<()> {
     })
 }
 
-async fn once(address: &str, manner: Manner) -> std::io::Result<()> {
-    let mut stream = TcpStream::connect(address).await?;
+async fn connect(from: Option<std::net::SocketAddr>, to: std::net::SocketAddr) -> std::io::Result<TcpStream> {
+    let socket = TcpSocket::new_v4()?;
+    if let Some(from) = from {
+        socket.bind(from)?;
+    }
+    socket.connect(to).await
+}
+
+async fn once(mut stream: TcpStream, manner: Manner) -> std::io::Result<()> {
     stream.set_nodelay(true)?;
     if manner == Manner::Hello {
         stream.write_all(&opening()).await?;

@@ -39,7 +39,7 @@ enum Bench {
     Flood(FloodOptions),
     /// Floods a listener for the parent process
     #[command(hide = true)]
-    Flooder { address: peerage_wire::Address, manner: flood::Manner },
+    Flooder { address: peerage_wire::Address, from: flood::From, manner: flood::Manner },
     /// Echoes beside bulk on one link: how long somebody waits
     Classes(ClassesOptions),
     /// A whole mesh in one process: how long it forms, how fast it delivers to everyone, what that costs
@@ -94,8 +94,8 @@ impl From<Cipher> for Suite {
 
 #[derive(Args)]
 struct FloodOptions {
-    /// How long to flood, for each manner of strangers
-    #[arg(long, value_name = "N", default_value_t = 10)]
+    /// How long to flood, for each manner and origin of strangers
+    #[arg(long, value_name = "N", default_value_t = 20)]
     seconds: u64,
     /// Append a JSON object per figure to this file
     #[arg(long, value_name = "FILE")]
@@ -160,7 +160,7 @@ fn run(options: Options) -> Result<()> {
             })
         }
         Bench::Flood(FloodOptions { seconds, json }) => flood::run(&flood::Plan { seconds, json }),
-        Bench::Flooder { address, manner } => flood::flooder(&address, manner),
+        Bench::Flooder { address, from, manner } => flood::flooder(&address, from, manner),
         Bench::Classes(options) => classes::run(options.rounds.max(1), options.json),
         Bench::Mesh(MeshOptions { peers, json, rounds }) => {
             mesh::run(&mesh::Plan { peers, rounds: rounds.max(1), json })

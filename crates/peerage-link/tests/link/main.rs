@@ -23,5 +23,6 @@ mod messages;
 mod rates;
 mod reclaim;
 mod refusals;
+mod shedding;
 mod time;
 mod windows;

@@ -12,6 +12,7 @@ use super::Driver;
 use crate::clock::Clock;
 use crate::hub::Verdict;
 use crate::link_handle::{Command, Known, LinkHandle};
+use crate::source::Source;
 
 impl Driver {
     pub(super) fn greet(&mut self, hello: Hello) {
@@ -110,6 +111,9 @@ impl Driver {
         self.shared.counters.links_up.add(1);
         tracing::debug!(software = known.software, "link up");
         self.shared.linked.notify_waiters();
+        if let Some(ip) = self.ip {
+            self.shared.vouch(Source::from(ip));
+        }
         let dial = self.dial.take();
         self.add_waiters(dial);
         let now = self.shared.clock.mono();

@@ -3,6 +3,7 @@
 //! A transport is an object: an endpoint holds one for each scheme. Encryption, framing and limits are the link's, the
 //! same over all of them. `tests/transport_conformance.rs` is the suite that each transport passes.
 
+mod caller;
 mod memory;
 mod tcp;
 
@@ -15,6 +16,8 @@ use std::pin::Pin;
 use peerage_wire::Address;
 use tokio::io::{AsyncRead, AsyncWrite};
 
+pub use crate::source::Source;
+pub use caller::{Arrival, Caller};
 pub use memory::MemoryTransport;
 pub use tcp::TcpTransport;
 
@@ -46,6 +49,25 @@ impl fmt::Debug for Connection {
 pub trait Listener: Send + Sync {
     /// The next connection. An error is passing: the endpoint counts it, waits a little and asks again.
     fn accept(&mut self) -> BoxFuture<'_, io::Result<Connection>>;
+
+    /// The same, with nothing set up yet where the transport can give that. By default what [`Listener::accept`] gives.
+    fn arrive(&mut self) -> BoxFuture<'_, io::Result<Arrival>> {
+        Box::pin(async { Ok(Arrival::Connection(self.accept().await?)) })
+    }
+
+    /// One more, if one is waiting; by default `None`.
+    fn try_arrive(&mut self) -> Option<io::Result<Arrival>> {
+        None
+    }
+
+    /// From now on the system leaves those unanswered who would connect from one of these, and nobody else; what is
+    /// connected stays so. With none, it answers everybody. Asked with none when the endpoint starts: a transport that
+    /// cannot do it says so then ([`io::ErrorKind::Unsupported`], the default) and is not asked again. One that can must
+    /// allow that the future of [`Listener::arrive`] is dropped before it is done.
+    fn keep_out(&mut self, sources: &[Source]) -> io::Result<()> {
+        let _ = sources;
+        Err(io::ErrorKind::Unsupported.into())
+    }
 
     /// Where it listens, with the port that the system chose.
     fn address(&self) -> Address;

@@ -1,12 +1,17 @@
 //! TCP.
 
+#[cfg(any(target_os = "linux", target_os = "android", test))]
+mod filter;
+mod listener;
+
 use std::io;
 use std::net::SocketAddr;
 
 use peerage_wire::Address;
 use socket2::{Domain, Protocol, Socket, Type};
-use tokio::net::{TcpListener, TcpStream};
+use tokio::net::TcpStream;
 
+use self::listener::Tcp;
 use super::{BoxFuture, Connection, Listener, Transport};
 
 /// `tcp://host:port`, by name or number; port 0 lets the system choose.
@@ -31,11 +36,11 @@ fn prepare(stream: TcpStream, remote: SocketAddr) -> io::Result<Connection> {
 const BACKLOG: i32 = 4_096;
 
 /// The first address of the name that can be had.
-async fn bind(at: &str) -> io::Result<TcpListener> {
+async fn bind(at: &str) -> io::Result<Tcp> {
     let mut last = io::Error::new(io::ErrorKind::InvalidInput, "the name has no address");
     for address in tokio::net::lookup_host(at).await? {
         match bind_at(address) {
-            Ok(listener) => return Ok(listener),
+            Ok(listener) => return Tcp::new(listener),
             Err(error) => last = error,
         }
     }
@@ -43,7 +48,7 @@ async fn bind(at: &str) -> io::Result<TcpListener> {
 }
 
 /// IPv6 takes no IPv4, so that both may have one port.
-fn bind_at(address: SocketAddr) -> io::Result<TcpListener> {
+fn bind_at(address: SocketAddr) -> io::Result<std::net::TcpListener> {
     let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
     if address.is_ipv6() {
         socket.set_only_v6(true)?;
@@ -54,25 +59,7 @@ fn bind_at(address: SocketAddr) -> io::Result<TcpListener> {
     socket.set_nonblocking(true)?;
     socket.bind(&address.into())?;
     socket.listen(BACKLOG)?;
-    TcpListener::from_std(socket.into())
-}
-
-struct Tcp {
-    listener: TcpListener,
-    address: Address,
-}
-
-impl Listener for Tcp {
-    fn accept(&mut self) -> BoxFuture<'_, io::Result<Connection>> {
-        Box::pin(async {
-            let (stream, remote) = self.listener.accept().await?;
-            prepare(stream, remote)
-        })
-    }
-
-    fn address(&self) -> Address {
-        self.address.clone()
-    }
+    Ok(socket.into())
 }
 
 impl Transport for TcpTransport {
@@ -91,8 +78,7 @@ impl Transport for TcpTransport {
     fn listen<'a>(&'a self, at: &'a Address) -> BoxFuture<'a, io::Result<Box<dyn Listener>>> {
         Box::pin(async move {
             let listener = bind(at.rest()).await?;
-            let address = Address::tcp(listener.local_addr()?);
-            Ok(Box::new(Tcp { listener, address }) as Box<dyn Listener>)
+            Ok(Box::new(listener) as Box<dyn Listener>)
         })
     }
 }
