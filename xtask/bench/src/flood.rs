@@ -3,7 +3,7 @@
 use std::io::{Read, Write};
 use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
@@ -25,6 +25,8 @@ const AT_ONCE: usize = 512;
 const CONNECT: Duration = Duration::from_millis(2);
 /// From one honest dial to the next.
 const PAUSE: Duration = Duration::from_millis(100);
+/// How a line of one that failed begins.
+const FAILED: &str = "failed:";
 /// Decisions about strangers in the part without sockets.
 const KNOCKS: u32 = 1_000_000;
 
@@ -154,30 +156,19 @@ async fn flood(plan: &Plan, from: From, manner: Manner, figures: &mut Figures) -
     tokio::time::sleep(Duration::from_secs(1)).await;
     let look = |flooder: &Child| Look::now(&listener, flooder);
     let (before, began) = (look(&flooder), Instant::now());
-    let mut dials = Vec::new();
-    let mut failed = 0_u32;
-    while began.elapsed() < Duration::from_secs(plan.seconds) {
-        if began.elapsed().as_secs() >= resident.len() as u64 {
-            resident.push(cost::resident());
-        }
-        let mut config = Config::default();
-        config.shards = Shards::Ambient;
-        let identity = Identity::generate().context("no entropy for an identity")?;
-        let friend = Endpoint::builder().identity(identity).config(config).bind().await?;
-        let began = Instant::now();
-        match friend.connect(&address).await {
-            Ok(_) => dials.push(began.elapsed().as_secs_f64() * 1e3),
-            Err(error) => {
-                eprintln!("an honest dial failed: {error}");
-                failed += 1;
-            }
-        }
-        friend.close().await;
-        tokio::time::sleep(PAUSE).await;
+    let mut friend = child("friend", &[&address.to_string()])?;
+    for _ in 0..plan.seconds {
+        resident.push(cost::resident());
+        tokio::time::sleep(Duration::from_secs(1)).await;
     }
     resident.push(cost::resident());
     let (after, span) = (look(&flooder), began.elapsed().as_secs_f64());
     let attempted = stop(&mut flooder)?;
+    // On another thread: the listener has to answer its last dial.
+    let dials = tokio::task::spawn_blocking(move || said(&mut friend)).await??;
+    let failed = dials.lines().filter(|line| line.starts_with(FAILED)).count();
+    dials.lines().filter(|line| line.starts_with(FAILED)).for_each(|line| eprintln!("an honest dial {line}"));
+    let mut dials: Vec<f64> = dials.lines().filter_map(|line| line.parse().ok()).collect();
     let snapshot = listener.snapshot();
     let (dropped, ended) = (&snapshot.totals.dropped, &snapshot.totals.ended);
     eprintln!("{from:?}, {manner:?}: {dropped:?}, ended {ended:?}, kept out {} times", snapshot.totals.shed);
@@ -212,7 +203,7 @@ async fn flood(plan: &Plan, from: From, manner: Manner, figures: &mut Figures) -
     figures.add(name("honest_dial_p50"), "ms", dials.get(dials.len() / 2).copied().unwrap_or(f64::NAN));
     figures.add(name("honest_dial_most"), "ms", dials.last().copied().unwrap_or(f64::NAN));
     figures.add(name("honest_dials"), "", dials.len() as f64);
-    figures.add(name("honest_dials_failed"), "", f64::from(failed));
+    figures.add(name("honest_dials_failed"), "", failed as f64);
     Ok(())
 }
 
@@ -241,21 +232,58 @@ impl Look {
 
 fn start(address: &Address, from: From, manner: Manner) -> Result<Child> {
     let [from, manner] = [format!("{from:?}"), format!("{manner:?}")].map(|word| word.to_lowercase());
+    child("flooder", &[&address.to_string(), &from, &manner])
+}
+
+/// This program, as another process that ends when its input does: what listens has a process of its own, so that
+/// memory and time are the listener's.
+fn child(role: &str, arguments: &[&str]) -> Result<Child> {
     let mut child = Command::new(std::env::current_exe()?);
-    child
-        .args(["flooder", &address.to_string(), &from, &manner])
-        .stdin(Stdio::piped())
-        .stdout(Stdio::piped());
-    child.spawn().context("starting the process that floods")
+    child.arg(role).args(arguments).stdin(Stdio::piped()).stdout(Stdio::piped());
+    child.spawn().with_context(|| format!("starting the process of the {role}"))
+}
+
+/// Ends the process, and gives what it has said.
+fn said(child: &mut Child) -> Result<String> {
+    drop(child.stdin.take());
+    let mut said = String::new();
+    child.stdout.take().context("it has no output")?.read_to_string(&mut said)?;
+    child.wait()?;
+    Ok(said)
 }
 
 /// Ends it, and gives the connections that it attempted in a second.
 fn stop(flooder: &mut Child) -> Result<f64> {
-    drop(flooder.stdin.take());
-    let mut said = String::new();
-    flooder.stdout.take().context("the flooder has no output")?.read_to_string(&mut said)?;
-    flooder.wait()?;
+    let said = said(flooder)?;
     said.trim().parse().with_context(|| format!("the flooder said {said:?}"))
+}
+
+/// The process of whoever is honest: dials once in a while until its input ends, each time as somebody new, and prints how
+/// long each dial took, in milliseconds.
+pub(crate) fn friend(address: &Address) -> Result<()> {
+    static ENOUGH: AtomicBool = AtomicBool::new(false);
+    std::thread::spawn(|| {
+        // An input that breaks has ended, too.
+        let _ = std::io::stdin().read(&mut [0]);
+        ENOUGH.store(true, Ordering::Relaxed);
+    });
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    runtime.block_on(async {
+        let mut config = Config::default();
+        config.shards = Shards::Ambient;
+        while !ENOUGH.load(Ordering::Relaxed) {
+            let identity = Identity::generate().context("no entropy for an identity")?;
+            let friend = Endpoint::builder().identity(identity).config(config.clone()).bind().await?;
+            let began = Instant::now();
+            match friend.connect(address).await {
+                Ok(_) => println!("{}", began.elapsed().as_secs_f64() * 1e3),
+                Err(error) => println!("{FAILED} {error}"),
+            }
+            friend.close().await;
+            tokio::time::sleep(PAUSE).await;
+        }
+        anyhow::Ok(())
+    })
 }
 
 /// The other process: until its input ends, which it does when the first one wants so or is gone.

@@ -37,6 +37,9 @@ enum Bench {
     Link(LinkOptions),
     /// Strangers by the ten thousand on one listener: what they cost, and what is left for a friend
     Flood(FloodOptions),
+    /// Dials a listener for the parent process, honestly
+    #[command(hide = true)]
+    Friend { address: peerage_wire::Address },
     /// Floods a listener for the parent process
     #[command(hide = true)]
     Flooder { address: peerage_wire::Address, from: flood::From, manner: flood::Manner },
@@ -160,6 +163,7 @@ fn run(options: Options) -> Result<()> {
             })
         }
         Bench::Flood(FloodOptions { seconds, json }) => flood::run(&flood::Plan { seconds, json }),
+        Bench::Friend { address } => flood::friend(&address),
         Bench::Flooder { address, from, manner } => flood::flooder(&address, from, manner),
         Bench::Classes(options) => classes::run(options.rounds.max(1), options.json),
         Bench::Mesh(MeshOptions { peers, json, rounds }) => {
