@@ -2,7 +2,7 @@
 
 use std::process::Command;
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, bail};
 
 use crate::{arrows, cargo, fuzz, metrics, readme, tidy};
 
@@ -29,6 +29,7 @@ pub(crate) const STAGES: &[Stage] = &[
     Stage { name: "docs", about: "rustdoc has no warnings", run: docs },
     Stage { name: "examples", about: "the example that ends by itself runs", run: examples },
     Stage { name: "demo", about: "a short demo: 12 processes, 2 killed, every line everywhere", run: demo },
+    Stage { name: "sim", about: "a thousand simulated peers; debug and release go the same way", run: sim },
     Stage {
         name: "fuzz",
         about: "each fuzzer for a few seconds, where cargo-fuzz is installed",
@@ -77,6 +78,37 @@ fn demo() -> Result<()> {
     command.args(["mesh", "--peers", "12", "--kill", "2", "--lines", "1000", "--check"]);
     cargo::prepare(&mut command);
     cargo::must(&mut command)
+}
+
+/// A thousand peers lose nothing, and a small run is the same whoever compiled it.
+fn sim() -> Result<()> {
+    let fast = cargo::build("peerage-scenarios", &["--release"])?;
+    let mut command = Command::new(&fast);
+    command.args(["broadcast", "--peers", "1000", "--quiet"]);
+    cargo::prepare(&mut command);
+    cargo::must(&mut command)?;
+    let slow = cargo::build("peerage-scenarios", &[])?;
+    let [fast, slow] = [fast, slow].map(|program| {
+        let mut command = Command::new(program);
+        command.args(["churn", "--peers", "60", "--settle", "5s", "--quiet"]);
+        cargo::prepare(&mut command);
+        trace(&mut command)
+    });
+    let (fast, slow) = (fast?, slow?);
+    if fast != slow {
+        bail!("the same seed went two ways: {fast} optimised, {slow} not");
+    }
+    Ok(())
+}
+
+/// What a run says of the way it went.
+fn trace(command: &mut Command) -> Result<String> {
+    let output = command.output().with_context(|| format!("starting `{}`", cargo::show(command)))?;
+    let text = String::from_utf8_lossy(&output.stdout);
+    let trace = text.lines().find(|line| line.starts_with("trace "));
+    trace.map(str::to_owned).with_context(|| {
+        format!("`{}` gave no trace: {}", cargo::show(command), String::from_utf8_lossy(&output.stderr))
+    })
 }
 
 fn test() -> Result<()> {
