@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::ops::RangeInclusive;
 use std::time::Duration;
 
-use crate::Verifier;
+use crate::{Verifier, Wire};
 
 /// A part of the world: [`crate::Sim::place_in`]. Nodes are in the first one unless they are put elsewhere.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
@@ -72,6 +72,9 @@ pub struct Config {
     /// the link, with [`peerage_machine::Why::Fault`]. Changes nothing about a run whose messages can be. Default: in debug builds, for
     /// it costs about as much as the rest.
     pub codec: bool,
+    /// Has links be as on real connections, down to the bytes. Codec and credit are then the links' own matter. Default:
+    /// messages move as values.
+    pub wire: Option<Wire>,
     /// How many faults of one peer on one link close it. Default 8.
     pub fault_limit: u32,
 }
@@ -116,6 +119,7 @@ impl Default for Config {
             wall_skew: millis(50),
             wall_drift: 0,
             codec: cfg!(debug_assertions),
+            wire: None,
             fault_limit: 8,
         }
     }

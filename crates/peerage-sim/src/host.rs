@@ -115,17 +115,10 @@ impl<M: Machine> Sim<M> {
         let (key, side) = self.links.find(id, link).ok_or(Why::NotUp)?;
         let entry = self.links.get_mut(key).ok_or(Why::NotUp)?;
         entry.enqueue(side, class, size, limits)?;
-        let [from, to] = entry.regions;
-        let (_, jitter, bandwidth) = self.config.route(from, to);
-        let sending = match bandwidth {
-            Some(rate) => Duration::from_micros(size.saturating_mul(1_000_000) / rate.max(1)),
-            None => Duration::ZERO,
-        };
-        let jitter = match jitter.as_micros() as u64 {
-            0 => Duration::ZERO,
-            most => Duration::from_micros(self.rng.below(most + 1)),
-        };
-        let at = entry.arrival(side, class, now, sending, jitter);
+        if entry.wired.is_some() {
+            return self.send_on_wire(id, link, (key, side), message.as_ref(), class, size);
+        }
+        let Some(at) = self.arrival(key, side, class, size) else { return Err(Why::NotUp) };
         self.stats.sent.of_mut(class).add(size);
         if let (Some(kind_of), Some(message)) = (self.kind_of, &*message) {
             self.stats.sent_of_kind.entry(kind_of(message)).or_default().add(size);
@@ -136,6 +129,47 @@ impl<M: Machine> Sim<M> {
             self.schedule(at, Happening::Message { link: key, from: side, class, size, message });
         }
         Ok(())
+    }
+
+    fn send_on_wire(
+        &mut self,
+        id: NodeId,
+        link: LinkId,
+        (key, side): (LinkKey, Side),
+        message: Option<&M::Message>,
+        class: Class,
+        size: u64,
+    ) -> Result<(), Why> {
+        use peerage_machine::Message as _;
+        let Some(message) = message else { return Err(Why::NotUp) };
+        self.send_bytes(key, side, class, message.to_bytes()).inspect_err(|_| {
+            if let Some(entry) = self.links.get_mut(key) {
+                entry.dequeue(side, class, size);
+            }
+        })?;
+        self.stats.sent.of_mut(class).add(size);
+        if let Some(kind_of) = self.kind_of {
+            self.stats.sent_of_kind.entry(kind_of(message)).or_default().add(size);
+        }
+        self.trace.line(self.now, Kind::Sent, id.0, link.0, size);
+        Ok(())
+    }
+
+    /// When what this side sends now arrives.
+    pub(crate) fn arrival(&mut self, key: LinkKey, side: Side, class: Class, size: u64) -> Option<Instant> {
+        let now = self.now;
+        let entry = self.links.get_mut(key)?;
+        let [from, to] = entry.regions;
+        let (_, jitter, bandwidth) = self.config.route(from, to);
+        let sending = match bandwidth {
+            Some(rate) => Duration::from_micros(size.saturating_mul(1_000_000) / rate.max(1)),
+            None => Duration::ZERO,
+        };
+        let jitter = match jitter.as_micros() as u64 {
+            0 => Duration::ZERO,
+            most => Duration::from_micros(self.rng.below(most + 1)),
+        };
+        Some(entry.arrival(side, class, now, sending, jitter))
     }
 
     /// Both ends learn of a new link. The node on whose behalf it came about holds it already.
@@ -159,6 +193,7 @@ impl<M: Machine> Sim<M> {
                 link.end_mut(side).epoch = epoch;
             }
         }
+        self.wire(key);
         for side in [Side::Acceptor, Side::Dialer] {
             let Some(link) = self.links.get(key) else { return };
             let (end, other) = (link.end(side), link.end(side.other()));

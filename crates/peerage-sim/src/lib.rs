@@ -109,8 +109,10 @@
 //!
 //! # Non-guarantees
 //! - One node runs one machine. Links are not shared between instances here, so closing a channel closes the link.
-//! - Nothing is encrypted, and fragments do not interleave: with [`Config::bandwidth`], a message once begun is sent to its
-//!   end.
+//! - Where messages move as values, nothing is encrypted, and fragments do not interleave: with [`Config::bandwidth`], a
+//!   message once begun is sent to its end. [`Config::wire`] has links as on real connections instead, with handshake,
+//!   records, fragments, credit and pings; what arrives is then all counted as interactive, how a link ends is still the
+//!   simulator's affair, and what a link has not yet written when it is closed is not counted as dropped.
 //! - Messages are handed over one by one, never in batches.
 //! - A partition breaks the links across it even if it heals at once.
 //!
@@ -126,6 +128,7 @@
 mod chance;
 mod checks;
 mod config;
+mod deliver;
 mod dial;
 mod faults;
 mod host;
@@ -140,6 +143,7 @@ mod stats;
 mod trace;
 mod verifier;
 mod watch;
+mod wire;
 
 pub use chance::exponential;
 pub use checks::{bounded, once};
@@ -151,3 +155,4 @@ pub use sim::Sim;
 pub use stats::{ByClass, Dropped, Observed, Stats, Traffic};
 pub use verifier::{Judge, Verifier};
 pub use watch::{Violation, Watch};
+pub use wire::{Wire, WireEnd};

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use peerage_machine::{Class, Direction, Instant, LinkId, Why};
 
+use crate::wire::Wired;
 use crate::{NodeId, Region};
 
 /// How many bytes of control messages one direction of a link queues.
@@ -107,6 +108,8 @@ pub(crate) struct Link {
     pub(crate) since: Instant,
     /// Where its ends are.
     pub(crate) regions: [Region; 2],
+    /// Its two ends as links of their own, where bytes are moved.
+    pub(crate) wired: Option<Box<Wired>>,
     /// Not closing at either end, nor lost.
     alive: bool,
     /// How often the link became unheld.
@@ -195,6 +198,12 @@ impl Link {
     /// Whether what this side sent, and what arrives at `at`, does arrive.
     pub(crate) fn carries(&self, side: Side, at: Instant) -> bool {
         self.end(side).cut.is_none_or(|cut| at <= cut) && self.end(side.other()).phase == Phase::Up
+    }
+
+    /// When the stream of this side takes bytes again.
+    pub(crate) fn writable_at(&self, side: Side) -> Instant {
+        let [interactive, ..] = self.end(side).sending;
+        interactive
     }
 
     /// What this side sends from now on leaves after `until` at the earliest.
@@ -304,6 +313,7 @@ impl Links {
                 latency,
                 since: now,
                 regions: [Region::default(); 2],
+                wired: None,
                 alive: true,
                 unheld: 0,
             });

@@ -4,14 +4,14 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use bytes::BytesMut;
-use peerage_machine::{Class, Input, Instant, JobId, Machine, Message as _, Now, Outbox, Rng, Seed, Why};
+use peerage_machine::{Class, Input, Instant, JobId, Machine, Now, Outbox, Rng, Seed, Why};
 use peerage_wire::{Address, PeerId};
 
 use crate::dial::{Dials, TaskId};
-use crate::links::{LinkKey, Links, Phase, Side};
+use crate::links::{LinkKey, Links, Side};
 use crate::node::{Factory, Node};
 use crate::queue::Queue;
-use crate::stats::{Dropped, Stats};
+use crate::stats::Stats;
 use crate::trace::{Kind, Trace};
 use crate::{Config, Instance, NodeId, Start, Violation, Watch};
 
@@ -62,6 +62,19 @@ pub(crate) enum Happening<M: Machine> {
     LossCheck {
         link: LinkKey,
     },
+    Bytes {
+        link: LinkKey,
+        from: Side,
+        bytes: BytesMut,
+    },
+    Writable {
+        link: LinkKey,
+        side: Side,
+    },
+    WireTimer {
+        link: LinkKey,
+        side: Side,
+    },
     Attempted {
         task: TaskId,
         why: Box<Why>,
@@ -80,7 +93,7 @@ pub(crate) enum Happening<M: Machine> {
 impl<M: Machine> Happening<M> {
     /// Whether it goes on for ever, so that waiting for it to be over is in vain.
     const fn is_background(&self) -> bool {
-        matches!(self, Self::Timer { .. } | Self::LossCheck { .. })
+        matches!(self, Self::Timer { .. } | Self::LossCheck { .. } | Self::WireTimer { .. })
     }
 }
 
@@ -316,6 +329,9 @@ impl<M: Machine> Sim<M> {
             Happening::Down { link, side, why } => self.down(link, side, *why),
             Happening::Unheld { link, occasion } => self.unheld(link, occasion),
             Happening::LossCheck { link } => self.loss_check(link),
+            Happening::Bytes { link, from, bytes } => self.bytes_arrive(link, from, bytes),
+            Happening::Writable { link, side } => self.writable(link, side),
+            Happening::WireTimer { link, side } => self.wire_timer(link, side),
             Happening::Attempted { task, why } => self.attempt_failed(task, *why),
             Happening::Joined { task } => self.joined(task),
             Happening::Handshake { dialer, acceptor, stamp } => self.handshake(dialer, acceptor, stamp),
@@ -369,53 +385,6 @@ impl<M: Machine> Sim<M> {
         };
         self.trace.line(self.now, kind, id.0, name, amount);
         self.call(id, |machine, now, out| machine.on_input(now, input, out));
-    }
-
-    /// A message arrives, or would have.
-    fn deliver(&mut self, key: LinkKey, from: Side, class: Class, size: u64, message: M::Message) {
-        let now = self.now;
-        let Some(link) = self.links.get_mut(key).filter(|link| link.carries(from, now)) else {
-            self.trace.line(now, Kind::Lost, 0, 0, size);
-            *self.stats.dropped.entry(Dropped::UnderWay).or_default() += 1;
-            return;
-        };
-        link.dequeue(from, class, size);
-        let (to, sender) = (link.end(from.other()), link.end(from));
-        let (receiver, receiver_link) = (to.node, to.id);
-        let (sender, sender_link) = (sender.node, sender.id);
-        self.trace.line(now, Kind::Message, receiver.0, receiver_link.0, size);
-        let message =
-            if self.config.codec { self.through_bytes(sender, &message, size) } else { Some(message) };
-        if let Some(message) = message {
-            self.stats.delivered.of_mut(class).add(size);
-            if let Some(kind_of) = self.kind_of {
-                self.stats.delivered_of_kind.entry(kind_of(&message)).or_default().add(size);
-            }
-            self.call(receiver, |machine, now, out| {
-                machine.on_input(now, Input::Message { link: receiver_link, message }, out);
-            });
-        } else {
-            *self.stats.dropped.entry(Dropped::Malformed).or_default() += 1;
-            self.malformed(receiver, receiver_link);
-        }
-        let credited = class != Class::Control
-            && self.links.get(key).is_some_and(|link| link.end(from).phase == Phase::Up);
-        if credited {
-            self.input(sender, Input::Credit { link: sender_link, class, bytes: size });
-        }
-    }
-
-    /// What the receiver makes of a message's bytes.
-    fn through_bytes(&self, sender: NodeId, message: &M::Message, size: u64) -> Option<M::Message> {
-        let mut bytes = BytesMut::with_capacity(message.encoded_len());
-        message.encode(&mut bytes);
-        assert!(
-            bytes.len() as u64 == size,
-            "a message of {sender} said that it has {size} bytes and has {}: {message:?}; seed {}",
-            bytes.len(),
-            self.config.seed
-        );
-        M::Message::decode(bytes.freeze()).ok()
     }
 
     /// Sees to it that the node's deadline is met. Timer events are not taken back: one that comes too early only

@@ -50,6 +50,9 @@ pub(crate) struct Options {
     /// Bytes of each broadcast.
     #[arg(long, value_name = "BYTES", default_value_t = 1024)]
     pub(crate) payload: usize,
+    /// Move bytes through the codec and the links of real connections: for hundreds of peers.
+    #[arg(long)]
+    pub(crate) bytes: bool,
     /// Virtual time from the last join to the first measurement, such as 30s.
     #[arg(long, value_name = "SPAN", value_parser = span)]
     settle: Option<Duration>,
@@ -145,6 +148,9 @@ impl Options {
         }
         if self.payload != 1024 {
             command.push_str(&format!(" --payload {}", self.payload));
+        }
+        if self.bytes {
+            command.push_str(" --bytes");
         }
         if let Some(settle) = self.settle {
             command.push_str(&format!(" --settle {settle:?}"));

@@ -54,8 +54,15 @@ pub(crate) fn once(options: &Options, scenario: Scenario, seed: u64, draw: bool)
     process::forget_peak();
     let before = process::memory().map_or(0.0, |(now, _)| now);
     let (watch, cpu) = (Instant::now(), process::cpu());
-    let make =
-        |config| World::new(config, scenario.mesh(options), options.payload, Progress::new(options.quiet));
+    let make = |config| {
+        World::new(
+            config,
+            scenario.mesh(options),
+            options.payload,
+            options.bytes,
+            Progress::new(options.quiet),
+        )
+    };
     let (outcome, world) = scenario.run(options, seed, make)?;
     let mut figures = outcome.figures;
     if let Some((now, most)) = process::memory() {

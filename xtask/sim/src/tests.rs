@@ -71,7 +71,7 @@ impl Machine for Twisted {
 fn world(twist: Twist, deaf: bool) -> (World, NodeId) {
     let config = Config { verifier: verifier(), ..Config::seeded(5) };
     let mesh = MeshConfig::named("sim");
-    let mut world = World::new(config, mesh.clone(), 64, Progress::Silent);
+    let mut world = World::new(config, mesh.clone(), 64, false, Progress::Silent);
     world.form(12, Duration::from_secs(5)).unwrap();
     let identity = Arc::new(Identity::from_seed([200; 32]));
     let instance = Instance::new("mesh", "sim").with_parameters(mesh.parameters());
@@ -159,4 +159,23 @@ fn a_mesh_that_alters_what_was_said_is_caught() {
 fn a_mesh_that_loses_what_it_could_have_is_caught() {
     let error = caught(|event, out| out.push(event), true);
     assert!(error.contains("1 of 13 reachable peers, n12 for one, lost"), "{error}");
+}
+
+#[test]
+fn a_mesh_on_real_links_says_and_hears_the_same() {
+    let hear = |bytes: bool| {
+        let config = Config { verifier: verifier(), bandwidth: Some(10_000_000), ..Config::seeded(5) };
+        let mut world = World::new(config, MeshConfig::named("sim"), 40_000, bytes, Progress::Silent);
+        world.form(12, Duration::from_secs(5)).unwrap();
+        speak(&mut world).unwrap();
+        world.sim.crash(world.nodes[5]);
+        world.pass(Duration::from_secs(20), "after a crash").unwrap();
+        let neighbours = world.component();
+        (neighbours, world.sim.stats().delivered_of_kind["payload"].messages >= 33, world.sim.trace_hash())
+    };
+    let (values, bytes, again) = (hear(false), hear(true), hear(true));
+    assert_eq!((values.0, values.1), (1.0, true));
+    assert_eq!((bytes.0, bytes.1), (1.0, true));
+    assert_eq!(bytes.2, again.2, "the same seed gives the same run");
+    assert_ne!(bytes.2, values.2, "bytes take other ways than values");
 }

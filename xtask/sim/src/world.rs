@@ -1,16 +1,19 @@
 //! A mesh in virtual time: peers with real identities, and what each of them heard.
 
 use std::cell::RefCell;
+use std::collections::BTreeMap;
 use std::rc::Rc;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use anyhow::{Result, bail};
 use bytes::Bytes;
 use peerage_identity::{Identity, verify};
-use peerage_machine::{Instant, Rng, Seed};
+use peerage_link::{Capacity, LinkConfig, Memory, Setup};
+use peerage_machine::{Direction, Instant, Rng, Seed};
 use peerage_overlay::{BroadcastError, MeshConfig, MeshMachine, MeshStart, MessageId, Packet};
-use peerage_sim::{Config, Instance, NodeId, Role, Sim, Verifier, address, bounded};
+use peerage_sim::{Config, Instance, NodeId, Role, Sim, Verifier, Wire, address, bounded};
+use peerage_wire::{PeerId, Suite};
 
 use crate::attack::{Attack, Gang};
 use crate::graph::Graph;
@@ -21,6 +24,9 @@ use crate::progress::Progress;
 const SLICE: Duration = Duration::from_millis(250);
 /// Peers that join ten milliseconds apart; from then on, a quarter of the network joins each second.
 const FIRST: usize = 100;
+/// What a peer's links share, in bytes, as an endpoint's do by default: windows that grow, and messages in parts.
+const WINDOWS: u64 = 64 << 20;
+const MESSAGES: u64 = 128 << 20;
 /// A mesh's memory is added up after every so many calls of it: that takes longer than the call.
 const EXAMINED: u32 = 256;
 /// How soon an own message that was refused is tried again.
@@ -43,10 +49,52 @@ pub(crate) struct World {
     pub(crate) progress: Progress,
     payload: usize,
     said: u64,
+    /// Of all peers, for their links.
+    identities: Identities,
+}
+
+type Identities = Arc<Mutex<BTreeMap<PeerId, (Arc<Identity>, Memory)>>>;
+
+/// Links between the peers that these are the identities of.
+fn wire(identities: Identities) -> Wire {
+    let config = Arc::new(LinkConfig::default());
+    Wire::new(move |end| {
+        let identities = identities.lock().unwrap_or_else(PoisonError::into_inner);
+        let known = identities.get(&end.peer).cloned();
+        // All peers are known here; a stranger would not get through the handshake.
+        let unknown = || (Arc::new(Identity::from_seed([0; 32])), Memory::new(WINDOWS, MESSAGES));
+        let (identity, memory) = known.unwrap_or_else(unknown);
+        Setup {
+            direction: end.direction,
+            identity,
+            incarnation: end.incarnation,
+            software: "peerage simulated".to_owned(),
+            addresses: end.addresses,
+            observed: None,
+            instances: vec![end.instance],
+            expected: (end.direction == Direction::Outbound).then_some(end.other),
+            suites: vec![Suite::ChaChaPoly],
+            cookie: None,
+            entropy: end.entropy,
+            config: Arc::clone(&config),
+            memory,
+            capacity: Capacity::default(),
+        }
+    })
 }
 
 impl World {
-    pub(crate) fn new(config: Config, mesh: MeshConfig, payload: usize, progress: Progress) -> Self {
+    /// With `bytes`, links are as on real connections.
+    pub(crate) fn new(
+        config: Config,
+        mesh: MeshConfig,
+        payload: usize,
+        bytes: bool,
+        progress: Progress,
+    ) -> Self {
+        let identities = Identities::default();
+        let wire = bytes.then(|| wire(Arc::clone(&identities)));
+        let config = Config { wire, ..config };
         let rng = Seed::from_u64(config.seed).fork("scenario").rng();
         let mut sim = Sim::new(config);
         sim.count_kinds(Packet::kind);
@@ -66,6 +114,7 @@ impl World {
             progress,
             payload,
             said: 0,
+            identities,
         }
     }
 
@@ -108,7 +157,11 @@ impl World {
             *head = number.to_le_bytes();
         }
         let instance = Instance::new("mesh", &self.mesh.name).with_parameters(self.mesh.parameters());
-        (number, Arc::new(Identity::from_seed(secret)), instance)
+        let identity = Arc::new(Identity::from_seed(secret));
+        let mut identities = self.identities.lock().unwrap_or_else(PoisonError::into_inner);
+        identities.insert(identity.peer_id(), (Arc::clone(&identity), Memory::new(WINDOWS, MESSAGES)));
+        drop(identities);
+        (number, identity, instance)
     }
 
     /// The mesh's configuration.

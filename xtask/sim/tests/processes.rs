@@ -37,6 +37,7 @@ fn a_broadcast_goes_the_same_way_in_two_processes_and_another_seed_another() {
     let scenario = "broadcast --peers 40 --warm 1 --broadcasts 3";
     goes_the_same_way_twice(scenario);
     goes_the_same_way_twice(&format!("{scenario} --origins 8"));
+    goes_the_same_way_twice("broadcast --peers 20 --warm 1 --broadcasts 3 --bytes");
     assert_ne!(trace(&format!("{scenario} --seed 4")), trace(&format!("{scenario} --seed 5")));
 }
 
