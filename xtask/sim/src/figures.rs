@@ -161,6 +161,7 @@ pub(crate) fn append(path: &Path, scenario: &str, figures: &[Figure]) -> Result<
 /// With the digits that mean something.
 fn short(value: f64) -> String {
     match value.abs() {
+        size if !size.is_finite() => "none".to_owned(),
         size if size >= 1e9 => format!("{:.3} G", value / 1e9),
         size if size >= 1e6 => format!("{:.3} M", value / 1e6),
         size if size >= 1e4 => format!("{:.1} k", value / 1e3),
