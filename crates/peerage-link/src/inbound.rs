@@ -20,6 +20,7 @@ use peerage_machine::Instant;
 
 pub(crate) use partial::Room;
 use partial::{LENT_FOR, Partial};
+use reclaim::Asked;
 pub(crate) use reclaim::Kept;
 
 use crate::budget::{Memory, Share};
@@ -52,8 +53,7 @@ struct Lane {
     /// Whether the lane is in the list of those that are due a `Credit`.
     due: bool,
     partial: Option<Partial>,
-    /// Since when the peer has been asked to return credit that it does not use, and has not.
-    asked: Option<Instant>,
+    asked: Option<Asked>,
 }
 
 impl Lane {
@@ -213,6 +213,7 @@ impl Inbound {
         if !lane.window.spend(cost) {
             return Err(format!("sent {cost} bytes with {} bytes of credit left", lane.window.available()));
         }
+        lane.answered(cost);
         if lane.partial.is_some() {
             return self.go_on(channel, class, total, payload, cost);
         }

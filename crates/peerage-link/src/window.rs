@@ -151,9 +151,17 @@ impl Window {
         }
     }
 
-    /// Whether less than half of it has been used for a while.
-    pub(crate) fn is_idle(&self, gauge: &Gauge) -> bool {
-        self.used * 2 < self.size && gauge.now.since(self.since) >= gauge.idle_after()
+    /// Whether less than half of it has been used for a while. Of one that was used more, and then perhaps no more, use
+    /// is measured anew: nothing else looks at it until more comes.
+    pub(crate) fn is_idle(&mut self, gauge: &Gauge) -> bool {
+        if gauge.now.since(self.since) < gauge.idle_after() {
+            return false;
+        }
+        let is_idle = self.used * 2 < self.size;
+        if !is_idle {
+            self.measure_anew(gauge);
+        }
+        is_idle
     }
 
     /// It is idle, and others want what it has: it shrinks to what was used of late. How much the peer should return for
@@ -170,7 +178,7 @@ impl Window {
     }
 
     /// What the peer could still return of what it should.
-    pub(crate) fn unreturned(&self) -> u64 {
+    fn unreturned(&self) -> u64 {
         self.size.saturating_sub(self.target).min(self.available)
     }
 
@@ -199,5 +207,38 @@ impl Window {
         let owed = std::mem::take(&mut self.owed);
         self.available += owed;
         owed
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use super::*;
+    use crate::budget::Budget;
+
+    #[test]
+    fn whoever_stops_just_behind_the_half_is_idle_as_well() {
+        let mut gauge = Gauge::new(Instant::START, 64 << 10, 16 << 20);
+        let mut share = Share::new(Arc::new(Budget::new(1 << 20)));
+        let mut window = Window::new(&gauge);
+        let mut take = |window: &mut Window, cost| {
+            assert!(window.spend(cost));
+            window.give_back(cost, &gauge, &mut share);
+            window.take_owed();
+        };
+        take(&mut window, CHECK);
+        take(&mut window, CHECK);
+        assert_eq!(window.grown(&gauge), 64 << 10);
+        // Two looks below the half, and then past it with none to come.
+        for _ in 0..5 {
+            take(&mut window, CHECK - 4);
+        }
+        assert!(window.used * 2 > window.size);
+        let looks = (0..4).map(|_| {
+            gauge.now = gauge.now + LEAST_IDLE;
+            window.is_idle(&gauge)
+        });
+        assert_eq!(looks.collect::<Vec<_>>(), [false, true, true, true]);
     }
 }

@@ -7,7 +7,9 @@
 
 use std::time::Duration;
 
-use super::Inbound;
+use peerage_machine::Instant;
+
+use super::{Inbound, Lane};
 use crate::window::LEAST_IDLE;
 
 /// How long the peer may take to return what it was asked for, while others want it: twice as long as a link may be silent.
@@ -33,31 +35,45 @@ impl std::fmt::Display for Kept {
     }
 }
 
+/// The peer has been asked to return credit that it does not use.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Asked {
+    since: Instant,
+    /// So much it has neither used nor returned since.
+    bytes: u64,
+}
+
+impl Lane {
+    /// The peer has used or returned so much. An honest one that is asked had some under way, and returns the rest, all
+    /// that it has if that is less: so both together come to what it was asked for, whatever the window does meanwhile.
+    pub(super) fn answered(&mut self, bytes: u64) {
+        if let Some(asked) = &mut self.asked {
+            asked.bytes = asked.bytes.saturating_sub(bytes);
+            self.asked = self.asked.filter(|asked| asked.bytes > 0);
+        }
+    }
+}
+
 impl Inbound {
     /// Once a second, while windows have grown or want to.
     pub(super) fn look_for_idle(&mut self) -> Result<(), Kept> {
         let Self { gauge, windows, channels, due, reclaims, .. } = self;
-        let lanes = || channels.values().flat_map(|receiving| &receiving.classes);
-        if lanes().all(|lane| lane.window.is_idle(gauge)) {
-            windows.rest();
-        }
+        let mut is_all_idle = true;
         for (channel, receiving) in channels.iter_mut() {
             for (class, lane) in (0..).zip(&mut receiving.classes) {
-                let unreturned = lane.window.unreturned();
-                if unreturned == 0 {
-                    lane.asked = None;
-                }
+                let is_idle = lane.window.is_idle(gauge);
+                is_all_idle &= is_idle;
                 if !windows.is_scarce() {
                     continue;
                 }
-                if let Some(since) = lane.asked {
+                if let Some(Asked { since, bytes }) = lane.asked {
                     if gauge.now.since(since) >= RETURN_WITHIN {
-                        return Err(Kept::Credit { bytes: unreturned });
+                        return Err(Kept::Credit { bytes });
                     }
-                } else if lane.window.grown(gauge) > 0 && lane.window.is_idle(gauge) {
+                } else if lane.window.grown(gauge) > 0 && is_idle {
                     let bytes = lane.window.shrink(gauge, windows);
                     if bytes > 0 {
-                        lane.asked = Some(gauge.now);
+                        lane.asked = Some(Asked { since: gauge.now, bytes });
                         reclaims.push_back((*channel, class, bytes));
                     }
                     if lane.window.is_due() {
@@ -65,6 +81,9 @@ impl Inbound {
                     }
                 }
             }
+        }
+        if is_all_idle {
+            windows.rest();
         }
         self.look_at = self.windows.is_used().then(|| self.gauge.now + LEAST_IDLE);
         Ok(())
@@ -84,7 +103,9 @@ impl Inbound {
         let Some(lane) = receiving.classes.get_mut(class as usize) else { return Ok(()) };
         let had = lane.window.available();
         let is_due = lane.window.returned(bytes, &mut self.windows);
-        if is_due.ok_or_else(|| format!("returned {bytes} bytes of credit and had {had}"))? {
+        let is_due = is_due.ok_or_else(|| format!("returned {bytes} bytes of credit and had {had}"))?;
+        lane.answered(bytes);
+        if is_due {
             lane.line_up(&mut self.due, channel, class);
         }
         Ok(())

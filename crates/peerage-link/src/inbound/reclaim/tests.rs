@@ -291,6 +291,30 @@ fn who_keeps_what_others_want_is_found_and_who_hurts_nobody_is_not() {
 }
 
 #[test]
+fn who_has_returned_what_it_was_asked_for_is_not_blamed_for_what_others_want_later() {
+    let memory = Memory::new(TOTAL, 128 << 20);
+    let mut now = Instant::START;
+    let mut one = Line::new(&memory, now);
+    pour(std::slice::from_mut(&mut one), &mut now, 20, 1 << 20);
+    // Of what it has grown to it goes on to use a part.
+    one.at(now + 2 * SECOND).unwrap();
+    one.send(2, 1 << 20);
+    one.settle();
+    let mut crowd: Vec<Line> = (0..200).map(|_| Line::new(&memory, now)).collect();
+    pour(&mut crowd, &mut now, 40, MAX_FRAGMENT);
+    assert!(memory.windows.left() < TOTAL / 2);
+    one.at(now).unwrap();
+    one.settle();
+    let kept = one.grown();
+    assert!(kept > 256 << 10 && kept < 2 << 20, "{kept}");
+    // That is more than its part of late, which shows when a little comes; and then nothing.
+    one.send(2, MAX_FRAGMENT);
+    one.settle();
+    silence([&mut one], &mut now, 2 * RETURN_WITHIN);
+    assert!(one.grown() < kept, "{}", one.grown());
+}
+
+#[test]
 fn what_waits_for_room_is_no_idle_credit() {
     // Room for one message, which another has.
     let memory = Memory::new(1 << 20, 16 << 20);
