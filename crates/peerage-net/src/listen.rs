@@ -52,6 +52,8 @@ pub(crate) async fn accept(shared: Arc<Shared>, mut listener: Box<dyn Listener>)
                 if !is_of_one_connection(&error) {
                     tracing::warn!(address = %shared.shown(listener.address()), %error, "cannot accept connections; trying again");
                     tokio::time::sleep(PAUSE).await;
+                    // Those who came in this turn have sockets, and must not wait for others to come free.
+                    break;
                 }
             }
             seen += 1;
