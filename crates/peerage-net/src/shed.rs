@@ -92,11 +92,12 @@ impl KeptOut {
         shared: &Shared,
         listener: &mut dyn Listener,
     ) -> Option<tokio::time::Instant> {
+        let mut shedding = lock(&shared.shedding);
+        // Also where it does not work any more, so that nobody is said to be kept out who is not.
+        shedding.release(shared.clock.mono());
         if !self.works {
             return None;
         }
-        let mut shedding = lock(&shared.shedding);
-        shedding.release(shared.clock.mono());
         let deadline = shedding.deadline().map(|deadline| shared.clock.at(deadline));
         if self.changes == shedding.changes() {
             return deadline;

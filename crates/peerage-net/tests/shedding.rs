@@ -11,6 +11,7 @@ use std::time::Duration;
 use common::stranger::Stranger;
 use common::{Node, Over, config, dropped, eventually, identity, linked, toy};
 use peerage_net::Config;
+use peerage_net::transport::{Source, TcpTransport, Transport};
 use peerage_wire::Address;
 use peerage_wire::preface::{Notice, Preface};
 use tokio::net::{TcpSocket, TcpStream};
@@ -119,6 +120,29 @@ async fn a_link_that_comes_up_ends_the_wait_of_its_address() {
         std::net::TcpStream::connect_timeout(&to, short).map(drop).map_err(|error| error.to_string())
     })
     .await;
+}
+
+#[tokio::test]
+async fn a_listener_may_hear_any_number_of_times_that_nobody_is_kept_out() {
+    let mut listener = TcpTransport.listen(&Over::Tcp.address()).await.unwrap();
+    let flooder = Source::V4([127, 0, 0, 2]);
+    // As when an address comes and goes between two looks of a listener.
+    for sources in [&[][..], &[], &[flooder], &[flooder], &[], &[], &[flooder], &[], &[]] {
+        listener.keep_out(sources).unwrap();
+    }
+    assert!(is_answered("127.0.0.2", &listener.address()).await);
+}
+
+#[tokio::test]
+async fn as_many_as_are_ever_kept_out_can_be_replaced_by_as_many_others() {
+    let mut listener = TcpTransport.listen(&Over::Tcp.address()).await.unwrap();
+    for round in 0..4_u8 {
+        let prefixes: Vec<_> = (0..64).map(|at| Source::V6([0xfe, 128, at, round, 0xff, at, 0, 7])).collect();
+        listener.keep_out(&prefixes).unwrap();
+        listener.keep_out(&prefixes).unwrap();
+        let addresses: Vec<_> = (0..64).map(|at| Source::V4([203, 0, round, at])).collect();
+        listener.keep_out(&addresses).unwrap();
+    }
 }
 
 #[tokio::test]

@@ -61,9 +61,9 @@ pub trait Listener: Send + Sync {
     }
 
     /// From now on the system leaves those unanswered who would connect from one of these, and nobody else; what is
-    /// connected stays so. With none, it answers everybody. Asked with none when the endpoint starts: a transport that
-    /// cannot do it says so then ([`io::ErrorKind::Unsupported`], the default) and is not asked again. One that can must
-    /// allow that the future of [`Listener::arrive`] is dropped before it is done.
+    /// connected stays so. With none, and after an error, it answers everybody. Asked with none when the endpoint starts:
+    /// a transport that cannot do it says so then ([`io::ErrorKind::Unsupported`], the default) and is not asked again. One
+    /// that can must allow that the future of [`Listener::arrive`] is dropped before it is done.
     fn keep_out(&mut self, sources: &[Source]) -> io::Result<()> {
         let _ = sources;
         Err(io::ErrorKind::Unsupported.into())

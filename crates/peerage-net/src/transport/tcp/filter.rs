@@ -21,6 +21,9 @@ const SHIFT_RIGHT: u16 = 0x74;
 const IS: u16 = 0x15;
 const JUMP: u16 = 0x05;
 const RETURN: u16 = 0x06;
+/// To and from the program's own memory.
+const STORE: u16 = 0x02;
+const RECALL: u16 = 0x60;
 
 /// `SKF_NET_OFF`: offsets from here are into the IP header.
 const NET: u32 = 0xfff0_0000;
@@ -50,15 +53,19 @@ const PASS: Op = op(RETURN, u32::MAX);
 
 /// Drops the segments that begin a connection from one of these, and no others: what is connected stays so, and a socket
 /// that inherits the program is none the worse for it.
+///
+/// It reads each word of a packet once: the system makes ten instructions of its own of each that reads the IP header,
+/// and has 20 KiB for them and for those of the program before (`optmem_max`; six times as much since Linux 6.7).
 pub(super) fn program(sources: &[Source]) -> Vec<Op> {
-    let (mut v4, mut v6) = (vec![op(LOAD_WORD, V4_SOURCE)], Vec::new());
+    let [first, second] = V6_SOURCE.map(|offset| op(LOAD_WORD, offset));
+    let mut v4 = vec![op(LOAD_WORD, V4_SOURCE)];
+    let mut v6 = vec![first, op(STORE, 0), second, op(STORE, 1)];
     for source in sources {
         match source {
             Source::V4(ip) => v4.extend([is(u32::from_be_bytes(*ip), 1), DROP]),
             Source::V6([a, b, c, d, e, f, g, h]) => {
                 let [high, low] = [[*a, *b, *c, *d], [*e, *f, *g, *h]].map(u32::from_be_bytes);
-                let [first, second] = V6_SOURCE.map(|offset| op(LOAD_WORD, offset));
-                v6.extend([first, is(high, 3), second, is(low, 1), DROP]);
+                v6.extend([op(RECALL, 0), is(high, 3), op(RECALL, 1), is(low, 1), DROP]);
             }
         }
     }
@@ -91,7 +98,7 @@ mod tests {
 
     /// What the system's interpreter does with these instructions.
     fn runs(program: &[Op], ip: &[u8], tcp: &[u8]) -> u32 {
-        let (mut at, mut held) = (0, 0_u32);
+        let (mut at, mut held, mut kept) = (0, 0_u32, [None; 2]);
         loop {
             let Op { code, yes, no, k } = program[at];
             let (from, offset) = if k >= NET { (ip, k - NET) } else { (tcp, k) };
@@ -100,6 +107,8 @@ mod tests {
             match code {
                 LOAD_BYTE => held = u32::from(from[offset]),
                 LOAD_WORD => held = u32::from_be_bytes(from[offset..offset + 4].try_into().unwrap()),
+                STORE => kept[k as usize] = Some(held),
+                RECALL => held = kept[k as usize].unwrap(),
                 AND => held &= k,
                 SHIFT_RIGHT => held >>= k,
                 IS => at += usize::from(if held == k { yes } else { no }),
@@ -164,7 +173,15 @@ mod tests {
     fn as_many_as_are_ever_kept_out_fit_into_what_the_system_takes() {
         let v6: Vec<_> = (0..64_u8).map(|at| Source::V6([0x20, 1, 0, 0, 0, 0, 0, at])).collect();
         let v4: Vec<_> = (0..64_u8).map(|at| Source::V4([192, 0, 2, at])).collect();
-        assert!(program(&v6).len().max(program(&v4).len()) <= 4_096 / 8);
+        for program in [program(&v6), program(&v4), program(&[v6, v4].concat())] {
+            assert!(program.len() <= 4_096 / 8);
+            let reads = program.iter().filter(|op| matches!(op.code, LOAD_BYTE | LOAD_WORD));
+            assert_eq!(
+                reads.count(),
+                5,
+                "each is ten of the system's own, and there is room for two programs"
+            );
+        }
     }
 
     proptest! {

@@ -20,6 +20,9 @@ pub(super) struct Tcp {
     address: Address,
     /// Whether sockets may inherit a filter, which kept somebody out; set once.
     #[cfg(unix)]
+    was_filtered: bool,
+    /// Whether there is one now.
+    #[cfg(any(target_os = "linux", target_os = "android"))]
     is_filtered: bool,
 }
 
@@ -39,6 +42,8 @@ impl Tcp {
             listener,
             address,
             #[cfg(unix)]
+            was_filtered: false,
+            #[cfg(any(target_os = "linux", target_os = "android"))]
             is_filtered: false,
         })
     }
@@ -65,14 +70,14 @@ impl Listener for Tcp {
     }
 
     fn arrive(&mut self) -> BoxFuture<'_, io::Result<Arrival>> {
-        let inherits = self.is_filtered;
+        let inherits = self.was_filtered;
         Box::pin(async move {
             self.listener.async_io(Interest::READABLE, |listener| bare(listener, inherits)).await
         })
     }
 
     fn try_arrive(&mut self) -> Option<io::Result<Arrival>> {
-        match self.listener.try_io(Interest::READABLE, |listener| bare(listener, self.is_filtered)) {
+        match self.listener.try_io(Interest::READABLE, |listener| bare(listener, self.was_filtered)) {
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => None,
             arrival => Some(arrival),
         }
@@ -82,12 +87,19 @@ impl Listener for Tcp {
     fn keep_out(&mut self, sources: &[Source]) -> io::Result<()> {
         let socket = SockRef::from(self.listener.get_ref());
         if sources.is_empty() {
-            return if self.is_filtered { socket.detach_filter() } else { Ok(()) };
+            // The system takes it for an error when there is none.
+            return if std::mem::take(&mut self.is_filtered) { socket.detach_filter() } else { Ok(()) };
         }
         let program: Vec<_> =
             filter::program(sources).iter().map(|op| SockFilter::new(op.code, op.yes, op.no, op.k)).collect();
-        socket.attach_filter(&program)?;
-        self.is_filtered = true;
+        if let Err(error) = socket.attach_filter(&program) {
+            // The one before would stay, and keep out those who may come again.
+            if std::mem::take(&mut self.is_filtered) {
+                socket.detach_filter()?;
+            }
+            return Err(error);
+        }
+        (self.is_filtered, self.was_filtered) = (true, true);
         Ok(())
     }
 
