@@ -47,9 +47,11 @@ pub(crate) async fn accept(shared: Arc<Shared>, mut listener: Box<dyn Listener>)
         };
         let mut seen = 0;
         while let Some(arrived) = next {
-            if let Err(error) = arrived.and_then(|arrival| admit(&shared, &mut door, arrival)) {
-                shared.counters.dropped(Dropped::Accept, 1);
-                if !is_of_one_connection(&error) {
+            match arrived {
+                Ok(arrival) => admit(&shared, &mut door, arrival),
+                Err(error) if is_of_one_connection(&error) => shared.counters.dropped(Dropped::Accept, 1),
+                Err(error) => {
+                    shared.counters.dropped(Dropped::Accept, 1);
                     tracing::warn!(address = %shared.shown(listener.address()), %error, "cannot accept connections; trying again");
                     tokio::time::sleep(PAUSE).await;
                     // Those who came in this turn have sockets, and must not wait for others to come free.
@@ -70,13 +72,20 @@ pub(crate) async fn accept(shared: Arc<Shared>, mut listener: Box<dyn Listener>)
 }
 
 /// Lets a stranger in, or has it wait at the door, or turns it away.
-fn admit(shared: &Arc<Shared>, door: &mut AtTheDoor, arrival: Arrival) -> io::Result<()> {
+fn admit(shared: &Arc<Shared>, door: &mut AtTheDoor, arrival: Arrival) {
     shared.counters.accepted.add(1);
     if !shared.lets_strangers_in() {
-        door.receive(arrival);
-        return Ok(());
+        return door.receive(arrival);
     }
-    let connection = arrival.connect()?;
+    let connection = match arrival.connect() {
+        Ok(connection) => connection,
+        // Systems have different words for a stranger who has hung up by now; there is a socket, and only it is gone.
+        Err(error) => {
+            shared.counters.dropped(Dropped::Accept, 1);
+            tracing::debug!(%error, "lost a stranger who had just come");
+            return;
+        }
+    };
     match shared.seat(Direction::Inbound, connection.remote.clone(), connection.ip, Guest::Stranger) {
         Ok(seat) => door::begin(shared, connection, seat),
         // A stranger over a limit costs a socket for a moment, and no key operation.
@@ -89,7 +98,6 @@ fn admit(shared: &Arc<Shared>, door: &mut AtTheDoor, arrival: Arrival) -> io::Re
             door.turn_away(connection, refused);
         }
     }
-    Ok(())
 }
 
 /// Whether only this stranger is gone. Who waits after that lets strangers keep others out, one reset each.

@@ -1,4 +1,4 @@
-//! A listener whose system gives it no more connections.
+//! Listeners whose system gives them no more connections, or such as are over already.
 
 #![expect(clippy::unwrap_used, reason = "a test stops at the first thing that is not as it should be")]
 
@@ -11,22 +11,21 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use common::{Over, config};
-use peerage_net::Shards;
 use peerage_net::transport::{Arrival, BoxFuture, Caller, Connection, Listener, Transport};
+use peerage_net::{Endpoint, Shards};
 use peerage_wire::Address;
 
-/// Whoever comes here has nothing to say, and the system has no more sockets after the first.
+/// Whoever comes here has nothing to say, and the system has no more sockets after so many.
 struct Exhausted {
-    came: bool,
+    sockets: usize,
     asked: Arc<AtomicUsize>,
 }
 
 impl Exhausted {
     fn next(&mut self) -> io::Result<Arrival> {
-        match std::mem::replace(&mut self.came, true) {
-            false => Ok(Arrival::Caller(Box::new(Mute(Arc::clone(&self.asked))))),
-            true => Err(io::Error::other("too many open files")),
-        }
+        let left = self.sockets.checked_sub(1).ok_or_else(|| io::Error::other("too many open files"))?;
+        self.sockets = left;
+        Ok(Arrival::Caller(Box::new(Mute(Arc::clone(&self.asked)))))
     }
 }
 
@@ -71,11 +70,14 @@ impl Caller for Mute {
     }
 
     fn connect(self: Box<Self>) -> io::Result<Connection> {
-        Err(io::ErrorKind::NotConnected.into())
+        Err(io::Error::other("it is gone, in the words of some system"))
     }
 }
 
-struct Full(Arc<AtomicUsize>);
+struct Full {
+    sockets: usize,
+    asked: Arc<AtomicUsize>,
+}
 
 impl Transport for Full {
     fn scheme(&self) -> &'static str {
@@ -87,19 +89,35 @@ impl Transport for Full {
     }
 
     fn listen<'a>(&'a self, _: &'a Address) -> BoxFuture<'a, io::Result<Box<dyn Listener>>> {
-        let listener = Exhausted { came: false, asked: Arc::clone(&self.0) };
+        let listener = Exhausted { sockets: self.sockets, asked: Arc::clone(&self.asked) };
         Box::pin(async move { Ok(Box::new(listener) as Box<dyn Listener>) })
     }
+}
+
+/// An endpoint that listens there, and asks for cookies beyond so many half-open handshakes.
+async fn endpoint(sockets: usize, asked: &Arc<AtomicUsize>, cookies_above: usize) -> Endpoint {
+    let full = Full { sockets, asked: Arc::clone(asked) };
+    let config = config(|config| (config.cookies_above, config.shards) = (cookies_above, Shards::Ambient));
+    let builder = Over::memory().builder(1).transport(Arc::new(full)).config(config);
+    builder.listen("full://here".parse().unwrap()).bind().await.unwrap()
 }
 
 #[tokio::test(start_paused = true)]
 async fn without_sockets_left_those_who_have_one_are_still_heard_and_let_go() {
     let asked = Arc::new(AtomicUsize::new(0));
-    let alone = config(|config| (config.cookies_above, config.shards) = (0, Shards::Ambient));
-    let builder = Over::memory().builder(1).transport(Arc::new(Full(Arc::clone(&asked))));
-    let endpoint = builder.config(alone).listen("full://here".parse().unwrap()).bind().await.unwrap();
+    let endpoint = endpoint(1, &asked, 0).await;
     tokio::time::sleep(Duration::from_millis(500)).await;
     assert_eq!(asked.load(Ordering::Relaxed), 2);
     assert_eq!(endpoint.snapshot().totals.dropped.get("door_lost"), Some(&1));
+    endpoint.close().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn whoever_hangs_up_at_once_keeps_nobody_else_waiting() {
+    let endpoint = endpoint(300, &Arc::default(), 256).await;
+    tokio::time::sleep(Duration::from_millis(20)).await;
+    let counted = endpoint.snapshot().totals;
+    assert_eq!(counted.accepted, 300);
+    assert!(counted.dropped.get("accept").is_some_and(|count| *count >= 300), "{:?}", counted.dropped);
     endpoint.close().await;
 }
