@@ -67,7 +67,7 @@ fn refused(kind: Kind) -> String {
 fn run(ranges: Vec<u64>) -> Kind {
     let origin = Bytes::from(vec![1; 32]);
     Kind::Announce(proto::Announce {
-        runs: vec![proto::Run { origin, epoch: 1, ranges, hops: 0, now: false }],
+        runs: vec![proto::Run { origin, epoch: 1, ranges, hops: 0, now: false, name: 0 }],
     })
 }
 
@@ -136,6 +136,7 @@ fn the_bytes_of_packets_are_pinned() {
         ranges: vec![2, 2, 3, 0],
         hops: 2,
         now: true,
+        name: 0,
     };
     let payload =
         packets::payload(&origin, "news", 300, 7, 1_767_225_600_000, vec!["hi".into(), Bytes::new()]);

@@ -33,7 +33,7 @@ fn push_unchecked(mesh: &mut Alone, link: u64, seq: u64, hops: u32) {
 /// A neighbour that pushes has lost who feeds it.
 fn orphaned() -> Kind {
     let origin = packets::bytes(&identity(5).peer_id());
-    let run = proto::Run { origin, epoch: 1, ranges: Vec::new(), hops: 0, now: true };
+    let run = proto::Run { origin, epoch: 1, ranges: Vec::new(), hops: 0, now: true, name: 0 };
     Kind::Announce(proto::Announce { runs: vec![run] })
 }
 
@@ -44,7 +44,7 @@ fn losses(mesh: &Alone, link: u64) -> usize {
 
 fn announce(mesh: &mut Alone, link: u64, seq: u64, hops: u32) {
     let origin = packets::bytes(&identity(5).peer_id());
-    let run = proto::Run { origin, epoch: 1, ranges: vec![seq - 1, 0], hops, now: false };
+    let run = proto::Run { origin, epoch: 1, ranges: vec![seq - 1, 0], hops, now: false, name: 0 };
     mesh.say(link, Kind::Announce(proto::Announce { runs: vec![run] }));
 }
 

@@ -6,7 +6,7 @@
 //!
 //! Here: publishing, receiving, relaying. `tree.rs` has the trees, `repair.rs` announcements, requests and summaries.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -22,7 +22,7 @@ use super::event::MeshEvent;
 use super::links::Cx;
 use super::lru::Lru;
 use super::message::{MessageId, Signed, StreamKey};
-use super::missing::Missing;
+use super::missing::{Announcer, Missing};
 use super::packet::MAX_PARTS;
 use super::ranges::{Range, Seen};
 use super::snapshot::MeshStats;
@@ -33,8 +33,6 @@ use super::window::{Held, Window};
 pub(crate) const DOMAIN: &str = "peerage mesh message v1";
 /// What a payload takes beside its body: the signature, the heads of five fields, the hops.
 const PAYLOAD_OVERHEAD: u64 = 96;
-/// How often a stream's tree is optimised.
-pub(crate) const OPTIMISE_EVERY: Duration = Duration::from_secs(1);
 
 /// What is known of one start of an origin.
 #[derive(Debug)]
@@ -47,11 +45,26 @@ pub(crate) struct Stream {
     /// How far we are from the origin by that way.
     pub(crate) hops: u32,
     pub(crate) optimised: Option<Instant>,
+    /// When its last message came.
+    pub(crate) heard: Instant,
+    /// Who is nearer to the origin than our parent, by its last message, and how far we would be by that.
+    pub(crate) better: Option<(LinkId, u32)>,
+    /// Parents that others took the place of and that were not told, because they push until the others do.
+    pub(crate) replaced: Vec<LinkId>,
 }
 
 impl Default for Stream {
     fn default() -> Self {
-        Self { seen: Seen::default(), from: None, fed: Instant::START, hops: 0, optimised: None }
+        Self {
+            seen: Seen::default(),
+            from: None,
+            fed: Instant::START,
+            hops: 0,
+            optimised: None,
+            heard: Instant::START,
+            better: None,
+            replaced: Vec::new(),
+        }
     }
 }
 
@@ -119,6 +132,7 @@ pub(crate) enum Timer {
     Summary,
     Sweep,
     Stall,
+    Settle,
 }
 
 #[derive(Debug)]
@@ -136,6 +150,8 @@ pub(crate) struct Broadcast {
     pub(crate) trees: Lru<PeerId, Tree>,
     pub(crate) window: Window,
     pub(crate) missing: Missing,
+    /// Streams whose trees are to be looked at when they are quiet.
+    pub(crate) unsettled: BTreeSet<StreamKey>,
     pub(crate) verifying: BTreeMap<JobId, Verifying>,
     verifying_ids: BTreeMap<MessageId, JobId>,
     verifying_bytes: u64,
@@ -167,6 +183,7 @@ impl Broadcast {
             trees: Lru::new(config.trees),
             window: Window::new(&config),
             missing: Missing::new(config.missing_ranges),
+            unsettled: BTreeSet::new(),
             verifying: BTreeMap::new(),
             verifying_ids: BTreeMap::new(),
             verifying_bytes: 0,
@@ -290,7 +307,8 @@ impl Broadcast {
         if full && !self.verifying.is_empty() {
             cx.out.count("mesh_unverified_dropped_total", 1);
             let due = cx.now.mono + self.config.graft_after;
-            self.missing.announced(id.stream(), Range::one(id.seq), link, cx.now.mono, due, false);
+            let by = Announcer { link, hops, graft: false };
+            self.missing.announced(id.stream(), Range::one(id.seq), by, cx.now.mono, due);
             return;
         }
         let job = cx.ids.job();
@@ -361,10 +379,13 @@ impl Broadcast {
         let (id, now) = (message.id, cx.now.mono);
         let (stream, forgotten) = self.streams.touch(&id.stream(), Stream::default);
         stream.seen.insert(id.seq, now);
-        if forgotten.is_some() {
+        stream.heard = now;
+        stream.better = None;
+        if let Some((forgotten, _)) = forgotten {
+            self.unsettled.remove(&forgotten);
             cx.out.count("mesh_origins_forgotten_total", 1);
         }
-        self.note_arrival(&id, from, pulled, cx);
+        let nearest = self.note_arrival(&id, from, pulled, cx);
         if !pulled
             && !dry
             && let Some(link) = from.filter(|link| self.neighbours.contains_key(link))
@@ -376,6 +397,9 @@ impl Broadcast {
         let depth = self.depth(id.stream(), from).map_or(hops, |depth| depth.max(hops));
         self.window.insert(now, Held { message: Arc::clone(&message), hops: depth, pushed: !pulled, from });
         self.relay(&message, depth, from, pulled, cx);
+        if let Some((link, hops)) = nearest {
+            self.nearer(link, id.stream(), hops, cx);
+        }
         if dry && let Some(link) = from.filter(|link| self.neighbours.contains_key(link)) {
             self.tree(id.origin).dry.insert(link);
         }
@@ -394,14 +418,21 @@ impl Broadcast {
         self.arm_upkeep(cx);
     }
 
-    fn note_arrival(&mut self, id: &MessageId, from: Option<LinkId>, pulled: bool, cx: &Cx<'_>) {
+    /// Gives who announced it from nearest to the origin.
+    fn note_arrival(
+        &mut self,
+        id: &MessageId,
+        from: Option<LinkId>,
+        pulled: bool,
+        cx: &Cx<'_>,
+    ) -> Option<(LinkId, u32)> {
         let (now, (mean, deviation)) = (cx.now.mono, self.lateness(cx));
         let Some(awaited) = self.missing.arrived(id) else {
             // It came before any announcement. What was measured in bad times, or not at all, fades.
             if !pulled && from.is_some() {
                 self.lateness = Some((mean * 255 / 256, deviation * 255 / 256));
             }
-            return;
+            return None;
         };
         if let Some(link) = from
             && awaited.asked == Some(link)
@@ -413,6 +444,7 @@ impl Broadcast {
             let sample = now.since(awaited.heard);
             self.lateness = Some((mean * 7 / 8 + sample / 8, deviation * 3 / 4 + mean.abs_diff(sample) / 4));
         }
+        awaited.nearest
     }
 
     // The neighbours.
@@ -430,6 +462,10 @@ impl Broadcast {
         }
         for tree in self.trees.values_mut() {
             tree.forget(link);
+        }
+        for stream in self.streams.values_mut() {
+            stream.better = stream.better.filter(|(better, _)| *better != link);
+            stream.replaced.retain(|replaced| *replaced != link);
         }
         let fed = self.streams.iter().filter(|(_, stream)| stream.from == Some(link));
         let orphans = fed.map(|(key, _)| *key).collect();

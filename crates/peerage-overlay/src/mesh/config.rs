@@ -47,6 +47,12 @@ pub struct MeshConfig {
     /// A peer that has as many neighbours as it accepts, and had no new one for so long, takes the next that asks and lets
     /// another one go. 5 min: otherwise two halves of a mesh, both full, would never grow together.
     pub move_after: Duration,
+    /// A neighbour from which nothing was heard for so long is asked whether it is there. 2 s: 2 to 4 bytes on each link, and a
+    /// record and a segment around them. The link's own keep-alive takes 15 s, and cannot see a mesh that hangs.
+    pub probe_every: Duration,
+    /// How long it has to say anything at all, or four round trips if that is longer; then it is no neighbour any more,
+    /// and another one is looked for at once. 2 s.
+    pub probe_within: Duration,
     /// How long the answer to a request for neighbourhood may take. 5 s.
     pub answer_within: Duration,
     /// Wait before joining again when alone: from the first to the second, doubling, give or take a half. 0.5 s, 30 s.
@@ -145,6 +151,8 @@ impl MeshConfig {
             shuffle_passive: 4,
             rotation: 0.05,
             move_after: Duration::from_secs(300),
+            probe_every: Duration::from_secs(2),
+            probe_within: Duration::from_secs(2),
             answer_within: Duration::from_secs(5),
             rejoin_after: (Duration::from_millis(500), Duration::from_secs(30)),
             join_within: Duration::from_secs(15),
@@ -177,6 +185,12 @@ impl MeshConfig {
             inbox_messages: 1 << 16,
             inbox_bytes: 64 << 20,
         }
+    }
+
+    /// The time in which every peer has probed each of its neighbours once and a dead one is known to be: the sum of
+    /// [`MeshConfig::probe_every`] and [`MeshConfig::probe_within`]. What the literature calls a cycle.
+    pub fn probe_cycle(&self) -> Duration {
+        self.probe_every.saturating_add(self.probe_within)
     }
 
     /// What both ends of a link must agree on: the longest message, as 8 bytes, least significant first.
@@ -222,6 +236,8 @@ impl MeshConfig {
         let spans = [
             ("shuffle_every", self.shuffle_every),
             ("hungry_shuffle_every", self.hungry_shuffle_every),
+            ("probe_every", self.probe_every),
+            ("probe_within", self.probe_within),
             ("answer_within", self.answer_within),
             ("rejoin_after (first)", self.rejoin_after.0),
             ("rejoin_after (last)", self.rejoin_after.1),

@@ -12,8 +12,8 @@ use prost::encoding::{DecodeContext, decode_key, skip_field};
 
 use super::message::{MessageId, Signed, StreamKey};
 use super::packet::{
-    Contact, MAX_CONTACT_ADDRESSES, MAX_CONTACTS, MAX_HOPS, MAX_PARTS, MAX_RUN_LEN, MAX_RUN_RANGES, MAX_RUNS,
-    MAX_TTL, MAX_WHISPER_HOPS, Outcome, Packet, Run, Words,
+    Contact, MAX_CONTACT_ADDRESSES, MAX_CONTACTS, MAX_HOPS, MAX_NAME, MAX_PARTS, MAX_RUN_LEN, MAX_RUN_RANGES,
+    MAX_RUNS, MAX_TTL, MAX_WHISPER_HOPS, Notice, Outcome, Packet, Run, Words,
 };
 use super::ranges::Range;
 
@@ -102,10 +102,11 @@ fn words(kind: Kind) -> Result<Words, Malformed> {
             pulled: it.pulled,
             message: Arc::new(signed("Payload", it.body, &it.signature, false)?),
         },
-        Kind::Announce(it) => Words::Announce { runs: runs("Announce", it.runs)? },
+        Kind::Announce(it) => Words::Announce { notices: notices("Announce", it.runs)? },
         Kind::Want(it) => Words::Want { runs: runs("Want", it.runs)? },
         Kind::Prune(it) => Words::Prune { origin: peer("Prune", &it.origin)? },
-        Kind::Summary(it) => Words::Summary { runs: runs("Summary", it.runs)? },
+        Kind::Summary(it) => Words::Summary { notices: notices("Summary", it.runs)? },
+        Kind::Probe(it) => Words::Probe { answer: it.answer },
         Kind::Whisper(it) => Words::Whisper {
             hops: at_most("Whisper", "hops", it.hops, MAX_WHISPER_HOPS)?,
             message: Arc::new(signed("Whisper", it.body, &it.signature, true)?),
@@ -157,10 +158,11 @@ impl Packet {
                 hops: *hops,
                 pulled: *pulled,
             }),
-            Words::Announce { runs } => Kind::Announce(proto::Announce { runs: to_runs(runs) }),
+            Words::Announce { notices } => Kind::Announce(proto::Announce { runs: to_notices(notices) }),
             Words::Want { runs } => Kind::Want(proto::Want { runs: to_runs(runs) }),
             Words::Prune { origin } => Kind::Prune(proto::Prune { origin: to_peer(origin) }),
-            Words::Summary { runs } => Kind::Summary(proto::Summary { runs: to_runs(runs) }),
+            Words::Summary { notices } => Kind::Summary(proto::Summary { runs: to_notices(notices) }),
+            Words::Probe { answer } => Kind::Probe(proto::Probe { answer: *answer }),
             Words::Whisper { message, hops } => Kind::Whisper(proto::Whisper {
                 body: message.body.clone(),
                 signature: Bytes::copy_from_slice(&message.signature),
@@ -320,14 +322,50 @@ fn to_contact(contact: &Contact) -> proto::Contact {
     proto::Contact { peer: to_peer(&contact.peer), addresses }
 }
 
-fn runs(what: &'static str, runs: Vec<proto::Run>) -> Result<Vec<Run>, Malformed> {
+fn count_runs(what: &'static str, runs: &[proto::Run]) -> Result<(), Malformed> {
     if runs.len() > MAX_RUNS {
         return Err(Malformed::new(what, format!("{} runs, at most {MAX_RUNS} are allowed", runs.len())));
     }
-    runs.into_iter().map(|one| run(what, one)).collect()
+    Ok(())
 }
 
-fn run(what: &'static str, run: proto::Run) -> Result<Run, Malformed> {
+fn runs(what: &'static str, runs: Vec<proto::Run>) -> Result<Vec<Run>, Malformed> {
+    count_runs(what, &runs)?;
+    runs.into_iter()
+        .map(|run| {
+            Ok(Run {
+                stream: stream(what, &run)?,
+                ranges: ranges(what, &run)?,
+                hops: at_most(what, "hops", run.hops, MAX_HOPS)?,
+                now: run.now,
+            })
+        })
+        .collect()
+}
+
+fn notices(what: &'static str, runs: Vec<proto::Run>) -> Result<Vec<Notice>, Malformed> {
+    count_runs(what, &runs)?;
+    runs.into_iter()
+        .map(|run| {
+            let name = at_most(what, "a run's name", run.name, MAX_NAME.into())?;
+            let named = name > 0 && run.origin.is_empty();
+            Ok(Notice {
+                // It fits: at most 127.
+                name: name as u8,
+                stream: if named { None } else { Some(stream(what, &run)?) },
+                ranges: ranges(what, &run)?,
+                hops: at_most(what, "hops", run.hops, MAX_HOPS)?,
+                now: run.now,
+            })
+        })
+        .collect()
+}
+
+fn stream(what: &'static str, run: &proto::Run) -> Result<StreamKey, Malformed> {
+    Ok(StreamKey { origin: peer(what, &run.origin)?, epoch: run.epoch })
+}
+
+fn ranges(what: &'static str, run: &proto::Run) -> Result<Vec<Range>, Malformed> {
     let wrong = |why: &str| Malformed::new(what, why);
     if run.ranges.len() > 2 * MAX_RUN_RANGES || !run.ranges.len().is_multiple_of(2) {
         return Err(wrong("a run's ranges are at most 512 pairs"));
@@ -351,31 +389,33 @@ fn run(what: &'static str, run: proto::Run) -> Result<Run, Malformed> {
         ranges.push(Range::new(first, last));
         next = last.checked_add(1);
     }
-    Ok(Run {
-        stream: StreamKey { origin: peer(what, &run.origin)?, epoch: run.epoch },
-        ranges,
-        hops: at_most(what, "hops", run.hops, MAX_HOPS)?,
-        now: run.now,
-    })
+    Ok(ranges)
 }
 
 fn to_runs(runs: &[Run]) -> Vec<proto::Run> {
-    runs.iter()
-        .map(|run| {
-            let mut ranges = Vec::with_capacity(2 * run.ranges.len());
-            let mut next = 1_u64;
-            for range in &run.ranges {
-                ranges.push(range.first.wrapping_sub(next));
-                ranges.push(range.last.wrapping_sub(range.first));
-                next = range.last.wrapping_add(1);
-            }
-            proto::Run {
-                origin: to_peer(&run.stream.origin),
-                epoch: run.stream.epoch,
-                ranges,
-                hops: run.hops,
-                now: run.now,
-            }
-        })
-        .collect()
+    let all = runs.iter();
+    all.map(|run| to_run(0, Some(run.stream), &run.ranges, run.hops, run.now)).collect()
+}
+
+fn to_notices(notices: &[Notice]) -> Vec<proto::Run> {
+    let all = notices.iter();
+    all.map(|it| to_run(it.name, it.stream, &it.ranges, it.hops, it.now)).collect()
+}
+
+fn to_run(name: u8, stream: Option<StreamKey>, ranges: &[Range], hops: u32, now: bool) -> proto::Run {
+    let mut pairs = Vec::with_capacity(2 * ranges.len());
+    let mut next = 1_u64;
+    for range in ranges {
+        pairs.push(range.first.wrapping_sub(next));
+        pairs.push(range.last.wrapping_sub(range.first));
+        next = range.last.wrapping_add(1);
+    }
+    proto::Run {
+        origin: stream.map(|stream| to_peer(&stream.origin)).unwrap_or_default(),
+        epoch: stream.map_or(0, |stream| stream.epoch),
+        ranges: pairs,
+        hops,
+        now,
+        name: name.into(),
+    }
 }

@@ -47,6 +47,12 @@ pub enum Loss {
     /// The link, or the mesh on it, ended.
     #[error("{0}")]
     Link(Why),
+    /// It did not answer a probe.
+    #[error("nothing was heard from the peer for {after:?}")]
+    Silent {
+        /// For how long.
+        after: std::time::Duration,
+    },
     /// The peer has other neighbours.
     #[error("the peer chose other neighbours")]
     LetGo,

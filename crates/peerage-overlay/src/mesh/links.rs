@@ -10,14 +10,16 @@ use peerage_wire::{Address, PeerId};
 
 use super::event::Out;
 use super::message::MessageId;
-use super::packet::{Contact, MAX_CONTACT_ADDRESSES, Packet, Words};
+use super::names::{GIVEN_BYTES, Names, TAKEN_BYTES};
+use super::packet::{Contact, MAX_CONTACT_ADDRESSES, MAX_NAME, Notice, Packet, Run, Words};
 
 /// How long announcements and summaries wait after a link refused one for want of room.
 const CONTROL_PAUSE: Duration = Duration::from_millis(200);
 /// Sends that are remembered in case they come back as undelivered.
 pub(crate) const REMEMBERED_SENDS: usize = 4096;
-/// What a link takes in memory, with four addresses of 255 bytes.
-pub(crate) const LINK_BYTES: usize = 1536;
+/// What a link takes in memory, with four addresses of 255 bytes, and all the numbers that it may give to streams.
+const BARE_LINK_BYTES: usize = 1536;
+pub(crate) const LINK_BYTES: usize = BARE_LINK_BYTES + MAX_NAME as usize * (GIVEN_BYTES + TAKEN_BYTES);
 /// Until the first measurement.
 const UNKNOWN_RTT: Duration = Duration::from_millis(100);
 
@@ -44,6 +46,10 @@ pub(crate) struct Link {
     capacity: u64,
     /// Announcements wait until then.
     busy_until: Instant,
+    /// When the peer last said something, and since when it is asked whether it is there.
+    pub(crate) heard: Instant,
+    pub(crate) probed: Option<Instant>,
+    names: Names,
     /// Since when an own publish has found no room.
     pub(crate) starved_since: Option<Instant>,
     neighbour: bool,
@@ -89,7 +95,7 @@ pub(crate) struct Links {
 }
 
 impl Links {
-    pub(crate) fn up(&mut self, link: LinkId, info: &LinkInfo) {
+    pub(crate) fn up(&mut self, now: Instant, link: LinkId, info: &LinkInfo) {
         self.by_peer.insert(info.peer, link);
         self.links.insert(
             link,
@@ -102,6 +108,9 @@ impl Links {
                 room: info.credit,
                 capacity: info.credit,
                 busy_until: Instant::START,
+                heard: now,
+                probed: None,
+                names: Names::default(),
                 starved_since: None,
                 neighbour: false,
                 asked: false,
@@ -136,7 +145,8 @@ impl Links {
     }
 
     pub(crate) fn footprint(&self) -> u64 {
-        (self.links.len() * LINK_BYTES + self.sent.len() * 128) as u64
+        let names: usize = self.links.values().map(|link| link.names.footprint()).sum();
+        (self.links.len() * BARE_LINK_BYTES + names + self.sent.len() * 128) as u64
     }
 
     pub(crate) fn contact(&self, link: LinkId) -> Option<Contact> {
@@ -222,6 +232,7 @@ impl Links {
         link.room = link.room.saturating_add(size).min(link.capacity);
         if matches!(sent, Sent::Control) {
             link.busy_until = now + CONTROL_PAUSE;
+            link.names.refused();
         }
         Some(sent)
     }
@@ -245,6 +256,23 @@ impl Links {
     pub(crate) fn control_if_room(&mut self, to: LinkId, words: Words, out: &mut Out) {
         let id = Some(self.remember(Sent::Control, 0));
         out.push(Effect::Send { to: vec![to], message: Packet(words), class: Class::Control, id });
+    }
+
+    /// The runs as they are to be announced on the link now.
+    pub(crate) fn notices(&mut self, to: LinkId, runs: Vec<Run>, now: Instant) -> Vec<Notice> {
+        match self.links.get_mut(&to) {
+            Some(link) => runs.into_iter().map(|run| link.names.notice(run, now)).collect(),
+            None => Vec::new(),
+        }
+    }
+
+    /// What the peer announced; and how much of it is about nobody knows what.
+    pub(crate) fn runs(&mut self, from: LinkId, notices: Vec<Notice>) -> (Vec<Run>, usize) {
+        let Some(link) = self.links.get_mut(&from) else { return (Vec::new(), 0) };
+        let all = notices.len();
+        let runs: Vec<Run> = notices.into_iter().filter_map(|notice| link.names.run(notice)).collect();
+        let known = runs.len();
+        (runs, all - known)
     }
 
     /// The longest round-trip time of these links.

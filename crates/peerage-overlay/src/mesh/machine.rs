@@ -18,7 +18,7 @@ use super::event::{MeshAnswer, MeshEvent, Out};
 use super::links::{Cx, Ids, Links, Sent};
 use super::membership::{Change, Membership};
 use super::message::MessageId;
-use super::packet::{Packet, Words};
+use super::packet::{Packet, Run, Words};
 use super::snapshot::{MeshSnapshot, NeighbourInfo};
 
 /// What a mesh's machine is made of, beside its configuration.
@@ -210,7 +210,7 @@ impl MeshMachine {
             let what = format!("{} links of this mesh", self.config.max_links);
             return out.push(Effect::CloseChannel { link, why: Why::Limit { by: Side::Us, what } });
         }
-        self.links.up(link, info);
+        self.links.up(now.mono, link, info);
     }
 
     fn down(&mut self, now: Now, link: LinkId, why: Why, out: &mut Out) {
@@ -261,6 +261,10 @@ impl Parts<'_> {
     fn message(&mut self, link: LinkId, words: Words, cx: &mut Cx<'_>) {
         let Some(peer) = cx.links.get(link).map(|link| link.peer) else { return };
         let is_neighbour = self.membership.is_neighbour(&peer);
+        if let Some(it) = cx.links.get_mut(link) {
+            it.heard = cx.now.mono;
+            it.probed = None;
+        }
         match words {
             Words::Join { urgent } => self.membership.on_join(link, peer, urgent, cx),
             Words::Neighbour { urgent } => self.membership.on_neighbour(link, peer, urgent, cx),
@@ -280,20 +284,46 @@ impl Parts<'_> {
                 self.direct.on_result(link, id, outcome, &*self.membership, cx);
             }
             // Only neighbours say the rest. Somebody who believes to be one, because a goodbye was lost, is told.
-            Words::Summary { .. } if !is_neighbour => {
+            Words::Summary { .. } | Words::Probe { .. } if !is_neighbour => {
+                // What it says of its numbers stays true.
+                self.runs(link, words, cx);
                 cx.control(link, Words::Disconnect { leaving: false, others: Vec::new() });
             }
-            _ if !is_neighbour => cx.out.count("mesh_from_strangers_total", 1),
+            _ if !is_neighbour => {
+                self.runs(link, words, cx);
+                cx.out.count("mesh_from_strangers_total", 1);
+            }
             Words::ForwardJoin { joiner, ttl } => {
                 self.membership.on_forward_join(link, joiner, ttl.min(self.config.active_walk), cx);
             }
             Words::Shuffle { nonce, ttl, sample } => {
                 self.membership.on_shuffle(link, nonce, ttl.min(self.config.active_walk), sample, cx);
             }
-            Words::Announce { runs } => self.broadcast.on_announce(link, runs, cx),
+            Words::Announce { .. } => {
+                let runs = self.runs(link, words, cx);
+                self.broadcast.on_announce(link, runs, cx);
+            }
             Words::Want { runs } => self.broadcast.on_want(link, runs, cx),
-            Words::Summary { runs } => self.broadcast.on_summary(link, runs, cx),
+            Words::Summary { .. } => {
+                let runs = self.runs(link, words, cx);
+                self.broadcast.on_summary(link, runs, cx);
+            }
+            Words::Probe { answer } => {
+                if !answer {
+                    cx.control(link, Words::Probe { answer: true });
+                }
+            }
         }
+    }
+
+    /// What a peer announced, or sums up.
+    fn runs(&self, link: LinkId, words: Words, cx: &mut Cx<'_>) -> Vec<Run> {
+        let (Words::Announce { notices } | Words::Summary { notices }) = words else { return Vec::new() };
+        let (runs, unknown) = cx.links.runs(link, notices);
+        if unknown > 0 {
+            cx.out.count("mesh_unknown_names_total", unknown as u64);
+        }
+        runs
     }
 
     fn undelivered(&mut self, send: SendId, link: LinkId, cx: &mut Cx<'_>) {
@@ -359,6 +389,8 @@ impl Machine for MeshMachine {
         if !self.closed {
             self.run(now, out, |mesh, cx| {
                 mesh.membership.on_timer(cx);
+                // Whom it lost, others are asked instead of now.
+                mesh.settle(cx);
                 mesh.broadcast.on_timer(cx);
                 mesh.direct.on_timer(&*mesh.membership, cx);
             });

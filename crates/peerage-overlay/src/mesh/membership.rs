@@ -4,6 +4,7 @@
 //! pushing out others; only an *urgent* request, of a peer that has no neighbour and was refused three times, evicts.
 //! Whoever refuses or lets go names others to try.
 
+mod probe;
 mod upkeep;
 mod words;
 
@@ -80,6 +81,7 @@ enum Timer {
     Refill,
     Lost,
     Contact,
+    Probe,
     Asked(LinkId),
     Join(CallId),
 }
@@ -113,6 +115,10 @@ pub(crate) struct Membership {
     refused_alone: u32,
     rejoins: u32,
     hungry: u32,
+    /// Attempts that failed since the last one that did not.
+    failed: u32,
+    /// When the neighbours are to be looked at.
+    probe_at: Instant,
     changes: Vec<Change>,
 }
 
@@ -135,6 +141,8 @@ impl Membership {
             refused_alone: 0,
             rejoins: 0,
             hungry: 0,
+            failed: 0,
+            probe_at: Instant::START,
             changes: Vec::new(),
             config,
         }
@@ -284,6 +292,7 @@ impl Membership {
             }
             Dial::Check { .. } => {}
             Dial::Peer { peer, .. } => {
+                self.failed = self.failed.saturating_add(1);
                 let forget = !self.active.is_empty();
                 self.passive.failed(&peer, cx.now.mono, forget, &mut self.rng);
             }
@@ -323,8 +332,10 @@ impl Membership {
                 Timer::Rejoin => self.rejoin(cx),
                 Timer::Lost => self.retry_lost(cx),
                 Timer::Contact => self.check_contact(cx),
+                Timer::Probe => self.probe(cx),
                 Timer::Asked(link) => {
                     if self.asked.remove(&link).is_some() {
+                        self.failed = self.failed.saturating_add(1);
                         if let Some(peer) = cx.links.get(link).map(|link| link.peer) {
                             self.passive.failed(&peer, now, !self.active.is_empty(), &mut self.rng);
                         }
@@ -356,6 +367,8 @@ impl Membership {
         self.changes.push(Change::Up(link, peer));
         self.refused_alone = 0;
         self.rejoins = 0;
+        self.failed = 0;
+        self.arm_probe(cx);
         self.answer_joins(cx);
     }
 

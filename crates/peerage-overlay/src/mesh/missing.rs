@@ -16,6 +16,8 @@ const ROUNDS: u32 = 3;
 #[derive(Clone, Debug)]
 struct Source {
     link: LinkId,
+    /// How far from the origin we would be by it.
+    hops: u32,
     /// In this round.
     asked: bool,
 }
@@ -30,6 +32,16 @@ struct Gap {
     due: Instant,
     asked: Option<LinkId>,
     round: u32,
+}
+
+/// A neighbour that announced something.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Announcer {
+    pub(crate) link: LinkId,
+    /// How far from the origin we would be by it.
+    pub(crate) hops: u32,
+    /// Ask for pushes of the origin's messages from now on, too.
+    pub(crate) graft: bool,
 }
 
 /// A request to make.
@@ -50,6 +62,8 @@ pub(crate) struct Awaited {
     pub(crate) heard: Instant,
     /// Who was asked for it last.
     pub(crate) asked: Option<LinkId>,
+    /// Who announced it from nearest to the origin, and how far we would be by that.
+    pub(crate) nearest: Option<(LinkId, u32)>,
 }
 
 #[derive(Debug)]
@@ -72,11 +86,11 @@ impl Missing {
         &mut self,
         stream: StreamKey,
         range: Range,
-        link: LinkId,
+        by: Announcer,
         now: Instant,
         due: Instant,
-        graft: bool,
     ) -> bool {
+        let Announcer { link, hops, graft } = by;
         if self.gaps.len() + 2 >= self.limit {
             return false;
         }
@@ -92,7 +106,7 @@ impl Missing {
                 fresh.push(Range::new(at, first - 1));
             }
             if gap.sources.len() < MAX_SOURCES && !gap.sources.iter().any(|source| source.link == link) {
-                gap.sources.push(Source { link, asked: false });
+                gap.sources.push(Source { link, hops, asked: false });
             }
             if gap.asked.is_none() {
                 gap.due = gap.due.min(due);
@@ -108,7 +122,7 @@ impl Missing {
             if self.gaps.len() >= self.limit {
                 return false;
             }
-            let sources = vec![Source { link, asked: false }];
+            let sources = vec![Source { link, hops, asked: false }];
             let gap = Gap { last: range.last, sources, graft, heard: now, due, asked: None, round: 0 };
             self.gaps.insert((stream, range.first), gap);
         }
@@ -134,7 +148,8 @@ impl Missing {
         if gap.last < id.seq {
             return None;
         }
-        let awaited = Awaited { heard: gap.heard, asked: gap.asked };
+        let nearest = gap.sources.iter().min_by_key(|it| it.hops).map(|it| (it.link, it.hops));
+        let awaited = Awaited { heard: gap.heard, asked: gap.asked, nearest };
         let first = *first;
         let mut gap = self.gaps.remove(&(stream, first))?;
         if id.seq < gap.last {
@@ -270,9 +285,11 @@ mod tests {
     #[test]
     fn a_range_is_split_where_only_part_of_it_is_announced_or_arrives() {
         let mut missing = Missing::new(16);
-        assert!(missing.announced(STREAM, Range::new(1, 9), LinkId(1), NOW, LATER, true));
-        assert!(missing.announced(STREAM, Range::new(4, 12), LinkId(2), NOW, LATER, true));
-        assert_eq!(missing.arrived(&STREAM.message(6)), Some(Awaited { heard: NOW, asked: None }));
+        let by = |link, hops| Announcer { link: LinkId(link), hops, graft: true };
+        assert!(missing.announced(STREAM, Range::new(1, 9), by(1, 4), NOW, LATER));
+        assert!(missing.announced(STREAM, Range::new(4, 12), by(2, 3), NOW, LATER));
+        let nearest = Some((LinkId(2), 3));
+        assert_eq!(missing.arrived(&STREAM.message(6)), Some(Awaited { heard: NOW, asked: None, nearest }));
         assert_eq!(missing.arrived(&STREAM.message(6)), None);
         assert_eq!(due(&mut missing, LATER - Duration::from_micros(1)), []);
         assert_eq!(due(&mut missing, LATER), [(1, 1, 3), (1, 4, 5), (1, 7, 9), (2, 10, 12)]);
@@ -288,7 +305,8 @@ mod tests {
     #[test]
     fn what_nobody_sends_is_given_up() {
         let mut missing = Missing::new(16);
-        missing.announced(STREAM, Range::one(1), LinkId(1), NOW, NOW, false);
+        let by = Announcer { link: LinkId(1), hops: 1, graft: false };
+        missing.announced(STREAM, Range::one(1), by, NOW, NOW);
         let mut now = NOW;
         let mut asked = 0;
         while let Some(at) = missing.deadline() {

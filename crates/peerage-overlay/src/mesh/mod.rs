@@ -4,10 +4,10 @@
 //! |---|---|
 //! | `machine` | the parts as one machine |
 //! | `membership`, `passive` | who is a neighbour: HyParView |
-//! | `broadcast`, `tree`, `relay`, `repair` | messages to everyone: Plumtree with a tree for each origin |
+//! | `broadcast`, `tree`, `nearer`, `relay`, `repair` | messages to everyone: Plumtree with a tree for each origin |
 //! | `window`, `missing`, `ranges` | what is kept, what is lacking, what was seen |
 //! | `direct` | messages to one |
-//! | `links` | what the parts share: links, their room, ids |
+//! | `links`, `names` | what the parts share: links, their room, ids; numbers for streams |
 //! | `packet`, `convert` | the words, and their bytes |
 
 mod broadcast;
@@ -22,6 +22,8 @@ mod machine;
 mod membership;
 mod message;
 mod missing;
+mod names;
+mod nearer;
 mod packet;
 mod passive;
 mod ranges;

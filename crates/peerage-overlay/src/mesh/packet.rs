@@ -19,6 +19,8 @@ pub(crate) const MAX_RUN_RANGES: usize = 512;
 pub(crate) const MAX_PACKET_RANGES: usize = 768;
 /// The most sequence numbers in one run, which is more than any window holds.
 pub(crate) const MAX_RUN_LEN: u64 = 1 << 20;
+/// The largest number that stands for a stream on a link; there are as many.
+pub(crate) const MAX_NAME: u8 = 127;
 /// The most hops of a random walk.
 pub(crate) const MAX_TTL: u32 = 16;
 /// The most hops of a broadcast.
@@ -43,6 +45,25 @@ pub(crate) struct Run {
     pub(crate) ranges: Vec<Range>,
     pub(crate) hops: u32,
     pub(crate) now: bool,
+}
+
+/// A run as it is announced: what it is about may be said by a number of the link.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Notice {
+    /// 0 for none.
+    pub(crate) name: u8,
+    /// `None` only with a number.
+    pub(crate) stream: Option<StreamKey>,
+    pub(crate) ranges: Vec<Range>,
+    pub(crate) hops: u32,
+    pub(crate) now: bool,
+}
+
+impl From<Run> for Notice {
+    fn from(run: Run) -> Self {
+        let Run { stream, ranges, hops, now } = run;
+        Self { name: 0, stream: Some(stream), ranges, hops, now }
+    }
 }
 
 /// How a whisper ended.
@@ -92,10 +113,11 @@ pub(crate) enum Words {
     Shuffle { nonce: u64, ttl: u32, sample: Vec<Contact> },
     ShuffleReply { nonce: u64, sample: Vec<Contact> },
     Payload { message: Arc<Signed>, hops: u32, pulled: bool },
-    Announce { runs: Vec<Run> },
+    Announce { notices: Vec<Notice> },
     Want { runs: Vec<Run> },
     Prune { origin: PeerId },
-    Summary { runs: Vec<Run> },
+    Summary { notices: Vec<Notice> },
     Whisper { message: Arc<Signed>, hops: u32 },
     WhisperResult { id: MessageId, outcome: Outcome },
+    Probe { answer: bool },
 }

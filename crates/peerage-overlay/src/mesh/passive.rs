@@ -67,15 +67,16 @@ impl Passive {
         entry.retry_at = now + rng.jitter(back_off(entry.failures), 0.5);
     }
 
-    /// A random peer that may be tried now.
+    /// A random peer that may be tried now, of those that failed least.
     pub(crate) fn candidate(
         &self,
         now: Instant,
         rng: &mut Rng,
-        busy: impl Fn(&PeerId) -> bool,
+        busy: impl Fn(&PeerId) -> bool + Copy,
     ) -> Option<Contact> {
         let ready = self.entries.iter().filter(|entry| entry.retry_at <= now && !busy(&entry.contact.peer));
-        rng.sample(ready, 1).first().map(|entry| entry.contact.clone())
+        let least = ready.clone().map(|entry| entry.failures).min()?;
+        rng.sample(ready.filter(|entry| entry.failures == least), 1).first().map(|entry| entry.contact.clone())
     }
 
     /// When the next peer may be tried that may not now.

@@ -32,6 +32,27 @@ pub(crate) fn append(ranges: &mut Vec<Range>, seq: u64) {
     }
 }
 
+/// Takes the numbers of one range out of ranges in any order.
+pub(crate) fn subtract(ranges: &mut Vec<Range>, gone: Range) {
+    let mut tails = Vec::new();
+    ranges.retain_mut(|range| {
+        if range.last < gone.first || gone.last < range.first {
+            return true;
+        }
+        let tail = (gone.last < range.last).then(|| Range::new(gone.last + 1, range.last));
+        if range.first < gone.first {
+            range.last = gone.first - 1;
+            tails.extend(tail);
+            return true;
+        }
+        if let Some(tail) = tail {
+            *range = tail;
+        }
+        tail.is_some()
+    });
+    ranges.extend(tails);
+}
+
 /// Ranges in ascending order that do not touch.
 pub(crate) fn normalise(ranges: &mut Vec<Range>) {
     ranges.sort_unstable_by_key(|range| range.first);
@@ -136,6 +157,11 @@ impl Seen {
         self.runs.iter().skip(1).map(|(_, since)| *since).min()
     }
 
+    /// The newest number of all.
+    pub(crate) fn last(&self) -> Option<u64> {
+        self.runs.last().map(|(range, _)| range.last)
+    }
+
     /// How many ranges there are.
     pub(crate) fn len(&self) -> usize {
         self.runs.len()
@@ -164,6 +190,21 @@ mod tests {
                 seen.missing_in(Range::new(first, first + len), 100).iter().flat_map(|r| r.first..=r.last).collect();
             let expected: Vec<u64> = (first..=first + len).filter(|seq| !model.contains(seq)).collect();
             prop_assert_eq!(missing, expected);
+        }
+
+        #[test]
+        fn what_is_subtracted_is_gone_and_nothing_else(
+            pairs in prop::collection::vec((1_u64..50, 0_u64..6), 0..20), first in 1_u64..50, len in 0_u64..12,
+        ) {
+            let mut ranges: Vec<Range> = pairs.iter().map(|(first, len)| Range::new(*first, first + len)).collect();
+            let gone = Range::new(first, first + len);
+            let mut expected: Vec<u64> = ranges.iter().flat_map(|r| r.first..=r.last).collect();
+            expected.retain(|seq| !(gone.first..=gone.last).contains(seq));
+            subtract(&mut ranges, gone);
+            let mut after: Vec<u64> = ranges.iter().flat_map(|r| r.first..=r.last).collect();
+            expected.sort_unstable();
+            after.sort_unstable();
+            prop_assert_eq!(after, expected);
         }
 
         #[test]

@@ -5,13 +5,13 @@ use std::time::Duration;
 
 use peerage_machine::{Instant, LinkId};
 
-use super::broadcast::{Broadcast, Neighbour, News, OPTIMISE_EVERY, Owed, Stream, Timer};
+use super::broadcast::{Broadcast, Neighbour, News, Owed, Stream, Timer};
 use super::event::MeshEvent;
 use super::links::Cx;
 use super::message::{MessageId, StreamKey};
-use super::missing::Ask;
+use super::missing::{Announcer, Ask};
 use super::packet::{MAX_PACKET_RANGES, MAX_RUN_LEN, MAX_RUN_RANGES, MAX_RUNS, Run, Words};
-use super::ranges::{Range, append, normalise};
+use super::ranges::{Range, append, normalise, subtract};
 
 /// Ranges that wait to be announced to one neighbour. More are left to the next summary.
 pub(crate) const MAX_ANNOUNCE_RANGES: usize = 4096;
@@ -38,6 +38,24 @@ impl Neighbour {
         *newest = hops;
         true
     }
+
+    /// The neighbour has these itself, and is so far from the origin: they need not be announced to it, unless it would
+    /// be nearer by us.
+    fn has(&mut self, stream: StreamKey, range: Range, depth: u32) {
+        for news in [News::Lazy, News::PutOff] {
+            let key = (stream, news);
+            let Some((ranges, hops)) = self.announce.get_mut(&key) else { continue };
+            if news == News::Lazy && *hops < depth {
+                continue;
+            }
+            let before = ranges.len();
+            subtract(ranges, range);
+            self.announce_ranges = (self.announce_ranges + ranges.len()).saturating_sub(before);
+            if ranges.is_empty() {
+                self.announce.remove(&key);
+            }
+        }
+    }
 }
 
 impl Broadcast {
@@ -55,6 +73,7 @@ impl Broadcast {
                 }
                 Timer::Sweep => self.sweep(cx),
                 Timer::Stall => self.offer_room(cx),
+                Timer::Settle => self.settle_trees(cx),
             }
         }
         if self.missing.deadline().is_some_and(|at| at <= now) {
@@ -83,7 +102,8 @@ impl Broadcast {
                 },
             );
             for runs in packets(runs) {
-                cx.links.control_if_room(*link, Words::Announce { runs }, cx.out);
+                let notices = cx.links.notices(*link, runs, now);
+                cx.links.control_if_room(*link, Words::Announce { notices }, cx.out);
             }
         }
         if again {
@@ -129,11 +149,15 @@ impl Broadcast {
             let (mut all_seen, now) = (true, cx.now.mono);
             let due =
                 if run.now || self.is_orphan(run.stream) { now } else { now + self.graft_after(link, cx) };
+            let by = Announcer { link, hops: run.hops, graft: !run.now };
             for range in &run.ranges {
-                all_seen &= self.hear_of(run.stream, *range, link, due, !run.now, cx);
+                all_seen &= self.hear_of(run.stream, *range, by, due, cx);
+                if let Some(neighbour) = self.neighbours.get_mut(&link) {
+                    neighbour.has(run.stream, *range, run.hops.saturating_sub(1));
+                }
             }
             if all_seen && !run.now {
-                self.optimise(link, run.stream, run.hops, cx);
+                self.nearer(link, run.stream, run.hops, cx);
             }
         }
         if !dry.is_empty() && self.neighbours.contains_key(&link) {
@@ -145,8 +169,9 @@ impl Broadcast {
         for run in runs {
             let now = cx.now.mono;
             let due = if self.is_orphan(run.stream) { now } else { now + self.graft_after(link, cx) };
+            let by = Announcer { link, hops: u32::MAX, graft: false };
             for range in run.ranges {
-                self.hear_of(run.stream, range, link, due, false, cx);
+                self.hear_of(run.stream, range, by, due, cx);
             }
         }
     }
@@ -162,9 +187,8 @@ impl Broadcast {
         &mut self,
         stream: StreamKey,
         range: Range,
-        link: LinkId,
+        by: Announcer,
         due: Instant,
-        graft: bool,
         cx: &mut Cx<'_>,
     ) -> bool {
         let missing = match self.streams.peek(&stream) {
@@ -173,35 +197,12 @@ impl Broadcast {
         };
         let all_seen = missing.is_empty();
         for range in missing {
-            if !self.missing.announced(stream, range, link, cx.now.mono, due, graft) {
+            if !self.missing.announced(stream, range, by, cx.now.mono, due) {
                 cx.out.count("mesh_announcements_dropped_total", 1);
                 break;
             }
         }
         all_seen
-    }
-
-    /// Plumtree, section 3.9: a way that is shorter by enough hops replaces the one that works.
-    fn optimise(&mut self, link: LinkId, key: StreamKey, hops: u32, cx: &mut Cx<'_>) {
-        let now = cx.now.mono;
-        let threshold = self.config.optimisation_threshold;
-        if !self.neighbours.contains_key(&link) {
-            return;
-        }
-        let Some(stream) = self.streams.peek_mut(&key) else { return };
-        if stream.from.is_none_or(|parent| parent == link) {
-            return;
-        }
-        let better = stream.hops >= hops.saturating_add(threshold.max(1));
-        if !better || stream.optimised.is_some_and(|at| at + OPTIMISE_EVERY > now) {
-            return;
-        }
-        stream.optimised = Some(now);
-        stream.hops = hops;
-        // The old parent pushes on until the new one does, and is pruned for the first message that both push.
-        self.graft(key, link, now);
-        let run = Run { stream: key, ranges: Vec::new(), hops: 0, now: true };
-        cx.control(link, Words::Want { runs: vec![run] });
     }
 
     // Asking.
@@ -330,7 +331,8 @@ impl Broadcast {
             now: false,
         });
         for runs in packets(runs) {
-            cx.links.control_if_room(link, Words::Summary { runs }, cx.out);
+            let notices = cx.links.notices(link, runs, cx.now.mono);
+            cx.links.control_if_room(link, Words::Summary { notices }, cx.out);
         }
     }
 

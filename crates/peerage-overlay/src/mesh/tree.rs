@@ -15,7 +15,7 @@ use peerage_wire::PeerId;
 use super::broadcast::Broadcast;
 use super::links::Cx;
 use super::message::StreamKey;
-use super::packet::{Run, Words};
+use super::packet::{Notice, Run, Words};
 use super::repair::packets;
 
 /// A neighbour that pushes on after a prune is told again after so long: what was under way is no reason.
@@ -128,7 +128,8 @@ impl Broadcast {
         }
         for (link, runs) in tell {
             for runs in packets(runs.into_iter()) {
-                cx.links.after_pushes(link, Words::Announce { runs }, cx.out);
+                let notices = runs.into_iter().map(Notice::from).collect();
+                cx.links.after_pushes(link, Words::Announce { notices }, cx.out);
             }
         }
     }
@@ -168,6 +169,9 @@ impl Broadcast {
         known.from = Some(link);
         known.fed = now;
         known.hops = hops;
+        if let Some(parent) = parent.filter(|parent| *parent != link) {
+            self.replace(stream, parent);
+        }
         if pruned {
             // It was the last that fed us after all.
             self.graft(stream, link, now);
@@ -208,6 +212,12 @@ impl Broadcast {
         {
             known.from = Some(keep);
             known.fed = now;
+        }
+        if let Some(known) = self.streams.peek_mut(&stream)
+            && known.replaced.contains(&lose)
+        {
+            known.replaced.retain(|replaced| *replaced != lose);
+            self.feeds_itself(stream, lose);
         }
         self.prune(origin, lose, cx);
     }

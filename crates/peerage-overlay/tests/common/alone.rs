@@ -27,6 +27,9 @@ pub(crate) struct Alone {
     pub(crate) events: Vec<MeshEvent>,
     pub(crate) faults: Vec<(LinkId, &'static str)>,
     pub(crate) last_send: Option<SendId>,
+    /// Links whose peers do not answer probes.
+    pub(crate) silent: Vec<LinkId>,
+    probes: Vec<LinkId>,
 }
 
 impl Alone {
@@ -48,6 +51,8 @@ impl Alone {
             events: Vec::new(),
             faults: Vec::new(),
             last_send: None,
+            silent: Vec::new(),
+            probes: Vec::new(),
         }
     }
 
@@ -65,6 +70,10 @@ impl Alone {
                     let kind =
                         <proto::Packet as prost::Message>::decode(bytes.freeze()).unwrap().kind.unwrap();
                     for link in to {
+                        if kind == Kind::Probe(proto::Probe { answer: false }) {
+                            self.probes.push(link);
+                            continue;
+                        }
                         let size = message.encoded_len() as u64;
                         self.sent.entry(link).or_default().push((class, size, kind.clone()));
                     }
@@ -105,6 +114,11 @@ impl Alone {
             let now = self.clocks();
             self.mesh.on_timer(now, &mut self.out);
             self.drain();
+            for link in std::mem::take(&mut self.probes) {
+                if !self.silent.contains(&link) {
+                    self.say(link.0, Kind::Probe(proto::Probe { answer: true }));
+                }
+            }
         }
         self.now = until;
     }

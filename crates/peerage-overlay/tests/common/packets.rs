@@ -89,6 +89,7 @@ fn run(rng: &mut Rng) -> proto::Run {
         ranges,
         hops: rng.below(1024) as u32,
         now: rng.chance(0.5),
+        name: 0,
     }
 }
 
@@ -96,12 +97,27 @@ fn runs(rng: &mut Rng) -> Vec<proto::Run> {
     (0..rng.below(8)).map(|_| run(rng)).collect()
 }
 
+/// Some of them about streams that have a number, or should have one.
+fn named(rng: &mut Rng) -> Vec<proto::Run> {
+    let mut runs = runs(rng);
+    for run in &mut runs {
+        if rng.chance(0.5) {
+            run.name = if rng.chance(0.5) { rng.below(4) + 1 } else { rng.below(127) + 1 } as u32;
+            if rng.chance(0.5) {
+                run.origin = Bytes::new();
+                run.epoch = 0;
+            }
+        }
+    }
+    runs
+}
+
 /// Something that a peer might say at about that time.
 pub(crate) fn random(rng: &mut Rng, wall: u64) -> Packet {
     let (ttl, nonce) = (rng.below(17) as u32, rng.below(4));
     let signer = identity(rng.below(4) as u32);
     let sent = if rng.chance(0.1) { rng.next_u64() } else { wall };
-    packet(match rng.below(14) {
+    packet(match rng.below(15) {
         0 => Kind::Join(proto::Join { urgent: rng.chance(0.3) }),
         1 => Kind::Neighbour(proto::Neighbour { urgent: rng.chance(0.3) }),
         2 => Kind::NeighbourReply(proto::NeighbourReply { accepted: rng.chance(0.7), others: contacts(rng) }),
@@ -120,11 +136,12 @@ pub(crate) fn random(rng: &mut Rng, wall: u64) -> Packet {
             }
             Kind::Payload(payload)
         }
-        8 => Kind::Announce(proto::Announce { runs: runs(rng) }),
+        8 => Kind::Announce(proto::Announce { runs: named(rng) }),
         9 => Kind::Want(proto::Want { runs: runs(rng) }),
         10 => Kind::Prune(proto::Prune { origin: bytes(&signer.peer_id()) }),
-        11 => Kind::Summary(proto::Summary { runs: runs(rng) }),
-        12 => {
+        11 => Kind::Summary(proto::Summary { runs: named(rng) }),
+        12 => Kind::Probe(proto::Probe { answer: rng.chance(0.5) }),
+        13 => {
             let target = identity(rng.below(5) as u32).peer_id();
             let mut whisper = whisper(&signer, &target, rng.below(6) + 1, sent);
             whisper.hops = rng.below(33) as u32;

@@ -2,7 +2,7 @@
 /// One message of a mesh. Payload and Whisper travel in class 0 (interactive), all else in class 1 (control).
 #[derive(Clone, PartialEq, ::prost::Message)]
 pub struct Packet {
-    #[prost(oneof = "packet::Kind", tags = "1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14")]
+    #[prost(oneof = "packet::Kind", tags = "1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15")]
     pub kind: ::core::option::Option<packet::Kind>,
 }
 /// Nested message and enum types in `Packet`.
@@ -37,6 +37,8 @@ pub mod packet {
         Whisper(super::Whisper),
         #[prost(message, tag = "14")]
         WhisperResult(super::WhisperResult),
+        #[prost(message, tag = "15")]
+        Probe(super::Probe),
     }
 }
 /// A peer and where it listens.
@@ -168,8 +170,12 @@ pub struct Run {
     /// from now on (a graft).
     #[prost(bool, tag = "5")]
     pub now: bool,
+    /// In Announce and Summary: with an origin, the number that stands for this origin and epoch in what the sender says on
+    /// this link from now on; without one, what it stands for. 1 to 127, 0 for none.
+    #[prost(uint32, tag = "6")]
+    pub name: u32,
 }
-/// IHAVE: the sender holds these broadcasts. At most 64 runs.
+/// IHAVE: the sender holds these broadcasts. At most 64 runs. Origin and epoch may be given by a number.
 #[derive(Clone, PartialEq, ::prost::Message)]
 pub struct Announce {
     #[prost(message, repeated, tag = "1")]
@@ -193,6 +199,12 @@ pub struct Prune {
 pub struct Summary {
     #[prost(message, repeated, tag = "1")]
     pub runs: ::prost::alloc::vec::Vec<Run>,
+}
+/// Is the neighbour there? Answered by the same with `answer`.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct Probe {
+    #[prost(bool, tag = "1")]
+    pub answer: bool,
 }
 /// What an origin signs for a whisper, under the domain "peerage mesh whisper v1".
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]

@@ -8,12 +8,18 @@ use crate::mesh::links::Cx;
 use crate::mesh::packet::{Contact, Words};
 use crate::mesh::passive::back_off;
 
+/// Attempts at most for each neighbour that is lacking.
+const AT_ONCE: usize = 6;
+
 impl Membership {
     /// After every change: fills the view, and sees to it that something will happen if it cannot be filled.
     pub(super) fn settle(&mut self, cx: &mut Cx<'_>) {
         let now = cx.now.mono;
         let target = self.config.active_view;
-        while self.active.len() + self.pending() < target {
+        // Where most are dead, one after the other takes long: more are tried at once, the more have failed in a row.
+        let at_once = (1 + self.failed as usize / 2).min(AT_ONCE);
+        let most = MAX_PENDING.min(target.saturating_sub(self.active.len()) * at_once);
+        while self.pending() < most {
             let mut rng = self.rng.clone();
             let candidate = self.passive.candidate(now, &mut rng, |peer| self.is_busy_with(peer, cx));
             self.rng = rng;
@@ -24,7 +30,7 @@ impl Membership {
                 break;
             }
         }
-        let short = self.active.len() + self.pending() < target;
+        let short = self.active.len() < target && self.pending() < most;
         match self.passive.next_retry(now).filter(|_| short) {
             Some(at) => self.timers.arm(Timer::Refill, at),
             None => {

@@ -1,0 +1,127 @@
+//! Shorter trees: who is nearer to an origin than our parent takes its place (Plumtree, section 3.9).
+//!
+//! While messages come in quick succession the new parent is asked first, and the old one is told when both have
+//! pushed the same message: nothing is missed, and one message comes twice. Once the origin is quiet, both are told at
+//! once, and nothing comes twice: of many origins that speak now and then, each message would otherwise pay for what
+//! the one before it has shown. Depths are those of one message, and a parent's is always less than ours, so no two
+//! such changes make a circle.
+
+use std::time::Duration;
+
+use peerage_machine::LinkId;
+
+use super::broadcast::{Broadcast, Timer};
+use super::links::Cx;
+use super::message::StreamKey;
+use super::packet::{Run, Words};
+use super::ranges::Range;
+
+/// How often a stream's tree is changed while messages come.
+const OPTIMISE_EVERY: Duration = Duration::from_secs(1);
+/// An origin is quiet when its last message came so long ago: its announcements are here, too.
+const QUIET: Duration = Duration::from_millis(500);
+/// How many hops nearer is worth a change while the origin is quiet.
+const QUIET_THRESHOLD: u32 = 1;
+/// A new parent is asked for so many messages after the last: those that it has passed on meanwhile.
+const CATCH_UP: u64 = 64;
+/// Former parents of a stream that are remembered.
+const REPLACED: usize = 4;
+
+impl Broadcast {
+    /// By this neighbour we would be so far from the origin of the stream, whose last message is here.
+    pub(crate) fn nearer(&mut self, link: LinkId, key: StreamKey, hops: u32, cx: &mut Cx<'_>) {
+        let now = cx.now.mono;
+        let threshold = self.config.optimisation_threshold.max(1);
+        if !self.neighbours.contains_key(&link) {
+            return;
+        }
+        let Some(stream) = self.streams.peek_mut(&key) else { return };
+        let Some(parent) = stream.from.filter(|parent| *parent != link) else { return };
+        if stream.hops < hops.saturating_add(QUIET_THRESHOLD.min(threshold)) {
+            return;
+        }
+        if stream.better.is_none_or(|(_, best)| hops < best) {
+            stream.better = Some((link, hops));
+        }
+        let much = stream.hops >= hops.saturating_add(threshold);
+        if much && stream.optimised.is_none_or(|at| at + OPTIMISE_EVERY <= now) {
+            stream.optimised = Some(now);
+            stream.hops = hops;
+            self.replace(key, parent);
+            // The old parent pushes on until the new one does, and is pruned for the first message that both push.
+            self.graft(key, link, now);
+            let run = Run { stream: key, ranges: Vec::new(), hops: 0, now: true };
+            cx.control(link, Words::Want { runs: vec![run] });
+        }
+        self.unsettled.insert(key);
+        if !self.timers.is_armed(&Timer::Settle) {
+            self.timers.arm(Timer::Settle, now + QUIET);
+        }
+    }
+
+    /// A parent is nearer to the origin and has one of its own: it is not ours to push to, though trees begin with links
+    /// in both directions.
+    pub(crate) fn feeds_itself(&mut self, key: StreamKey, former: LinkId) {
+        if let Some(tree) = self.trees.peek_mut(&key.origin) {
+            tree.push.remove(&former);
+        }
+    }
+
+    /// Somebody else feeds us the stream from now on: who did so is told when the origin is quiet, or pushes again.
+    pub(crate) fn replace(&mut self, key: StreamKey, parent: LinkId) {
+        if let Some(stream) = self.streams.peek_mut(&key)
+            && stream.replaced.len() < REPLACED
+            && !stream.replaced.contains(&parent)
+        {
+            stream.replaced.push(parent);
+        }
+    }
+
+    /// What was left until an origin is quiet.
+    pub(crate) fn settle_trees(&mut self, cx: &mut Cx<'_>) {
+        let now = cx.now.mono;
+        let mut next = None;
+        for key in std::mem::take(&mut self.unsettled) {
+            let Some(stream) = self.streams.peek(&key) else { continue };
+            let quiet_at = stream.heard + QUIET;
+            if quiet_at > now {
+                self.unsettled.insert(key);
+                next = Some(next.map_or(quiet_at, |next| quiet_at.min(next)));
+            } else {
+                self.settle_tree(key, cx);
+            }
+        }
+        if let Some(at) = next {
+            self.timers.arm(Timer::Settle, at);
+        }
+    }
+
+    fn settle_tree(&mut self, key: StreamKey, cx: &mut Cx<'_>) {
+        let Some(stream) = self.streams.peek_mut(&key) else { return };
+        let better = stream.better.take();
+        let mut former = std::mem::take(&mut stream.replaced);
+        let (hops, next) = (stream.hops, stream.seen.last().map_or(1, |last| last.saturating_add(1)));
+        if let Some((link, nearer)) = better.filter(|(_, it)| hops >= it.saturating_add(QUIET_THRESHOLD))
+            && self.neighbours.contains_key(&link)
+            && let Some(parent) = self.parent(key).filter(|parent| *parent != link)
+        {
+            former.push(parent);
+            self.graft(key, link, cx.now.mono);
+            if let Some(stream) = self.streams.peek_mut(&key) {
+                stream.hops = nearer;
+            }
+            // What it passed on before it hears this was not for us.
+            let ranges = vec![Range::new(next, next.saturating_add(CATCH_UP))];
+            let run = Run { stream: key, ranges, hops: 0, now: true };
+            cx.control(link, Words::Want { runs: vec![run] });
+        }
+        let parent = self.parent(key);
+        let pruned = |it: &Self, link| it.trees.peek(&key.origin).is_some_and(|tree| tree.pruned.contains_key(&link));
+        for link in former {
+            if parent.is_some() && parent != Some(link) && !pruned(self, link) {
+                self.prune(key.origin, link, cx);
+            }
+            self.feeds_itself(key, link);
+        }
+    }
+}
