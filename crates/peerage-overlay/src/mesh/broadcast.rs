@@ -157,6 +157,8 @@ pub(crate) struct Broadcast {
     verifying_bytes: u64,
     /// How late pushes are after the announcement, smoothed, and how much that varies: RFC 6298's way, section 2.
     pub(crate) lateness: Option<(Duration, Duration)>,
+    /// Comparisons with neighbours so far.
+    pub(crate) compared: u32,
     /// The size of a broadcast that was refused as full.
     blocked: Option<u64>,
     pub(crate) stats: MeshStats,
@@ -188,6 +190,7 @@ impl Broadcast {
             verifying_ids: BTreeMap::new(),
             verifying_bytes: 0,
             lateness: None,
+            compared: 0,
             blocked: None,
             stats: MeshStats::default(),
             config,
@@ -452,7 +455,9 @@ impl Broadcast {
     pub(crate) fn neighbour_up(&mut self, link: LinkId, cx: &mut Cx<'_>) {
         self.neighbours.insert(link, Neighbour { answered: cx.now.mono, ..Neighbour::default() });
         // Trees that work are left alone: the newcomer hears announcements, and grafts what it needs.
-        self.send_summary(link, cx);
+        if !self.window.is_empty() {
+            self.send_summary(link, false, cx);
+        }
         self.offer_room(cx);
     }
 

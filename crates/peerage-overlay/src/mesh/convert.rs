@@ -105,7 +105,12 @@ fn words(kind: Kind) -> Result<Words, Malformed> {
         Kind::Announce(it) => Words::Announce { notices: notices("Announce", it.runs)? },
         Kind::Want(it) => Words::Want { runs: runs("Want", it.runs)? },
         Kind::Prune(it) => Words::Prune { origin: peer("Prune", &it.origin)? },
-        Kind::Summary(it) => Words::Summary { notices: notices("Summary", it.runs)? },
+        Kind::Summary(it) => Words::Summary { notices: notices("Summary", it.runs)?, ask: it.ask },
+        Kind::Compare(it) => Words::Compare {
+            since: UnixMillis(it.since),
+            until: UnixMillis(it.until),
+            hash: it.hash,
+        },
         Kind::Probe(it) => Words::Probe { answer: it.answer },
         Kind::Whisper(it) => Words::Whisper {
             hops: at_most("Whisper", "hops", it.hops, MAX_WHISPER_HOPS)?,
@@ -161,7 +166,12 @@ impl Packet {
             Words::Announce { notices } => Kind::Announce(proto::Announce { runs: to_notices(notices) }),
             Words::Want { runs } => Kind::Want(proto::Want { runs: to_runs(runs) }),
             Words::Prune { origin } => Kind::Prune(proto::Prune { origin: to_peer(origin) }),
-            Words::Summary { notices } => Kind::Summary(proto::Summary { runs: to_notices(notices) }),
+            Words::Summary { notices, ask } => {
+                Kind::Summary(proto::Summary { runs: to_notices(notices), ask: *ask })
+            }
+            Words::Compare { since, until, hash } => {
+                Kind::Compare(proto::Compare { since: since.0, until: until.0, hash: *hash })
+            },
             Words::Probe { answer } => Kind::Probe(proto::Probe { answer: *answer }),
             Words::Whisper { message, hops } => Kind::Whisper(proto::Whisper {
                 body: message.body.clone(),

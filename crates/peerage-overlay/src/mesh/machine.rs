@@ -284,7 +284,7 @@ impl Parts<'_> {
                 self.direct.on_result(link, id, outcome, &*self.membership, cx);
             }
             // Only neighbours say the rest. Somebody who believes to be one, because a goodbye was lost, is told.
-            Words::Summary { .. } | Words::Probe { .. } if !is_neighbour => {
+            Words::Summary { .. } | Words::Compare { .. } | Words::Probe { .. } if !is_neighbour => {
                 // What it says of its numbers stays true.
                 self.runs(link, words, cx);
                 cx.control(link, Words::Disconnect { leaving: false, others: Vec::new() });
@@ -304,9 +304,12 @@ impl Parts<'_> {
                 self.broadcast.on_announce(link, runs, cx);
             }
             Words::Want { runs } => self.broadcast.on_want(link, runs, cx),
-            Words::Summary { .. } => {
+            Words::Summary { ask, .. } => {
                 let runs = self.runs(link, words, cx);
-                self.broadcast.on_summary(link, runs, cx);
+                self.broadcast.on_summary(link, runs, ask, cx);
+            }
+            Words::Compare { since, until, hash } => {
+                self.broadcast.on_compare(link, since, until, hash, cx);
             }
             Words::Probe { answer } => {
                 if !answer {
@@ -318,7 +321,7 @@ impl Parts<'_> {
 
     /// What a peer announced, or sums up.
     fn runs(&self, link: LinkId, words: Words, cx: &mut Cx<'_>) -> Vec<Run> {
-        let (Words::Announce { notices } | Words::Summary { notices }) = words else { return Vec::new() };
+        let (Words::Announce { notices } | Words::Summary { notices, .. }) = words else { return Vec::new() };
         let (runs, unknown) = cx.links.runs(link, notices);
         if unknown > 0 {
             cx.out.count("mesh_unknown_names_total", unknown as u64);

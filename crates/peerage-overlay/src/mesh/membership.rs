@@ -115,6 +115,10 @@ pub(crate) struct Membership {
     refused_alone: u32,
     rejoins: u32,
     hungry: u32,
+    /// When a neighbour was found to be gone last.
+    broken: Option<Instant>,
+    /// Whether the last shuffle told of anybody new.
+    learnt: bool,
     /// Attempts that failed since the last one that did not.
     failed: u32,
     /// When the neighbours are to be looked at.
@@ -141,6 +145,8 @@ impl Membership {
             refused_alone: 0,
             rejoins: 0,
             hungry: 0,
+            broken: None,
+            learnt: true,
             failed: 0,
             probe_at: Instant::START,
             changes: Vec::new(),
@@ -314,6 +320,7 @@ impl Membership {
             if left || matches!(why, Why::Shutdown { .. }) {
                 self.passive.remove(&peer);
             } else {
+                self.broken = Some(cx.now.mono);
                 self.remember_lost(contact.clone(), cx);
                 self.passive.add(contact, cx.now.mono + back_off(1), &mut self.rng);
             }

@@ -4,13 +4,14 @@
 //! |---|---|
 //! | `machine` | the parts as one machine |
 //! | `membership`, `passive` | who is a neighbour: HyParView |
-//! | `broadcast`, `tree`, `nearer`, `relay`, `repair` | messages to everyone: Plumtree with a tree for each origin |
+//! | `broadcast`, `tree`, `nearer`, `relay`, `repair`, `compare` | messages to everyone: Plumtree with a tree for each origin |
 //! | `window`, `missing`, `ranges` | what is kept, what is lacking, what was seen |
 //! | `direct` | messages to one |
 //! | `links`, `names` | what the parts share: links, their room, ids; numbers for streams |
 //! | `packet`, `convert` | the words, and their bytes |
 
 mod broadcast;
+mod compare;
 mod config;
 mod convert;
 mod direct;

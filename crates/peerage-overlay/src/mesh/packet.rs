@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use peerage_machine::UnixMillis;
 use peerage_wire::{Address, PeerId};
 
 use super::message::{MessageId, Signed, StreamKey};
@@ -116,7 +117,8 @@ pub(crate) enum Words {
     Announce { notices: Vec<Notice> },
     Want { runs: Vec<Run> },
     Prune { origin: PeerId },
-    Summary { notices: Vec<Notice> },
+    Summary { notices: Vec<Notice>, ask: bool },
+    Compare { since: UnixMillis, until: UnixMillis, hash: u64 },
     Whisper { message: Arc<Signed>, hops: u32 },
     WhisperResult { id: MessageId, outcome: Outcome },
     Probe { answer: bool },

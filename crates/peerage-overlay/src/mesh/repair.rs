@@ -65,10 +65,7 @@ impl Broadcast {
             match timer {
                 Timer::Flush => self.flush(cx),
                 Timer::Summary => {
-                    let links: Vec<LinkId> = self.neighbours.keys().copied().collect();
-                    if let Some(link) = self.rng.pick(&links).copied() {
-                        self.send_summary(link, cx);
-                    }
+                    self.compare(cx);
                     self.arm_upkeep(cx);
                 }
                 Timer::Sweep => self.sweep(cx),
@@ -165,25 +162,14 @@ impl Broadcast {
         }
     }
 
-    pub(crate) fn on_summary(&mut self, link: LinkId, runs: Vec<Run>, cx: &mut Cx<'_>) {
-        for run in runs {
-            let now = cx.now.mono;
-            let due = if self.is_orphan(run.stream) { now } else { now + self.graft_after(link, cx) };
-            let by = Announcer { link, hops: u32::MAX, graft: false };
-            for range in run.ranges {
-                self.hear_of(run.stream, range, by, due, cx);
-            }
-        }
-    }
-
     /// Whether nobody pushes the stream to us: its last pusher is gone, or this peer has no part in any tree yet. A new
     /// origin's first message may still be on its way along the tree.
-    fn is_orphan(&self, stream: StreamKey) -> bool {
+    pub(crate) fn is_orphan(&self, stream: StreamKey) -> bool {
         if self.streams.peek(&stream).is_some() { self.parent(stream).is_none() } else { !self.has_trees() }
     }
 
     /// A neighbour has these. Whether all of them are here.
-    fn hear_of(
+    pub(crate) fn hear_of(
         &mut self,
         stream: StreamKey,
         range: Range,
@@ -224,7 +210,7 @@ impl Broadcast {
 
     /// How long a push may be behind its announcement: what was measured, and at least two round trips of the link that
     /// announced it.
-    fn graft_after(&self, link: LinkId, cx: &Cx<'_>) -> Duration {
+    pub(crate) fn graft_after(&self, link: LinkId, cx: &Cx<'_>) -> Duration {
         let least = self.least_wait(cx);
         let (mean, deviation) = self.lateness(cx);
         let measured = mean + deviation * 4;
@@ -318,23 +304,7 @@ impl Broadcast {
         self.serve(link, cx);
     }
 
-    // Comparing, and giving up.
-
-    pub(crate) fn send_summary(&mut self, link: LinkId, cx: &mut Cx<'_>) {
-        if self.window.is_empty() || cx.links.get(link).is_none_or(|link| link.is_busy(cx.now.mono)) {
-            return;
-        }
-        let runs = self.window.streams().into_iter().map(|(stream, ranges)| Run {
-            stream,
-            ranges,
-            hops: 0,
-            now: false,
-        });
-        for runs in packets(runs) {
-            let notices = cx.links.notices(link, runs, cx.now.mono);
-            cx.links.control_if_room(link, Words::Summary { notices }, cx.out);
-        }
-    }
+    // Giving up.
 
     /// Sees to it that old messages go, and that the window is compared with neighbours' while there is something in it.
     pub(crate) fn arm_upkeep(&mut self, cx: &Cx<'_>) {

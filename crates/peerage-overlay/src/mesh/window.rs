@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 
-use peerage_machine::{Instant, LinkId};
+use peerage_machine::{Instant, LinkId, UnixMillis};
 
 use super::config::MeshConfig;
 use super::message::{MessageId, Signed, StreamKey};
@@ -88,6 +88,12 @@ impl Window {
     pub(crate) fn first_in(&self, stream: StreamKey, range: Range) -> Option<(u64, &Held)> {
         let span = stream.message(range.first)..=stream.message(range.last);
         self.messages.range(span).next().map(|(id, held)| (id.seq, held))
+    }
+
+    /// What is held of what was said between these, by its origins' clocks, in the order of the ids.
+    pub(crate) fn between(&self, since: UnixMillis, until: UnixMillis) -> impl Iterator<Item = &MessageId> {
+        let held = self.messages.iter();
+        held.filter(move |(_, held)| (since..=until).contains(&held.message.sent)).map(|(id, _)| id)
     }
 
     /// What is held, by stream.

@@ -117,7 +117,7 @@ pub(crate) fn random(rng: &mut Rng, wall: u64) -> Packet {
     let (ttl, nonce) = (rng.below(17) as u32, rng.below(4));
     let signer = identity(rng.below(4) as u32);
     let sent = if rng.chance(0.1) { rng.next_u64() } else { wall };
-    packet(match rng.below(15) {
+    packet(match rng.below(16) {
         0 => Kind::Join(proto::Join { urgent: rng.chance(0.3) }),
         1 => Kind::Neighbour(proto::Neighbour { urgent: rng.chance(0.3) }),
         2 => Kind::NeighbourReply(proto::NeighbourReply { accepted: rng.chance(0.7), others: contacts(rng) }),
@@ -139,9 +139,10 @@ pub(crate) fn random(rng: &mut Rng, wall: u64) -> Packet {
         8 => Kind::Announce(proto::Announce { runs: named(rng) }),
         9 => Kind::Want(proto::Want { runs: runs(rng) }),
         10 => Kind::Prune(proto::Prune { origin: bytes(&signer.peer_id()) }),
-        11 => Kind::Summary(proto::Summary { runs: named(rng) }),
+        11 => Kind::Summary(proto::Summary { runs: named(rng), ask: rng.chance(0.3) }),
         12 => Kind::Probe(proto::Probe { answer: rng.chance(0.5) }),
-        13 => {
+        13 => Kind::Compare(proto::Compare { since: wall - 60_000, until: wall, hash: rng.below(2) }),
+        14 => {
             let target = identity(rng.below(5) as u32).peer_id();
             let mut whisper = whisper(&signer, &target, rng.below(6) + 1, sent);
             whisper.hops = rng.below(33) as u32;

@@ -2,7 +2,7 @@
 /// One message of a mesh. Payload and Whisper travel in class 0 (interactive), all else in class 1 (control).
 #[derive(Clone, PartialEq, ::prost::Message)]
 pub struct Packet {
-    #[prost(oneof = "packet::Kind", tags = "1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15")]
+    #[prost(oneof = "packet::Kind", tags = "1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 16")]
     pub kind: ::core::option::Option<packet::Kind>,
 }
 /// Nested message and enum types in `Packet`.
@@ -39,6 +39,8 @@ pub mod packet {
         WhisperResult(super::WhisperResult),
         #[prost(message, tag = "15")]
         Probe(super::Probe),
+        #[prost(message, tag = "16")]
+        Compare(super::Compare),
     }
 }
 /// A peer and where it listens.
@@ -199,6 +201,22 @@ pub struct Prune {
 pub struct Summary {
     #[prost(message, repeated, tag = "1")]
     pub runs: ::prost::alloc::vec::Vec<Run>,
+    /// The receiver says the same in turn.
+    #[prost(bool, tag = "2")]
+    pub ask: bool,
+}
+/// Are these the same for the receiver? Answered by a Summary with `ask` if not, and not at all if they are.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct Compare {
+    /// Of the broadcasts that the sender holds those whose `sent` lies between these, both included.
+    #[prost(uint64, tag = "1")]
+    pub since: u64,
+    #[prost(uint64, tag = "2")]
+    pub until: u64,
+    /// The first 8 bytes, least significant first, of the BLAKE3 hash over origin, epoch and seq (32, 8 and 8 bytes, least
+    /// significant first) of each of them, in the order of (origin, epoch, seq).
+    #[prost(fixed64, tag = "3")]
+    pub hash: u64,
 }
 /// Is the neighbour there? Answered by the same with `answer`.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]

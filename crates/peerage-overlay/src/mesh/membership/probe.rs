@@ -63,6 +63,7 @@ impl Membership {
     fn lose_silent(&mut self, peer: PeerId, link: LinkId, after: Duration, cx: &mut Cx<'_>) {
         self.active.remove(&peer);
         self.hungry = 0;
+        self.broken = Some(cx.now.mono);
         // In case it hears after all.
         cx.control(link, Words::Disconnect { leaving: false, others: Vec::new() });
         if let Some(contact) = cx.links.contact(link) {

@@ -77,11 +77,21 @@ impl Membership {
         let usual = self.config.shuffle_every;
         let every = if self.active.len() < self.config.active_view {
             self.config.hungry_shuffle_every.saturating_mul(1 << self.hungry.min(16)).min(usual)
+        } else if self.is_calm(cx) {
+            self.config.calm_shuffle_every.max(usual)
         } else {
             usual
         };
         let wait = self.rng.jitter(every, 0.2);
         self.timers.arm(Timer::Shuffle, cx.now.mono + wait);
+    }
+
+    /// Whether there is little to learn: no neighbour broke off of late, and the passive view is full, or the last shuffle
+    /// told of nobody new.
+    fn is_calm(&self, cx: &Cx<'_>) -> bool {
+        let unbroken =
+            self.broken.is_none_or(|at| cx.now.mono.since(at) >= self.config.shuffle_every.saturating_mul(2));
+        unbroken && (!self.learnt || self.passive.len() >= self.config.passive_view)
     }
 
     pub(super) fn shuffle(&mut self, cx: &mut Cx<'_>) {

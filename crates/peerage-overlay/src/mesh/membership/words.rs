@@ -153,6 +153,7 @@ impl Membership {
     pub(crate) fn on_shuffle_reply(&mut self, nonce: u64, sample: Vec<Contact>, cx: &mut Cx<'_>) {
         if self.own_walk == Some(nonce) {
             self.own_walk = None;
+            self.learnt = sample.iter().any(|contact| !self.is_known(&contact.peer));
             self.learn(sample, cx);
             self.settle(cx);
         } else if let Some(back) = self.walks.remove(&nonce) {
