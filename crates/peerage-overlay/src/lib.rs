@@ -37,5 +37,5 @@ pub use handle::{Closed, Event, Events, Handled, Mesh, OpenError, Received, Recv
 pub use mesh::{
     BroadcastError, ConfigError, IntoParts, JoinError, Kind, Loss, MeshAnswer, MeshConfig, MeshEvent,
     MeshMachine, MeshSnapshot, MeshStart, MeshStats, Message, MessageId, MessageIdError, NeighbourInfo,
-    Packet, WhisperError,
+    Packet, Receipt, WhisperError,
 };

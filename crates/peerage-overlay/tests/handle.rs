@@ -60,14 +60,14 @@ async fn peers(count: usize, config: MeshConfig) -> Vec<(Endpoint, Mesh)> {
 async fn what_one_says_all_others_hear_once_with_its_parts_and_its_origin() {
     let all = peers(5, MeshConfig::named("news")).await;
     let (endpoint, mesh) = &all[2];
-    let id = mesh.broadcast(["a", "", "three"]).await.unwrap();
+    let id = mesh.broadcast(["a", "", "three"]).await.unwrap().id;
     for (at, (_, other)) in all.iter().enumerate().filter(|(at, _)| *at != 2) {
         let message = within(&format!("the message at peer {at}"), other.recv()).await.unwrap();
         assert_eq!((message.id, message.origin, message.kind), (id, endpoint.peer_id(), Kind::Broadcast));
         assert_eq!(message.parts, ["a", "", "three"].map(Bytes::from));
     }
     // A second one shows that no copy of the first came in between.
-    let second = mesh.broadcast("next").await.unwrap();
+    let second = mesh.broadcast("next").await.unwrap().id;
     for (_, other) in all.iter().enumerate().filter(|(at, _)| *at != 2).map(|(_, peer)| peer) {
         assert_eq!(within("the second message", other.recv()).await.unwrap().id, second);
     }

@@ -204,6 +204,7 @@ fn mesh() -> Vec<Fixture> {
         ranges: ranges.to_vec(),
         hops,
         now,
+        name: 0,
     };
     // 3 to 5 and 9; 300 alone.
     let (some, one) = ([2, 2, 3, 0], [299, 0]);
@@ -267,10 +268,33 @@ fn mesh() -> Vec<Fixture> {
             "mesh-Announce",
             MeshKind::Announce(mesh::Announce { runs: vec![run(&some, 3, false), run(&one, 0, true)] }),
         ),
+        packet(
+            "mesh-Announce_named",
+            MeshKind::Announce(mesh::Announce {
+                runs: vec![
+                    mesh::Run { name: 1, ..run(&some, 3, false) },
+                    mesh::Run { name: 1, origin: Bytes::new(), epoch: 0, ..run(&one, 4, false) },
+                ],
+            }),
+        ),
+        packet("mesh-Probe", MeshKind::Probe(mesh::Probe { answer: false })),
+        packet("mesh-Probe_answer", MeshKind::Probe(mesh::Probe { answer: true })),
+        packet(
+            "mesh-Compare",
+            MeshKind::Compare(mesh::Compare {
+                since: 1_767_225_600_000,
+                until: 1_767_225_640_000,
+                hash: 0x0102_0304_0506_0708,
+            }),
+        ),
+        packet("mesh-Summary_ask", MeshKind::Summary(mesh::Summary { runs: Vec::new(), ask: true })),
         packet("mesh-Want", MeshKind::Want(mesh::Want { runs: vec![run(&one, 0, false)] })),
         packet("mesh-Want_graft", MeshKind::Want(mesh::Want { runs: vec![run(&[], 0, true)] })),
         packet("mesh-Prune", MeshKind::Prune(mesh::Prune { origin: peer(1) })),
-        packet("mesh-Summary", MeshKind::Summary(mesh::Summary { runs: vec![run(&some, 0, false)] })),
+        packet(
+            "mesh-Summary",
+            MeshKind::Summary(mesh::Summary { runs: vec![run(&some, 0, false)], ask: false }),
+        ),
         packet("mesh-Whisper", MeshKind::Whisper(whispered)),
         packet(
             "mesh-WhisperResult_delivered",
@@ -454,9 +478,11 @@ fn every_kind_of_mesh_packet_is_pinned() {
             MeshKind::Summary(_) => "Summary",
             MeshKind::Whisper(_) => "Whisper",
             MeshKind::WhisperResult(_) => "WhisperResult",
+            MeshKind::Probe(_) => "Probe",
+            MeshKind::Compare(_) => "Compare",
         })
         .collect();
-    assert_eq!(pinned.len(), 14, "{pinned:?}");
+    assert_eq!(pinned.len(), 16, "{pinned:?}");
 }
 
 /// And for the messages of a reconciliation.

@@ -285,7 +285,8 @@ impl World {
                 role.honest_mut().map(|mesh| mesh.broadcast(now, parts, out))
             });
             match said.flatten() {
-                Some(Ok(id)) => {
+                Some(Ok(receipt)) => {
+                    let id = receipt.id;
                     self.ledger.borrow_mut().say(id, node, at, body);
                     return Ok(id);
                 }

@@ -14,7 +14,7 @@ use super::queue::{Next, Queue, lock};
 use super::received::{Handled, Received, RecvError};
 use crate::mesh::{
     BroadcastError, ConfigError, IntoParts, JoinError, MeshAnswer, MeshConfig, MeshMachine, MeshSnapshot,
-    MeshStart, Message, MessageId, WhisperError,
+    MeshStart, Message, Receipt, WhisperError,
 };
 
 /// Why a mesh was not opened.
@@ -150,7 +150,7 @@ impl Mesh {
     ///
     /// # Errors
     /// [`BroadcastError`], but never `Full`.
-    pub async fn broadcast(&self, parts: impl IntoParts) -> Result<MessageId, BroadcastError> {
+    pub async fn broadcast(&self, parts: impl IntoParts) -> Result<Receipt, BroadcastError> {
         let parts = parts.into_parts();
         loop {
             // Made before the try, so that no room is missed in between.
@@ -166,7 +166,7 @@ impl Mesh {
     ///
     /// # Errors
     /// [`BroadcastError`].
-    pub fn try_broadcast(&self, parts: impl IntoParts) -> Result<MessageId, BroadcastError> {
+    pub fn try_broadcast(&self, parts: impl IntoParts) -> Result<Receipt, BroadcastError> {
         let parts = parts.into_parts();
         let said = self.inner.hosted.call(|machine, now, out| machine.broadcast(now, parts, out));
         said.unwrap_or(Err(BroadcastError::Closed))

@@ -21,7 +21,7 @@ use super::error::BroadcastError;
 use super::event::MeshEvent;
 use super::links::Cx;
 use super::lru::Lru;
-use super::message::{MessageId, Signed, StreamKey};
+use super::message::{MessageId, Receipt, Signed, StreamKey};
 use super::missing::{Announcer, Missing};
 use super::packet::MAX_PARTS;
 use super::ranges::{Range, Seen};
@@ -203,11 +203,7 @@ impl Broadcast {
 
     // Publishing.
 
-    pub(crate) fn publish(
-        &mut self,
-        parts: Vec<Bytes>,
-        cx: &mut Cx<'_>,
-    ) -> Result<MessageId, BroadcastError> {
+    pub(crate) fn publish(&mut self, parts: Vec<Bytes>, cx: &mut Cx<'_>) -> Result<Receipt, BroadcastError> {
         if parts.is_empty() || parts.len() > MAX_PARTS {
             return Err(BroadcastError::Parts { found: parts.len(), limit: MAX_PARTS });
         }
@@ -231,8 +227,8 @@ impl Broadcast {
         let message = Arc::new(draft.sign(|bytes| self.identity.sign(DOMAIN, bytes)));
         self.next_seq += 1;
         self.stats.published += 1;
-        self.accept(message, 0, None, Came::default(), cx);
-        Ok(id)
+        let neighbours = self.accept(message, 0, None, Came::default(), cx);
+        Ok(Receipt { id, neighbours })
     }
 
     /// Whether every neighbour that an own message would be pushed to has room, but for those that are stalled.
@@ -376,8 +372,15 @@ impl Broadcast {
         Verdict::Done
     }
 
-    /// A message that is new and genuine, or our own.
-    fn accept(&mut self, message: Arc<Signed>, hops: u32, from: Option<LinkId>, came: Came, cx: &mut Cx<'_>) {
+    /// A message that is new and genuine, or our own. Gives how many neighbours it was pushed to.
+    fn accept(
+        &mut self,
+        message: Arc<Signed>,
+        hops: u32,
+        from: Option<LinkId>,
+        came: Came,
+        cx: &mut Cx<'_>,
+    ) -> usize {
         let Came { pulled, dry } = came;
         let (id, now) = (message.id, cx.now.mono);
         let (stream, forgotten) = self.streams.touch(&id.stream(), Stream::default);
@@ -399,7 +402,7 @@ impl Broadcast {
         // goes by where the tree has us. A peer that is fed by us then never takes us for nearer than itself.
         let depth = self.depth(id.stream(), from).map_or(hops, |depth| depth.max(hops));
         self.window.insert(now, Held { message: Arc::clone(&message), hops: depth, pushed: !pulled, from });
-        self.relay(&message, depth, from, pulled, cx);
+        let pushed = self.relay(&message, depth, from, pulled, cx);
         if let Some((link, hops)) = nearest {
             self.nearer(link, id.stream(), hops, cx);
         }
@@ -419,6 +422,7 @@ impl Broadcast {
         }
         self.give_up_gaps(id.stream(), None, cx);
         self.arm_upkeep(cx);
+        pushed
     }
 
     /// Gives who announced it from nearest to the origin.

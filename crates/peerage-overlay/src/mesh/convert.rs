@@ -106,11 +106,9 @@ fn words(kind: Kind) -> Result<Words, Malformed> {
         Kind::Want(it) => Words::Want { runs: runs("Want", it.runs)? },
         Kind::Prune(it) => Words::Prune { origin: peer("Prune", &it.origin)? },
         Kind::Summary(it) => Words::Summary { notices: notices("Summary", it.runs)?, ask: it.ask },
-        Kind::Compare(it) => Words::Compare {
-            since: UnixMillis(it.since),
-            until: UnixMillis(it.until),
-            hash: it.hash,
-        },
+        Kind::Compare(it) => {
+            Words::Compare { since: UnixMillis(it.since), until: UnixMillis(it.until), hash: it.hash }
+        }
         Kind::Probe(it) => Words::Probe { answer: it.answer },
         Kind::Whisper(it) => Words::Whisper {
             hops: at_most("Whisper", "hops", it.hops, MAX_WHISPER_HOPS)?,
@@ -171,7 +169,7 @@ impl Packet {
             }
             Words::Compare { since, until, hash } => {
                 Kind::Compare(proto::Compare { since: since.0, until: until.0, hash: *hash })
-            },
+            }
             Words::Probe { answer } => Kind::Probe(proto::Probe { answer: *answer }),
             Words::Whisper { message, hops } => Kind::Whisper(proto::Whisper {
                 body: message.body.clone(),

@@ -17,7 +17,7 @@ use super::error::{BroadcastError, JoinError, WhisperError};
 use super::event::{MeshAnswer, MeshEvent, Out};
 use super::links::{Cx, Ids, Links, Sent};
 use super::membership::{Change, Membership};
-use super::message::MessageId;
+use super::message::Receipt;
 use super::packet::{Packet, Run, Words};
 use super::snapshot::{MeshSnapshot, NeighbourInfo};
 
@@ -95,7 +95,7 @@ impl MeshMachine {
         now: Now,
         parts: Vec<Bytes>,
         out: &mut Out,
-    ) -> Result<MessageId, BroadcastError> {
+    ) -> Result<Receipt, BroadcastError> {
         if self.closed {
             return Err(BroadcastError::Closed);
         }

@@ -56,6 +56,17 @@ pub enum MessageIdError {
     Number(String),
 }
 
+/// A broadcast that is on its way.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Receipt {
+    /// Its name.
+    pub id: MessageId,
+    /// Neighbours that it was queued to at once; the others are told of it. None only of those that are alone
+    /// ([`crate::MeshConfig::publish_alone`]), or all of whose neighbours are stuck ([`crate::MeshConfig::stall_after`]).
+    pub neighbours: usize,
+}
+
 /// How a message came.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Kind {

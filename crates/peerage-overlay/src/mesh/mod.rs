@@ -38,6 +38,6 @@ pub use config::MeshConfig;
 pub use error::{BroadcastError, ConfigError, JoinError, WhisperError};
 pub use event::{Loss, MeshAnswer, MeshEvent};
 pub use machine::{MeshMachine, MeshStart};
-pub use message::{IntoParts, Kind, Message, MessageId, MessageIdError};
+pub use message::{IntoParts, Kind, Message, MessageId, MessageIdError, Receipt};
 pub use packet::Packet;
 pub use snapshot::{MeshSnapshot, MeshStats, NeighbourInfo};

@@ -116,7 +116,8 @@ impl Broadcast {
             cx.control(link, Words::Want { runs: vec![run] });
         }
         let parent = self.parent(key);
-        let pruned = |it: &Self, link| it.trees.peek(&key.origin).is_some_and(|tree| tree.pruned.contains_key(&link));
+        let pruned =
+            |it: &Self, link| it.trees.peek(&key.origin).is_some_and(|tree| tree.pruned.contains_key(&link));
         for link in former {
             if parent.is_some() && parent != Some(link) && !pruned(self, link) {
                 self.prune(key.origin, link, cx);

@@ -98,6 +98,8 @@ impl Packet {
             Words::Want { .. } => "want",
             Words::Prune { .. } => "prune",
             Words::Summary { .. } => "summary",
+            Words::Compare { .. } => "compare",
+            Words::Probe { .. } => "probe",
             Words::Whisper { .. } => "whisper",
             Words::WhisperResult { .. } => "whisper_result",
         }

@@ -76,7 +76,9 @@ impl Passive {
     ) -> Option<Contact> {
         let ready = self.entries.iter().filter(|entry| entry.retry_at <= now && !busy(&entry.contact.peer));
         let least = ready.clone().map(|entry| entry.failures).min()?;
-        rng.sample(ready.filter(|entry| entry.failures == least), 1).first().map(|entry| entry.contact.clone())
+        rng.sample(ready.filter(|entry| entry.failures == least), 1)
+            .first()
+            .map(|entry| entry.contact.clone())
     }
 
     /// When the next peer may be tried that may not now.

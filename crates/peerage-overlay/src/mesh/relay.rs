@@ -12,7 +12,7 @@ use super::packet::{MAX_HOPS, Packet, Words};
 
 impl Broadcast {
     /// Sends the message on: pushed along the tree where there is room, announced elsewhere. What was pulled is old news
-    /// to most, and only announced.
+    /// to most, and only announced. Gives how many it was pushed to.
     pub(crate) fn relay(
         &mut self,
         message: &Arc<Signed>,
@@ -20,7 +20,7 @@ impl Broadcast {
         from: Option<LinkId>,
         pulled: bool,
         cx: &mut Cx<'_>,
-    ) {
+    ) -> usize {
         let id = message.id;
         let next_hops = if from.is_some() { hops.saturating_add(1).min(MAX_HOPS) } else { 0 };
         let eager = if pulled { BTreeSet::new() } else { self.eager(id.origin) };
@@ -47,8 +47,10 @@ impl Broadcast {
         if dropped > 0 {
             cx.out.count("mesh_announcements_dropped_total", dropped);
         }
-        self.stats.payloads_sent += push.len() as u64;
+        let pushed = push.len();
+        self.stats.payloads_sent += pushed as u64;
         cx.links.send(push, words, size, Sent::Broadcast(id), cx.out);
+        pushed
     }
 
     /// Sends what a neighbour is owed, in order, as far as there is room.

@@ -168,7 +168,9 @@ impl World {
     }
 
     pub(crate) fn say_bytes(&mut self, node: NodeId, body: Bytes) -> Result<MessageId, BroadcastError> {
-        self.sim.command(node, |mesh, now, out| mesh.broadcast(now, vec![body], out))
+        self.sim
+            .command(node, |mesh, now, out| mesh.broadcast(now, vec![body], out))
+            .map(|receipt| receipt.id)
     }
 
     /// Gathers what was heard since the last time.
