@@ -49,6 +49,8 @@ pub(crate) struct Stream {
     pub(crate) heard: Instant,
     /// Who is nearer to the origin than our parent, by its last message, and how far we would be by that.
     pub(crate) better: Option<(LinkId, u32)>,
+    /// Who would do in place of the parent: by it we would be no farther from the origin.
+    pub(crate) second: Option<(LinkId, u32)>,
     /// Parents that others took the place of and that were not told, because they push until the others do.
     pub(crate) replaced: Vec<LinkId>,
 }
@@ -63,6 +65,7 @@ impl Default for Stream {
             optimised: None,
             heard: Instant::START,
             better: None,
+            second: None,
             replaced: Vec::new(),
         }
     }
@@ -387,6 +390,7 @@ impl Broadcast {
         stream.seen.insert(id.seq, now);
         stream.heard = now;
         stream.better = None;
+        stream.second = None;
         if let Some((forgotten, _)) = forgotten {
             self.unsettled.remove(&forgotten);
             cx.out.count("mesh_origins_forgotten_total", 1);
@@ -474,10 +478,12 @@ impl Broadcast {
         }
         for stream in self.streams.values_mut() {
             stream.better = stream.better.filter(|(better, _)| *better != link);
+            stream.second = stream.second.filter(|(second, _)| *second != link);
             stream.replaced.retain(|replaced| *replaced != link);
         }
         let fed = self.streams.iter().filter(|(_, stream)| stream.from == Some(link));
         let orphans = fed.map(|(key, _)| *key).collect();
+        let orphans = self.take_seconds(orphans, cx);
         self.orphaned(orphans, cx);
         self.missing.link_down(link, cx.now.mono);
         self.offer_room(cx);

@@ -6,15 +6,17 @@
 //! the one before it has shown. Depths are those of one message, and a parent's is always less than ours, so no two
 //! such changes make a circle.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use peerage_machine::LinkId;
 
-use super::broadcast::{Broadcast, Timer};
+use super::broadcast::{Broadcast, Stream, Timer};
 use super::links::Cx;
 use super::message::StreamKey;
 use super::packet::{Run, Words};
 use super::ranges::Range;
+use super::repair::packets;
 
 /// How often a stream's tree is changed while messages come.
 const OPTIMISE_EVERY: Duration = Duration::from_secs(1);
@@ -27,6 +29,16 @@ const CATCH_UP: u64 = 64;
 /// Former parents of a stream that are remembered.
 const REPLACED: usize = 4;
 
+impl Stream {
+    /// To a new parent: push to us from now on, and what follows our last message, for what the parent passed on before
+    /// it hears this was not for us.
+    fn follow_up(&self, key: StreamKey) -> Run {
+        let next = self.seen.last().map_or(1, |last| last.saturating_add(1));
+        let ranges = vec![Range::new(next, next.saturating_add(CATCH_UP - 1))];
+        Run { stream: key, ranges, hops: 0, now: true }
+    }
+}
+
 impl Broadcast {
     /// By this neighbour we would be so far from the origin of the stream, whose last message is here.
     pub(crate) fn nearer(&mut self, link: LinkId, key: StreamKey, hops: u32, cx: &mut Cx<'_>) {
@@ -37,6 +49,9 @@ impl Broadcast {
         }
         let Some(stream) = self.streams.peek_mut(&key) else { return };
         let Some(parent) = stream.from.filter(|parent| *parent != link) else { return };
+        if hops <= stream.hops && stream.second.is_none_or(|(_, best)| hops < best) {
+            stream.second = Some((link, hops));
+        }
         if stream.hops < hops.saturating_add(QUIET_THRESHOLD.min(threshold)) {
             return;
         }
@@ -57,6 +72,32 @@ impl Broadcast {
         if !self.timers.is_armed(&Timer::Settle) {
             self.timers.arm(Timer::Settle, now + QUIET);
         }
+    }
+
+    /// The parents of these streams are gone. Where another neighbour is known that is as near to the origin, it is asked
+    /// now, and nobody notices: whoever is nearer than we are is not fed by us. Gives the streams for which there is none.
+    pub(crate) fn take_seconds(&mut self, orphans: Vec<StreamKey>, cx: &mut Cx<'_>) -> Vec<StreamKey> {
+        let mut left = Vec::new();
+        let mut asked: BTreeMap<LinkId, Vec<Run>> = BTreeMap::new();
+        for key in orphans {
+            let second = self.streams.peek_mut(&key).and_then(|stream| stream.second.take());
+            let Some((link, hops)) = second.filter(|(link, _)| self.neighbours.contains_key(link)) else {
+                left.push(key);
+                continue;
+            };
+            self.graft(key, link, cx.now.mono);
+            if let Some(stream) = self.streams.peek_mut(&key) {
+                stream.hops = hops;
+                let run = stream.follow_up(key);
+                asked.entry(link).or_default().push(run);
+            }
+        }
+        for (link, runs) in asked {
+            for runs in packets(runs.into_iter()) {
+                cx.control(link, Words::Want { runs });
+            }
+        }
+        left
     }
 
     /// A parent is nearer to the origin and has one of its own: it is not ours to push to, though trees begin with links
@@ -100,7 +141,7 @@ impl Broadcast {
         let Some(stream) = self.streams.peek_mut(&key) else { return };
         let better = stream.better.take();
         let mut former = std::mem::take(&mut stream.replaced);
-        let (hops, next) = (stream.hops, stream.seen.last().map_or(1, |last| last.saturating_add(1)));
+        let (hops, run) = (stream.hops, stream.follow_up(key));
         if let Some((link, nearer)) = better.filter(|(_, it)| hops >= it.saturating_add(QUIET_THRESHOLD))
             && self.neighbours.contains_key(&link)
             && let Some(parent) = self.parent(key).filter(|parent| *parent != link)
@@ -109,10 +150,8 @@ impl Broadcast {
             self.graft(key, link, cx.now.mono);
             if let Some(stream) = self.streams.peek_mut(&key) {
                 stream.hops = nearer;
+                stream.second = None;
             }
-            // What it passed on before it hears this was not for us.
-            let ranges = vec![Range::new(next, next.saturating_add(CATCH_UP))];
-            let run = Run { stream: key, ranges, hops: 0, now: true };
             cx.control(link, Words::Want { runs: vec![run] });
         }
         let parent = self.parent(key);
