@@ -48,7 +48,9 @@ pub struct MeshConfig {
     /// leaves were 2 % of all peers without any exchange (our own measurement).
     pub rotation: f64,
     /// A peer that has as many neighbours as it accepts, and had no new one for so long, takes the next that asks and lets
-    /// another one go. 5 min: otherwise two halves of a mesh, both full, would never grow together.
+    /// another one go. 10 min, give or take a half: otherwise two halves of a mesh, both full, would never grow together.
+    /// Each such change costs edges of trees: with 5 min for all, 1,000 peers that were started together all changed at
+    /// once.
     pub move_after: Duration,
     /// A neighbour from which nothing was heard for so long is asked whether it is there. 2 s: 2 to 4 bytes on each link, and a
     /// record and a segment around them. The link's own keep-alive takes 15 s, and cannot see a mesh that hangs.
@@ -154,7 +156,7 @@ impl MeshConfig {
             shuffle_active: 3,
             shuffle_passive: 4,
             rotation: 0.05,
-            move_after: Duration::from_secs(300),
+            move_after: Duration::from_secs(600),
             probe_every: Duration::from_secs(2),
             probe_within: Duration::from_secs(2),
             answer_within: Duration::from_secs(5),

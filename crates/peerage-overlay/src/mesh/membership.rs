@@ -109,8 +109,8 @@ pub(crate) struct Membership {
     walks: Lru<u64, LinkId>,
     own_walk: Option<u64>,
     lost: Vec<Lost>,
-    /// When a neighbour was added last.
-    moved: Instant,
+    /// Until then a full view stays as it is.
+    settled_until: Instant,
     /// Refused since there is no neighbour.
     refused_alone: u32,
     rejoins: u32,
@@ -141,7 +141,7 @@ impl Membership {
             walks: Lru::new(MAX_WALKS),
             own_walk: None,
             lost: Vec::new(),
-            moved: Instant::START,
+            settled_until: Instant::START + config.move_after,
             refused_alone: 0,
             rejoins: 0,
             hungry: 0,
@@ -367,7 +367,7 @@ impl Membership {
         if self.active.insert(peer, link).is_some() {
             return;
         }
-        self.moved = cx.now.mono;
+        self.settled_until = cx.now.mono + self.rng.jitter(self.config.move_after, 0.5);
         self.passive.remove(&peer);
         self.lost.retain(|lost| lost.contact.peer != peer);
         cx.links.need(link, Need::Neighbour, cx.out);

@@ -141,7 +141,11 @@ pub(crate) fn random(rng: &mut Rng, wall: u64) -> Packet {
         10 => Kind::Prune(proto::Prune { origin: bytes(&signer.peer_id()) }),
         11 => Kind::Summary(proto::Summary { runs: named(rng), ask: rng.chance(0.3) }),
         12 => Kind::Probe(proto::Probe { answer: rng.chance(0.5) }),
-        13 => Kind::Compare(proto::Compare { since: wall - 60_000, until: wall, hash: rng.below(2) }),
+        13 => Kind::Compare(proto::Compare {
+            since: wall.saturating_sub(60_000),
+            until: wall,
+            hash: rng.below(2),
+        }),
         14 => {
             let target = identity(rng.below(5) as u32).peer_id();
             let mut whisper = whisper(&signer, &target, rng.below(6) + 1, sent);

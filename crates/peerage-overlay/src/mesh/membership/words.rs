@@ -24,7 +24,7 @@ impl Membership {
     pub(crate) fn on_neighbour(&mut self, link: LinkId, peer: PeerId, urgent: bool, cx: &mut Cx<'_>) {
         let others = self.others(&peer, cx);
         // A mesh in which everybody is full must still take in newcomers, and grow together after it was split.
-        let unmoved = cx.now.mono.since(self.moved) >= self.config.move_after;
+        let unmoved = cx.now.mono >= self.settled_until;
         let room = self.active.len() < self.config.active_limit();
         let accepted = self.active.contains_key(&peer) || room || urgent || unmoved;
         if accepted {
