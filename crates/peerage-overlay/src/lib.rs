@@ -35,7 +35,7 @@ mod mesh;
 
 pub use handle::{Closed, Event, Events, Handled, Mesh, OpenError, Received, RecvError};
 pub use mesh::{
-    BroadcastError, ConfigError, IntoParts, JoinError, Kind, Loss, MeshAnswer, MeshConfig, MeshEvent,
-    MeshMachine, MeshSnapshot, MeshStart, MeshStats, Message, MessageId, MessageIdError, NeighbourInfo,
-    Packet, Receipt, WhisperError,
+    BroadcastError, Conduct, ConfigError, IntoParts, JoinError, Kind, Loss, MeshAnswer, MeshConfig,
+    MeshEvent, MeshMachine, MeshSnapshot, MeshStart, MeshStats, Message, MessageId, MessageIdError,
+    NeighbourInfo, Packet, Receipt, WhisperError,
 };

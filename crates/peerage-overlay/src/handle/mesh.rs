@@ -13,8 +13,8 @@ use super::events::Events;
 use super::queue::{Next, Queue, lock};
 use super::received::{Handled, Received, RecvError};
 use crate::mesh::{
-    BroadcastError, ConfigError, IntoParts, JoinError, MeshAnswer, MeshConfig, MeshMachine, MeshSnapshot,
-    MeshStart, Message, Receipt, WhisperError,
+    BroadcastError, Conduct, ConfigError, IntoParts, JoinError, MeshAnswer, MeshConfig, MeshMachine,
+    MeshSnapshot, MeshStart, Message, Receipt, WhisperError,
 };
 
 /// Why a mesh was not opened.
@@ -236,6 +236,11 @@ impl Mesh {
     /// Whom it talks to, in the order of their keys.
     pub fn neighbours(&self) -> Vec<PeerId> {
         self.inner.hosted.call(|machine, _, _| machine.neighbours()).unwrap_or_default()
+    }
+
+    /// How a peer has behaved, in five numbers and their sum; `None` of one that did nothing of note lately.
+    pub fn explain(&self, peer: &PeerId) -> Option<Conduct> {
+        self.inner.hosted.call(|machine, now, _| machine.explain(now, peer)).unwrap_or_default()
     }
 
     /// What a dashboard needs.

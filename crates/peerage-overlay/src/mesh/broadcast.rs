@@ -25,6 +25,7 @@ use super::message::{MessageId, Receipt, Signed, StreamKey};
 use super::missing::{Announcer, Missing};
 use super::packet::MAX_PARTS;
 use super::ranges::{Range, Seen};
+use super::score::Deed;
 use super::snapshot::MeshStats;
 use super::tree::Tree;
 use super::window::{Held, Window};
@@ -419,6 +420,9 @@ impl Broadcast {
                 known.fed = now;
             }
             self.orphaned(vec![id.stream()], cx);
+        }
+        if let Some(link) = from {
+            cx.note(link, Deed::First);
         }
         if id.origin != self.me && (self.config.catch_up || message.sent >= self.started) {
             self.stats.delivered += 1;

@@ -10,6 +10,7 @@ use super::links::{LINK_BYTES, REMEMBERED_SENDS};
 use super::membership::{CONTACT_BYTES, MAX_JOINED_BY, MAX_JOINS, MAX_LOST, MAX_PENDING, MAX_WALKS};
 use super::packet::{MAX_CONTACTS, MAX_PACKET_RANGES};
 use super::repair::{MAX_ANNOUNCE_RANGES, MAX_ANNOUNCE_STREAMS};
+use super::score::{SCORE_BYTES, SCORED};
 
 /// Everything that can be chosen of a mesh. Only the name and [`MeshConfig::max_message`] must be equal on all peers.
 #[derive(Clone, Debug, PartialEq)]
@@ -58,6 +59,20 @@ pub struct MeshConfig {
     /// How long it has to say anything at all, or four round trips if that is longer; then it is no neighbour any more,
     /// and another one is looked for at once. 2 s.
     pub probe_within: Duration,
+    /// Neighbours that this peer dialled itself, at the least: so many are not open to whoever dials in. 2, as GossipSub
+    /// 1.1's D_out. While they are lacking, peers are dialled beyond [`MeshConfig::active_view`].
+    pub outbound: usize,
+    /// Neighbours at most whose first address lies in one prefix: 24 bits of IPv4, 48 of IPv6. 2. Loopback, link-local and
+    /// private addresses, and those without an IP address, are in none. What an inbound peer tells is believed.
+    pub per_prefix: usize,
+    /// The score ([`crate::MeshMachine::explain`]) at which a peer is let go and shunned. −100: four forgeries, 25 broken
+    /// promises.
+    pub shun_below: i64,
+    /// How long it is shunned. 10 min.
+    pub shun_for: Duration,
+    /// How often the peers that are known are written to the host's store. 60 s, give or take a fifth; 8 KiB each time, and
+    /// nothing when nothing changed.
+    pub save_every: Duration,
     /// How long the answer to a request for neighbourhood may take. 5 s.
     pub answer_within: Duration,
     /// Wait before joining again when alone: from the first to the second, doubling, give or take a half. 0.5 s, 30 s.
@@ -159,6 +174,11 @@ impl MeshConfig {
             move_after: Duration::from_secs(600),
             probe_every: Duration::from_secs(2),
             probe_within: Duration::from_secs(2),
+            outbound: 2,
+            per_prefix: 2,
+            shun_below: -100,
+            shun_for: Duration::from_secs(600),
+            save_every: Duration::from_secs(60),
             answer_within: Duration::from_secs(5),
             rejoin_after: (Duration::from_millis(500), Duration::from_secs(30)),
             join_within: Duration::from_secs(15),
@@ -219,6 +239,13 @@ impl MeshConfig {
         within("name (its length)", self.name.len() as u64, 1, MAX_NAME as u64)?;
         within("max_message", self.max_message, 1024, 1 << 30)?;
         within("active_view", self.active_view as u64, 1, 32)?;
+        within(
+            "outbound",
+            self.outbound as u64,
+            0,
+            self.active_view.saturating_add(self.active_slack) as u64,
+        )?;
+        within("per_prefix", self.per_prefix as u64, 1, 64)?;
         within("active_slack", self.active_slack as u64, 0, 32)?;
         within("passive_view", self.passive_view as u64, 1, 4096)?;
         within("active_walk", self.active_walk.into(), 1, 16)?;
@@ -245,6 +272,8 @@ impl MeshConfig {
             ("hungry_shuffle_every", self.hungry_shuffle_every),
             ("probe_every", self.probe_every),
             ("probe_within", self.probe_within),
+            ("shun_for", self.shun_for),
+            ("save_every", self.save_every),
             ("answer_within", self.answer_within),
             ("rejoin_after (first)", self.rejoin_after.0),
             ("rejoin_after (last)", self.rejoin_after.1),
@@ -285,7 +314,18 @@ impl MeshConfig {
         let membership = count(contacts, CONTACT_BYTES)
             + count(MAX_WALKS + MAX_PENDING + MAX_JOINED_BY * MAX_JOINS + self.max_links, 512);
         let links = count(self.max_links, LINK_BYTES) + count(REMEMBERED_SENDS, 128);
-        window + verifying + streams + neighbours + trees + missing + whispers + relays + membership + links
+        let scores = count(SCORED, SCORE_BYTES);
+        window
+            + verifying
+            + streams
+            + neighbours
+            + trees
+            + missing
+            + whispers
+            + relays
+            + membership
+            + links
+            + scores
     }
 
     /// Neighbours at most.

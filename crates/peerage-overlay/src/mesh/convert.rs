@@ -197,6 +197,17 @@ impl Packet {
     }
 }
 
+/// An address book, as it is stored.
+pub(crate) fn encode_book(contacts: &[Contact]) -> Bytes {
+    proto::Book { contacts: to_contacts(contacts) }.encode_to_vec().into()
+}
+
+/// The same back, at most so many; `None` when it is damaged.
+pub(crate) fn decode_book(bytes: Bytes, most: usize) -> Option<Vec<Contact>> {
+    let book = proto::Book::decode(bytes).ok()?;
+    book.contacts.into_iter().take(most).map(|it| contact("Book", it).ok()).collect()
+}
+
 /// What an origin signs.
 pub(crate) struct Draft<'a> {
     pub(crate) network: &'a str,

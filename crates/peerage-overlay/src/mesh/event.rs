@@ -62,6 +62,9 @@ pub enum Loss {
     /// We made room for another one.
     #[error("it made room for another neighbour")]
     Replaced,
+    /// It misbehaved, and is shunned for a while: see [`crate::MeshMachine::explain`].
+    #[error("it misbehaved")]
+    Shunned,
     /// We left the mesh.
     #[error("this peer left the mesh")]
     Leaving,

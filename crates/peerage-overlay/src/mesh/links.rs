@@ -4,14 +4,17 @@ use std::collections::{BTreeMap, VecDeque};
 use std::time::Duration;
 
 use peerage_machine::{
-    CallId, Class, DialId, Direction, Effect, Instant, JobId, LinkId, LinkInfo, Message as _, Now, SendId,
+    CallId, Class, DialId, Direction, Effect, Instant, JobId, LinkId, LinkInfo, Message as _, Now, OpId,
+    SendId,
 };
 use peerage_wire::{Address, PeerId};
 
+use super::config::MeshConfig;
 use super::event::Out;
 use super::message::MessageId;
 use super::names::{GIVEN_BYTES, Names, TAKEN_BYTES};
 use super::packet::{Contact, MAX_CONTACT_ADDRESSES, MAX_NAME, Notice, Packet, Run, Words};
+use super::score::{Deed, Scores};
 
 /// How long announcements and summaries wait after a link refused one for want of room.
 const CONTROL_PAUSE: Duration = Duration::from_millis(200);
@@ -86,15 +89,26 @@ pub(crate) enum Sent {
     Control,
 }
 
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(crate) struct Links {
     links: BTreeMap<LinkId, Link>,
     by_peer: BTreeMap<PeerId, LinkId>,
     sent: VecDeque<(SendId, Sent, u64)>,
     next_send: u64,
+    pub(crate) scores: Scores,
 }
 
 impl Links {
+    pub(crate) fn new(config: &MeshConfig) -> Self {
+        Self {
+            links: BTreeMap::new(),
+            by_peer: BTreeMap::new(),
+            sent: VecDeque::new(),
+            next_send: 0,
+            scores: Scores::new(config.shun_below, config.shun_for),
+        }
+    }
+
     pub(crate) fn up(&mut self, now: Instant, link: LinkId, info: &LinkInfo) {
         self.by_peer.insert(info.peer, link);
         self.links.insert(
@@ -146,7 +160,7 @@ impl Links {
 
     pub(crate) fn footprint(&self) -> u64 {
         let names: usize = self.links.values().map(|link| link.names.footprint()).sum();
-        (self.links.len() * BARE_LINK_BYTES + names + self.sent.len() * 128) as u64
+        (self.links.len() * BARE_LINK_BYTES + names + self.sent.len() * 128) as u64 + self.scores.footprint()
     }
 
     pub(crate) fn contact(&self, link: LinkId) -> Option<Contact> {
@@ -301,6 +315,10 @@ impl Ids {
         JobId(self.next())
     }
 
+    pub(crate) fn op(&mut self) -> OpId {
+        OpId(self.next())
+    }
+
     pub(crate) fn call(&mut self) -> CallId {
         CallId(self.next())
     }
@@ -315,11 +333,19 @@ pub(crate) struct Cx<'a> {
 }
 
 impl Cx<'_> {
+    /// The peer of the link did something that counts.
+    pub(crate) fn note(&mut self, link: LinkId, deed: Deed) {
+        if let Some(peer) = self.links.get(link).map(|link| link.peer) {
+            self.links.scores.note(peer, deed, self.now.mono);
+        }
+    }
+
     pub(crate) fn control(&mut self, to: LinkId, words: Words) {
         self.links.control(to, words, self.out);
     }
 
     pub(crate) fn fault(&mut self, link: LinkId, what: &'static str) {
+        self.note(link, Deed::Invalid);
         self.out.push(Effect::Fault { link, what });
     }
 }

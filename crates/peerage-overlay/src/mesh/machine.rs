@@ -1,5 +1,6 @@
 //! The mesh: membership, broadcast and whispers as one machine.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -19,6 +20,7 @@ use super::links::{Cx, Ids, Links, Sent};
 use super::membership::{Change, Membership};
 use super::message::Receipt;
 use super::packet::{Packet, Run, Words};
+use super::score::Conduct;
 use super::snapshot::{MeshSnapshot, NeighbourInfo};
 
 /// What a mesh's machine is made of, beside its configuration.
@@ -61,7 +63,7 @@ impl MeshMachine {
         let me = identity.peer_id();
         let epoch = epoch(now, incarnation);
         Self {
-            links: Links::default(),
+            links: Links::new(&config),
             ids: Ids::default(),
             membership: Membership::new(Arc::clone(&config), me, addresses, &seed),
             broadcast: Broadcast::new(Arc::clone(&config), Arc::clone(&identity), epoch, now, &seed),
@@ -70,6 +72,14 @@ impl MeshMachine {
             me,
             connected: false,
             closed: false,
+        }
+    }
+
+    /// Remembers whom an earlier start of this peer knew, from what it has stored, and turns to them: a mesh that knew
+    /// anybody needs no contact to come back. What cannot be read is passed over and counted. To be called first.
+    pub fn restore(&mut self, now: Now, stored: &BTreeMap<Bytes, Bytes>, out: &mut Out) {
+        if !self.closed {
+            self.run(now, out, |mesh, cx| mesh.membership.restore(stored, cx));
         }
     }
 
@@ -148,6 +158,11 @@ impl MeshMachine {
     /// Whether there is a neighbour.
     pub fn is_ready(&self) -> bool {
         self.connected
+    }
+
+    /// How a peer has behaved, in five numbers and their sum; `None` of one that did nothing of note lately.
+    pub fn explain(&self, now: Now, peer: &PeerId) -> Option<Conduct> {
+        self.links.scores.conduct(peer, now.mono)
     }
 
     /// A reading.
@@ -237,6 +252,10 @@ struct Parts<'a> {
 
 impl Parts<'_> {
     fn settle(&mut self, cx: &mut Cx<'_>) {
+        for peer in cx.links.scores.take_fallen() {
+            cx.out.count("mesh_shunned_total", 1);
+            self.membership.shun(&peer, cx);
+        }
         for change in self.membership.take_changes() {
             match change {
                 Change::Up(link, peer) => {
@@ -264,6 +283,10 @@ impl Parts<'_> {
         if let Some(it) = cx.links.get_mut(link) {
             it.heard = cx.now.mono;
             it.probed = None;
+        }
+        let control = !matches!(words, Words::Payload { .. } | Words::Whisper { .. });
+        if control && cx.links.scores.meter(peer, cx.now.mono) {
+            return cx.out.count("mesh_spam_total", 1);
         }
         match words {
             Words::Join { urgent } => self.membership.on_join(link, peer, urgent, cx),
@@ -383,8 +406,9 @@ impl Machine for MeshMachine {
                 }
             }
             Input::OwnAddresses(addresses) => mesh.membership.own_addresses(addresses),
-            // Nothing is stored; the first two are dealt with above.
-            Input::Stored { .. } | Input::Up { .. } | Input::Down { .. } => {}
+            Input::Stored { op, result } => mesh.membership.stored(op, &result, cx),
+            // Dealt with above.
+            Input::Up { .. } | Input::Down { .. } => {}
         });
     }
 

@@ -4,6 +4,8 @@
 //! pushing out others; only an *urgent* request, of a peer that has no neighbour and was refused three times, evicts.
 //! Whoever refuses or lets go names others to try.
 
+mod book;
+mod diversity;
 mod probe;
 mod upkeep;
 mod words;
@@ -11,7 +13,8 @@ mod words;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use peerage_machine::{CallId, DialId, Instant, LinkId, Rng, Seed, Side, Target, Timers, Why};
+use bytes::Bytes;
+use peerage_machine::{CallId, DialId, Instant, LinkId, OpId, Rng, Seed, Side, Target, Timers, Why};
 use peerage_wire::{Address, PeerId};
 
 use super::config::MeshConfig;
@@ -82,6 +85,7 @@ enum Timer {
     Lost,
     Contact,
     Probe,
+    Save,
     Asked(LinkId),
     Join(CallId),
 }
@@ -117,6 +121,11 @@ pub(crate) struct Membership {
     hungry: u32,
     /// When a neighbour was found to be gone last.
     broken: Option<Instant>,
+    /// What was written last, and the operation that is under way.
+    saved: Option<Bytes>,
+    saving: Option<OpId>,
+    /// Whether the host keeps anything.
+    keeps: bool,
     /// Whether the last shuffle told of anybody new.
     learnt: bool,
     /// Attempts that failed since the last one that did not.
@@ -146,6 +155,9 @@ impl Membership {
             rejoins: 0,
             hungry: 0,
             broken: None,
+            saved: None,
+            saving: None,
+            keeps: true,
             learnt: true,
             failed: 0,
             probe_at: Instant::START,
@@ -340,6 +352,7 @@ impl Membership {
                 Timer::Lost => self.retry_lost(cx),
                 Timer::Contact => self.check_contact(cx),
                 Timer::Probe => self.probe(cx),
+                Timer::Save => self.save(cx),
                 Timer::Asked(link) => {
                     if self.asked.remove(&link).is_some() {
                         self.failed = self.failed.saturating_add(1);
@@ -376,6 +389,7 @@ impl Membership {
         self.rejoins = 0;
         self.failed = 0;
         self.arm_probe(cx);
+        self.arm_save(cx);
         self.answer_joins(cx);
     }
 
@@ -386,9 +400,13 @@ impl Membership {
         }
     }
 
-    /// Lets a neighbour go that is not `spared`.
-    fn drop_random(&mut self, spared: &PeerId, cx: &mut Cx<'_>) {
-        let others: Vec<(PeerId, LinkId)> = self.neighbours().filter(|(peer, _)| peer != spared).collect();
+    /// Lets a neighbour go that is not `spared`, or one that came by itself.
+    fn drop_random(&mut self, spared: &PeerId, only_inbound: bool, cx: &mut Cx<'_>) {
+        let dialled = |link: &LinkId| cx.links.get(*link).is_some_and(|link| link.dialled);
+        let others: Vec<(PeerId, LinkId)> = self
+            .neighbours()
+            .filter(|(peer, link)| peer != spared && !(only_inbound && dialled(link)))
+            .collect();
         let Some((peer, link)) = self.rng.pick(&others).copied() else { return };
         self.active.remove(&peer);
         let others = self.others(&peer, cx);
@@ -430,6 +448,7 @@ impl Membership {
 
     fn is_busy_with(&self, peer: &PeerId, cx: &Cx<'_>) -> bool {
         self.active.contains_key(peer)
+            || cx.links.scores.is_shunned(peer, cx.now.mono)
             || cx.links.to(peer).is_some_and(|link| self.asked.contains_key(&link))
             || self
                 .dials

@@ -218,14 +218,15 @@ impl Missing {
     }
 
     /// What to ask for now. `answers_since` says when a link last sent something that it was asked for: a link that is
-    /// at it is given `patience` from there. The second number counts ranges that are given up.
+    /// at it is given `patience` from there. Then, how many ranges are given up, and who did not send what it was asked for.
     pub(crate) fn due(
         &mut self,
         now: Instant,
         patience: impl Fn(LinkId) -> Duration,
         answers_since: impl Fn(LinkId) -> Instant,
-    ) -> (Vec<Ask>, u64) {
+    ) -> (Vec<Ask>, u64, Vec<LinkId>) {
         let (mut asks, mut next, mut given_up) = (Vec::new(), None::<Instant>, 0);
+        let mut broken = Vec::new();
         self.gaps.retain(|(stream, first), gap| {
             if gap.due <= now {
                 let busy =
@@ -233,6 +234,7 @@ impl Missing {
                 if let Some(until) = busy {
                     gap.due = until;
                 } else {
+                    broken.extend(gap.asked);
                     if gap.sources.iter().all(|source| source.asked) {
                         gap.round += 1;
                         gap.sources.iter_mut().for_each(|source| source.asked = false);
@@ -260,7 +262,7 @@ impl Missing {
             true
         });
         self.next = next;
-        (asks, given_up)
+        (asks, given_up, broken)
     }
 
     pub(crate) fn len(&self) -> usize {
@@ -278,7 +280,7 @@ mod tests {
     const LATER: Instant = Instant::from_micros(1_000_000);
 
     fn due(missing: &mut Missing, now: Instant) -> Vec<(u64, u64, u64)> {
-        let (asks, _) = missing.due(now, |_| Duration::from_secs(1), |_| Instant::START);
+        let (asks, _, _) = missing.due(now, |_| Duration::from_secs(1), |_| Instant::START);
         asks.into_iter().map(|ask| (ask.link.0, ask.range.first, ask.range.last)).collect()
     }
 

@@ -8,6 +8,7 @@
 //! | `window`, `missing`, `ranges` | what is kept, what is lacking, what was seen |
 //! | `direct` | messages to one |
 //! | `links`, `names` | what the parts share: links, their room, ids; numbers for streams |
+//! | `score` | how peers behave, and who is shunned |
 //! | `packet`, `convert` | the words, and their bytes |
 
 mod broadcast;
@@ -30,6 +31,7 @@ mod passive;
 mod ranges;
 mod relay;
 mod repair;
+mod score;
 mod snapshot;
 mod tree;
 mod window;
@@ -40,4 +42,5 @@ pub use event::{Loss, MeshAnswer, MeshEvent};
 pub use machine::{MeshMachine, MeshStart};
 pub use message::{IntoParts, Kind, Message, MessageId, MessageIdError, Receipt};
 pub use packet::Packet;
+pub use score::Conduct;
 pub use snapshot::{MeshSnapshot, MeshStats, NeighbourInfo};

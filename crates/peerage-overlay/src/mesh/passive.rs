@@ -72,9 +72,9 @@ impl Passive {
         &self,
         now: Instant,
         rng: &mut Rng,
-        busy: impl Fn(&PeerId) -> bool + Copy,
+        unfit: impl Fn(&Contact) -> bool + Copy,
     ) -> Option<Contact> {
-        let ready = self.entries.iter().filter(|entry| entry.retry_at <= now && !busy(&entry.contact.peer));
+        let ready = self.entries.iter().filter(|entry| entry.retry_at <= now && !unfit(&entry.contact));
         let least = ready.clone().map(|entry| entry.failures).min()?;
         rng.sample(ready.filter(|entry| entry.failures == least), 1)
             .first()
@@ -84,6 +84,13 @@ impl Passive {
     /// When the next peer may be tried that may not now.
     pub(crate) fn next_retry(&self, now: Instant) -> Option<Instant> {
         self.entries.iter().map(|entry| entry.retry_at).filter(|at| *at > now).min()
+    }
+
+    /// All of them, those that failed least first.
+    pub(crate) fn contacts(&self) -> Vec<&Contact> {
+        let mut entries: Vec<&Entry> = self.entries.iter().collect();
+        entries.sort_by_key(|entry| (entry.failures, entry.contact.peer));
+        entries.into_iter().map(|entry| &entry.contact).collect()
     }
 
     pub(crate) fn sample(&self, count: usize, rng: &mut Rng) -> Vec<Contact> {

@@ -17,6 +17,7 @@ use super::links::Cx;
 use super::message::StreamKey;
 use super::packet::{Notice, Run, Words};
 use super::repair::packets;
+use super::score::Deed;
 
 /// A neighbour that pushes on after a prune is told again after so long: what was under way is no reason.
 const PRUNE_AGAIN: Duration = Duration::from_millis(500);
@@ -195,6 +196,9 @@ impl Broadcast {
             return;
         }
         if let Some(told) = self.trees.peek(&origin).and_then(|tree| tree.pruned.get(&second)) {
+            if *told + PARENT_SILENT <= now {
+                cx.note(second, Deed::Unwanted);
+            }
             if *told + PRUNE_AGAIN <= now {
                 self.prune(origin, second, cx);
             }

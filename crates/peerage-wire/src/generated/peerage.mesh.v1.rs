@@ -53,6 +53,12 @@ pub struct Contact {
     #[prost(string, repeated, tag = "2")]
     pub addresses: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
 }
+/// Not sent: what a peer stores of those it knows, under the key `mesh/book`.
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct Book {
+    #[prost(message, repeated, tag = "1")]
+    pub contacts: ::prost::alloc::vec::Vec<Contact>,
+}
 /// The sender is new and would be a neighbour. Answered by NeighbourReply.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct Join {

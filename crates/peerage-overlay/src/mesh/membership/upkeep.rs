@@ -18,10 +18,11 @@ impl Membership {
         let target = self.config.active_view;
         // Where most are dead, one after the other takes long: more are tried at once, the more have failed in a row.
         let at_once = (1 + self.failed as usize / 2).min(AT_ONCE);
-        let most = MAX_PENDING.min(target.saturating_sub(self.active.len()) * at_once);
+        let lacking = self.lacking(cx);
+        let most = MAX_PENDING.min(lacking * at_once);
         while self.pending() < most {
             let mut rng = self.rng.clone();
-            let candidate = self.passive.candidate(now, &mut rng, |peer| self.is_busy_with(peer, cx));
+            let candidate = self.passive.candidate(now, &mut rng, |contact| self.is_unfit(contact, cx));
             self.rng = rng;
             let Some(candidate) = candidate else { break };
             let before = self.pending();
@@ -30,7 +31,7 @@ impl Membership {
                 break;
             }
         }
-        let short = self.active.len() < target && self.pending() < most;
+        let short = lacking > 0 && self.pending() < most;
         match self.passive.next_retry(now).filter(|_| short) {
             Some(at) => self.timers.arm(Timer::Refill, at),
             None => {
@@ -112,7 +113,8 @@ impl Membership {
         cx.control(link, Words::Shuffle { nonce, ttl: self.config.active_walk, sample });
         if self.active.len() >= self.config.active_view && self.rng.chance(self.config.rotation) {
             let mut rng = self.rng.clone();
-            let candidate = self.passive.candidate(cx.now.mono, &mut rng, |peer| self.is_busy_with(peer, cx));
+            let candidate =
+                self.passive.candidate(cx.now.mono, &mut rng, |contact| self.is_unfit(contact, cx));
             self.rng = rng;
             if let Some(candidate) = candidate {
                 self.ask(candidate, Reason::Rotate, cx);

@@ -25,11 +25,12 @@ impl Membership {
         let others = self.others(&peer, cx);
         // A mesh in which everybody is full must still take in newcomers, and grow together after it was split.
         let unmoved = cx.now.mono >= self.settled_until;
-        let room = self.active.len() < self.config.active_limit();
-        let accepted = self.active.contains_key(&peer) || room || urgent || unmoved;
+        let fit = !cx.links.scores.is_shunned(&peer, cx.now.mono) && !self.is_crowded_by(link, cx);
+        let room = self.active.len() < self.config.active_limit() && self.has_inbound_room(link, cx);
+        let accepted = self.active.contains_key(&peer) || fit && (room || urgent || unmoved);
         if accepted {
-            if !self.active.contains_key(&peer) && self.active.len() >= self.config.active_limit() {
-                self.drop_random(&peer, cx);
+            if !self.active.contains_key(&peer) && !room {
+                self.make_room(&peer, link, cx);
             }
             self.add_active(link, peer, cx);
         } else if let Some(contact) = cx.links.contact(link) {
@@ -63,7 +64,7 @@ impl Membership {
             } else {
                 self.add_active(link, peer, cx);
                 if reason == Some(Reason::Rotate) && self.active.len() > self.config.active_view {
-                    self.drop_random(&peer, cx);
+                    self.drop_random(&peer, false, cx);
                 }
             }
         } else if !accepted && reason.is_some() {

@@ -1,0 +1,74 @@
+//! The address book: who was known, kept in the host's store for the next start.
+
+use std::collections::BTreeMap;
+
+use bytes::Bytes;
+use peerage_machine::{Effect, OpId, StoreError, Write};
+
+use super::{Membership, Timer};
+use crate::mesh::convert::{decode_book, encode_book};
+use crate::mesh::links::Cx;
+use crate::mesh::packet::Contact;
+
+/// Where it is kept.
+const KEY: &[u8] = b"mesh/book";
+
+impl Membership {
+    pub(super) fn arm_save(&mut self, cx: &Cx<'_>) {
+        if self.keeps && !self.timers.is_armed(&Timer::Save) {
+            let wait = self.rng.jitter(self.config.save_every, 0.2);
+            self.timers.arm(Timer::Save, cx.now.mono + wait);
+        }
+    }
+
+    /// Writes neighbours, and then others, those first that failed least.
+    pub(super) fn save(&mut self, cx: &mut Cx<'_>) {
+        if self.saving.is_none() {
+            let neighbours = self.active.values().filter_map(|link| cx.links.contact(*link));
+            let mut all: Vec<Contact> = neighbours.filter(|it| !it.addresses.is_empty()).collect();
+            all.extend(self.passive.contacts().into_iter().cloned());
+            all.truncate(self.config.passive_view);
+            let book = encode_book(&all);
+            if self.saved.as_ref() != Some(&book) {
+                let op = cx.ids.op();
+                self.saving = Some(op);
+                self.saved = Some(book.clone());
+                let batch = vec![Write { key: Bytes::from_static(KEY), value: Some(book) }];
+                cx.out.push(Effect::Store { op, batch });
+            }
+        }
+        self.arm_save(cx);
+    }
+
+    pub(crate) fn stored(&mut self, op: OpId, result: &Result<(), StoreError>, cx: &mut Cx<'_>) {
+        if self.saving != Some(op) {
+            return;
+        }
+        self.saving = None;
+        match result {
+            Ok(()) => {}
+            // Nothing will be kept, however often it is written.
+            Err(StoreError::Absent) => {
+                self.timers.cancel(&Timer::Save);
+                self.keeps = false;
+            }
+            Err(_) => {
+                self.saved = None;
+                cx.out.count("mesh_unsaved_total", 1);
+            }
+        }
+    }
+
+    /// What an earlier start wrote. Whoever is in it is asked now.
+    pub(crate) fn restore(&mut self, stored: &BTreeMap<Bytes, Bytes>, cx: &mut Cx<'_>) {
+        let Some(book) = stored.get(KEY) else { return };
+        let Some(contacts) = decode_book(book.clone(), self.config.passive_view) else {
+            return cx.out.count("mesh_unreadable_book_total", 1);
+        };
+        self.saved = Some(book.clone());
+        for contact in contacts.into_iter().filter(|contact| contact.peer != self.me.peer) {
+            self.passive.add(contact, cx.now.mono, &mut self.rng);
+        }
+        self.settle(cx);
+    }
+}

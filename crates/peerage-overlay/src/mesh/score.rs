@@ -1,0 +1,218 @@
+//! How peers behave, in five numbers that can be explained, and who is shunned for it.
+//!
+//! Only what a peer answers for counts: what it signs, forwards after checking, announces and asks for itself. Whoever is
+//! fed lies that it could not know of is not blamed for passing them on, for it checks signatures first. GossipSub 1.1
+//! has weights for seven inputs and caps for each (PL-TechRep-2020-001); these five need no tuning to a topology.
+
+use std::fmt;
+use std::time::Duration;
+
+use peerage_machine::Instant;
+use peerage_wire::PeerId;
+
+use super::lru::Lru;
+
+/// Peers whose behaviour is remembered.
+pub(crate) const SCORED: usize = 512;
+/// What each takes in memory.
+pub(crate) const SCORE_BYTES: usize = 256;
+/// After so long, half of what was counted is forgotten.
+const HALF_LIFE: Duration = Duration::from_secs(60);
+/// Messages brought first that weigh in somebody's favour, at most.
+const MOST_FIRST: u32 = 50;
+/// Control messages that a neighbour may say at once, and a second: announcements and requests are gathered for 20 ms, so
+/// an honest one says some fifty a second of each.
+const BURST: u32 = 2_000;
+const PER_SECOND: u32 = 400;
+
+/// What a peer did that it answers for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Deed {
+    /// It brought a message before anybody else.
+    First,
+    /// It announced a message, was asked, and sent nothing.
+    Broken,
+    /// It sent what no honest peer sends.
+    Invalid,
+    /// It said more than anybody needs to.
+    Spam,
+    /// It pushed what it had been told not to push, long after.
+    Unwanted,
+}
+
+#[derive(Clone, Debug)]
+struct Score {
+    counts: [u32; 5],
+    halved: Instant,
+    allowance: u32,
+    allowed: Instant,
+    shunned_until: Option<Instant>,
+}
+
+/// What a peer's conduct has been, with what each part weighs. Older deeds count less: half after a minute.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Conduct {
+    /// Messages that it brought before anybody else; up to 50 of them weigh +1 each.
+    pub brought_first: u32,
+    /// Messages that it announced, was asked for, and did not send; −4 each.
+    pub broken_promises: u32,
+    /// Forged, foreign or oversized messages; −25 each.
+    pub invalid: u32,
+    /// Control messages beyond 400 a second; −1 for each 16.
+    pub spam: u32,
+    /// Messages that it pushed a second and more after it had been told not to; −2 each.
+    pub unwanted: u32,
+    /// The sum. At −100 the peer is let go and shunned.
+    pub score: i64,
+    /// For how long it will still be shunned.
+    pub shunned_for: Option<Duration>,
+}
+
+impl fmt::Display for Conduct {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { brought_first, broken_promises, invalid, spam, unwanted, score, .. } = self;
+        write!(
+            f,
+            "{score}: {brought_first} brought first, {broken_promises} promised and not sent, {invalid} invalid, {spam} \
+             control messages too many, {unwanted} pushed unwanted"
+        )?;
+        match self.shunned_for {
+            Some(left) => write!(f, "; shunned for another {left:?}"),
+            None => Ok(()),
+        }
+    }
+}
+
+impl Score {
+    fn new(now: Instant) -> Self {
+        Self { counts: [0; 5], halved: now, allowance: BURST, allowed: now, shunned_until: None }
+    }
+
+    fn decay(&mut self, now: Instant) {
+        let halvings = now.since(self.halved).as_secs() / HALF_LIFE.as_secs();
+        if halvings > 0 {
+            self.halved = now;
+            let by = u32::try_from(halvings).unwrap_or(u32::MAX);
+            self.counts.iter_mut().for_each(|count| *count = count.checked_shr(by).unwrap_or(0));
+        }
+    }
+
+    fn conduct(&self, now: Instant) -> Conduct {
+        let [brought_first, broken_promises, invalid, spam, unwanted] = self.counts;
+        let score = i64::from(brought_first.min(MOST_FIRST))
+            - 4 * i64::from(broken_promises)
+            - 25 * i64::from(invalid)
+            - i64::from(spam / 16)
+            - 2 * i64::from(unwanted);
+        let shunned_for = self.shunned_until.filter(|until| *until > now).map(|until| until.since(now));
+        Conduct { brought_first, broken_promises, invalid, spam, unwanted, score, shunned_for }
+    }
+}
+
+/// The conduct of those who were neighbours lately.
+#[derive(Debug)]
+pub(crate) struct Scores {
+    peers: Lru<PeerId, Score>,
+    shun_below: i64,
+    shun_for: Duration,
+    /// Who is to be let go.
+    fallen: Vec<PeerId>,
+}
+
+impl Scores {
+    pub(crate) fn new(shun_below: i64, shun_for: Duration) -> Self {
+        Self { peers: Lru::new(SCORED), shun_below, shun_for, fallen: Vec::new() }
+    }
+
+    pub(crate) fn note(&mut self, peer: PeerId, deed: Deed, now: Instant) {
+        let score = self.peers.touch(&peer, || Score::new(now)).0;
+        score.decay(now);
+        let at = match deed {
+            Deed::First => 0,
+            Deed::Broken => 1,
+            Deed::Invalid => 2,
+            Deed::Spam => 3,
+            Deed::Unwanted => 4,
+        };
+        if let Some(count) = score.counts.get_mut(at) {
+            *count = count.saturating_add(1);
+        }
+        let shunned = score.shunned_until.is_some_and(|until| until > now);
+        if !shunned && score.conduct(now).score <= self.shun_below {
+            score.shunned_until = Some(now + self.shun_for);
+            self.fallen.push(peer);
+        }
+    }
+
+    /// A control message of a neighbour's: whether it is one too many.
+    pub(crate) fn meter(&mut self, peer: PeerId, now: Instant) -> bool {
+        let score = self.peers.touch(&peer, || Score::new(now)).0;
+        let earned = now.since(score.allowed).as_millis() * u128::from(PER_SECOND) / 1000;
+        if earned > 0 {
+            score.allowed = now;
+            score.allowance =
+                BURST.min(score.allowance.saturating_add(u32::try_from(earned).unwrap_or(BURST)));
+        }
+        let too_many = score.allowance == 0;
+        score.allowance = score.allowance.saturating_sub(1);
+        if too_many {
+            self.note(peer, Deed::Spam, now);
+        }
+        too_many
+    }
+
+    pub(crate) fn is_shunned(&self, peer: &PeerId, now: Instant) -> bool {
+        self.peers.peek(peer).and_then(|score| score.shunned_until).is_some_and(|until| until > now)
+    }
+
+    pub(crate) fn take_fallen(&mut self) -> Vec<PeerId> {
+        std::mem::take(&mut self.fallen)
+    }
+
+    /// By now; `None` of a peer that did nothing of note.
+    pub(crate) fn conduct(&self, peer: &PeerId, now: Instant) -> Option<Conduct> {
+        let mut score = self.peers.peek(peer)?.clone();
+        score.decay(now);
+        Some(score.conduct(now))
+    }
+
+    pub(crate) fn footprint(&self) -> u64 {
+        (self.peers.len() * SCORE_BYTES) as u64
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn deeds_weigh_and_fade_and_the_fallen_are_told_once() {
+        let mut scores = Scores::new(-100, Duration::from_secs(600));
+        let (peer, start) = (PeerId::from_bytes([1; 32]), Instant::START);
+        (0..10).for_each(|_| scores.note(peer, Deed::First, start));
+        (0..4).for_each(|_| scores.note(peer, Deed::Invalid, start));
+        assert_eq!(scores.conduct(&peer, start).map(|it| it.score), Some(-90));
+        assert!(scores.take_fallen().is_empty());
+        let later = start + Duration::from_secs(60);
+        assert_eq!(scores.conduct(&peer, later).map(|it| (it.invalid, it.score)), Some((2, -45)));
+        (0..3).for_each(|_| scores.note(peer, Deed::Invalid, later));
+        assert_eq!(scores.take_fallen(), [peer]);
+        assert!(scores.is_shunned(&peer, later) && scores.take_fallen().is_empty());
+        assert!(!scores.is_shunned(&peer, later + Duration::from_secs(600)));
+        let text = scores.conduct(&peer, later).map(|it| it.to_string()).unwrap_or_default();
+        assert!(text.contains("5 invalid") && text.contains("shunned for another 600s"), "{text}");
+    }
+
+    #[test]
+    fn who_says_what_honest_peers_say_is_no_spammer() {
+        let mut scores = Scores::new(-100, Duration::from_secs(600));
+        let peer = PeerId::from_bytes([1; 32]);
+        for tick in 0..10_000 {
+            assert!(!scores.meter(peer, Instant::from_micros(tick * 2_500)));
+        }
+        let now = Instant::from_micros(10_000 * 2_500);
+        assert!((0..6_000).any(|_| scores.meter(peer, now)));
+        assert_eq!(scores.take_fallen(), [peer]);
+    }
+}

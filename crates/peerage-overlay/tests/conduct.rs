@@ -1,0 +1,178 @@
+//! Neighbours that misbehave, who may be one, and who is known again after a restart.
+#![expect(clippy::unwrap_used, reason = "a test stops at the first thing that is not as it should be")]
+
+mod common;
+
+use std::collections::BTreeMap;
+
+use bytes::Bytes;
+use common::alone::{Alone, WALL};
+use common::{MS, SECOND, World, identity, packets};
+use peerage_machine::{Input, LinkId, Now, UnixMillis};
+use peerage_overlay::{Conduct, Loss, MeshConfig, MeshEvent};
+use peerage_sim::Config;
+use peerage_wire::proto::mesh::v1 as proto;
+use peerage_wire::proto::mesh::v1::packet::Kind;
+
+fn conduct(mesh: &Alone, link: u64) -> Conduct {
+    let now = Now { mono: mesh.now, wall: UnixMillis(WALL) };
+    mesh.mesh.explain(now, &identity(100 + link as u32).peer_id()).unwrap()
+}
+
+fn is_shunned(mesh: &Alone, link: u64) -> bool {
+    let peer = identity(100 + link as u32).peer_id();
+    mesh.events.contains(&MeshEvent::NeighbourLost { peer, why: Loss::Shunned })
+}
+
+/// How the last request of this peer to be a neighbour was answered.
+fn accepted(mesh: &Alone, link: u64) -> bool {
+    let said = mesh.sent.get(&LinkId(link)).into_iter().flatten();
+    let replies = said.filter_map(|(_, _, kind)| match kind {
+        Kind::NeighbourReply(reply) => Some(reply.accepted),
+        _ => None,
+    });
+    replies.last().unwrap()
+}
+
+fn announce(mesh: &mut Alone, link: u64, seq: u64) {
+    let origin = packets::bytes(&identity(5).peer_id());
+    let run = proto::Run { origin, epoch: 1, ranges: vec![seq - 1, 0], hops: 1, now: true, name: 0 };
+    mesh.say(link, Kind::Announce(proto::Announce { runs: vec![run] }));
+}
+
+#[test]
+fn a_forger_is_let_go_after_four_forgeries_and_not_taken_back_for_ten_minutes() {
+    let mut mesh = Alone::new(MeshConfig::named("news"));
+    (1..=2).for_each(|link| mesh.neighbour(link, 1 << 20));
+    for seq in 1..=4 {
+        assert!(!is_shunned(&mesh, 1));
+        let line = vec![Bytes::from_static(b"line")];
+        mesh.say(1, Kind::Payload(packets::payload(&identity(5), "news", 1, seq, WALL, line)));
+        mesh.verified(false);
+    }
+    assert!(is_shunned(&mesh, 1));
+    let why = conduct(&mesh, 1).to_string();
+    assert!(why.starts_with("-100: 0 brought first") && why.contains("4 invalid"), "{why}");
+    mesh.say(1, Kind::Neighbour(proto::Neighbour { urgent: true }));
+    assert!(!accepted(&mesh, 1));
+    mesh.wait(SECOND * 600);
+    mesh.say(1, Kind::Neighbour(proto::Neighbour { urgent: true }));
+    assert!(accepted(&mesh, 1));
+}
+
+#[test]
+fn who_announces_and_never_sends_is_let_go() {
+    let mut mesh = Alone::new(MeshConfig::named("news"));
+    (1..=2).for_each(|link| mesh.neighbour(link, 1 << 20));
+    for seq in 1..=60 {
+        announce(&mut mesh, 1, 2 * seq);
+        mesh.wait(MS * 50);
+    }
+    mesh.wait(SECOND * 3);
+    assert!(is_shunned(&mesh, 1), "{}", conduct(&mesh, 1));
+    assert_eq!(conduct(&mesh, 1).invalid, 0);
+}
+
+#[test]
+fn who_keeps_its_promises_is_not_blamed_for_what_others_do() {
+    let mut mesh = Alone::new(MeshConfig::named("news"));
+    (1..=2).for_each(|link| mesh.neighbour(link, 1 << 20));
+    for seq in 1..=60 {
+        announce(&mut mesh, 1, seq);
+        announce(&mut mesh, 2, seq);
+        mesh.wait(MS);
+        let line = vec![Bytes::from_static(b"line")];
+        let payload = packets::payload(&identity(5), "news", 1, seq, WALL, line);
+        mesh.say(2, Kind::Payload(proto::Payload { pulled: true, ..payload }));
+        mesh.verified(true);
+        mesh.wait(SECOND);
+    }
+    assert!(!is_shunned(&mesh, 1) && !is_shunned(&mesh, 2));
+    assert!(conduct(&mesh, 2).score > 0);
+}
+
+#[test]
+fn a_flood_of_requests_costs_who_sends_it_its_place() {
+    let mut mesh = Alone::new(MeshConfig::named("news"));
+    (1..=2).for_each(|link| mesh.neighbour(link, 1 << 20));
+    let graft =
+        proto::Run { origin: packets::bytes(&identity(5).peer_id()), now: true, ..proto::Run::default() };
+    for _ in 0..5_000 {
+        mesh.say(1, Kind::Want(proto::Want { runs: vec![graft.clone()] }));
+    }
+    assert!(is_shunned(&mesh, 1) && !is_shunned(&mesh, 2));
+}
+
+#[test]
+fn those_who_dial_in_cannot_have_all_places() {
+    let mut mesh = Alone::new(MeshConfig::named("news"));
+    for link in 1..=7 {
+        mesh.neighbour(link, 1 << 20);
+        assert_eq!(accepted(&mesh, link), link <= 5, "link {link}");
+    }
+}
+
+#[test]
+fn a_neighbour_that_answers_no_probe_is_given_up_within_a_cycle() {
+    let config = MeshConfig::named("news");
+    let cycle = config.probe_cycle();
+    let mut mesh = Alone::new(config);
+    (1..=2).for_each(|link| mesh.neighbour(link, 1 << 20));
+    mesh.wait(SECOND * 30);
+    assert_eq!(mesh.mesh.neighbours().len(), 2);
+    mesh.silent.push(LinkId(1));
+    let lost = |mesh: &Alone| mesh.mesh.neighbours().len() == 1;
+    let since = mesh.now;
+    while !lost(&mesh) {
+        mesh.wait(MS * 10);
+        assert!(mesh.now.since(since) <= cycle + MS * 20, "still there");
+    }
+    let peer = identity(101).peer_id();
+    let silent = |event: &MeshEvent| matches!(event, MeshEvent::NeighbourLost { peer: lost, why: Loss::Silent { .. } } if *lost == peer);
+    assert!(mesh.events.iter().any(silent));
+}
+
+#[test]
+fn a_peer_that_was_held_up_itself_does_not_blame_its_neighbours() {
+    let mut mesh = Alone::new(MeshConfig::named("news"));
+    (1..=2).for_each(|link| mesh.neighbour(link, 1 << 20));
+    mesh.wait(SECOND * 10);
+    mesh.silent.extend([LinkId(1), LinkId(2)]);
+    mesh.wait(SECOND * 2 + MS * 100);
+    // A minute in which nothing ran. Their answers are behind the timer.
+    mesh.now = mesh.now + SECOND * 60;
+    mesh.input(Input::OwnAddresses(Vec::new()));
+    mesh.wait(MS);
+    assert_eq!(mesh.mesh.neighbours().len(), 2);
+    for link in [1, 2] {
+        mesh.say(link, Kind::Probe(proto::Probe { answer: true }));
+    }
+    mesh.silent.clear();
+    mesh.wait(SECOND * 10);
+    assert_eq!(mesh.mesh.neighbours().len(), 2);
+}
+
+#[test]
+fn a_peer_that_restarts_finds_the_mesh_by_its_address_book() {
+    let mut world = World::formed(Config::seeded(3), 12);
+    world.sim.run_for(SECOND * 90);
+    let lone = world.nodes.get(5).copied().unwrap();
+    let stored: BTreeMap<Bytes, Bytes> = world.sim.stored(lone).clone();
+    assert!(!stored.is_empty());
+    world.sim.crash(lone);
+    world.sim.run_for(SECOND * 10);
+    world.sim.restart(lone);
+    // It knows no contact, only its book.
+    world.sim.command(lone, |mesh, now, out| mesh.restore(now, &stored, out));
+    world.sim.run_for(SECOND * 5);
+    assert!(world.neighbours(lone).len() >= 3);
+    assert!(world.is_connected());
+}
+
+#[test]
+fn a_damaged_address_book_is_passed_over() {
+    let mut mesh = Alone::new(MeshConfig::named("news"));
+    let stored = BTreeMap::from([(Bytes::from_static(b"mesh/book"), Bytes::from_static(b"\xff\xff"))]);
+    mesh.command(|mesh, now, out| mesh.restore(now, &stored, out));
+    assert_eq!(mesh.mesh.snapshot().passive, 0);
+}
