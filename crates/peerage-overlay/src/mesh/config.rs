@@ -37,7 +37,7 @@ pub struct MeshConfig {
     /// How often views are mixed, give or take a fifth. 30 s: about 4 kB each time, over all hops of the walk and back.
     pub shuffle_every: Duration,
     /// The same while no neighbour breaks off and there is little to learn: the passive view is full, or a shuffle told of
-    /// nobody new. 120 s: 30 bytes per second and peer, at 30 s it was 110.
+    /// nobody new. 180 s: 20 bytes per second and peer, at 30 s it was 110.
     pub calm_shuffle_every: Duration,
     /// The same while there are fewer neighbours than looked for. 1 s.
     pub hungry_shuffle_every: Duration,
@@ -80,7 +80,7 @@ pub struct MeshConfig {
     /// How long [`crate::Mesh::join`] waits for the first neighbour. 15 s.
     pub join_within: Duration,
     /// How often a peer that is not a neighbour of a contact that it joined by goes and sees whether both are still in one
-    /// mesh, give or take a half. 60 s.
+    /// mesh, give or take a half. 120 s, some 900 bytes each time.
     pub contact_every: Duration,
 
     /// What is kept for neighbours that did not get it yet, in bytes. 32 MiB: 3 s at 10 MB/s.
@@ -166,7 +166,7 @@ impl MeshConfig {
             active_walk: 6,
             passive_walk: 3,
             shuffle_every: Duration::from_secs(30),
-            calm_shuffle_every: Duration::from_secs(120),
+            calm_shuffle_every: Duration::from_secs(180),
             hungry_shuffle_every: Duration::from_secs(1),
             shuffle_active: 3,
             shuffle_passive: 4,
@@ -182,7 +182,7 @@ impl MeshConfig {
             answer_within: Duration::from_secs(5),
             rejoin_after: (Duration::from_millis(500), Duration::from_secs(30)),
             join_within: Duration::from_secs(15),
-            contact_every: Duration::from_secs(60),
+            contact_every: Duration::from_secs(120),
             retain_bytes: 32 << 20,
             retain_messages: 1 << 17,
             retain_for: Duration::from_secs(60),

@@ -416,10 +416,16 @@ impl Machine for MeshMachine {
         if !self.closed {
             self.run(now, out, |mesh, cx| {
                 mesh.membership.on_timer(cx);
-                // Whom it lost, others are asked instead of now.
-                mesh.settle(cx);
-                mesh.broadcast.on_timer(cx);
                 mesh.direct.on_timer(&*mesh.membership, cx);
+                // Whom it lost, or lets go for what it did not send, others are asked instead of now; each turn but the
+                // last has one neighbour less.
+                loop {
+                    mesh.settle(cx);
+                    mesh.broadcast.on_timer(cx);
+                    if !cx.links.scores.has_fallen() {
+                        break;
+                    }
+                }
             });
         }
     }
