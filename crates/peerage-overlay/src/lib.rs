@@ -14,6 +14,9 @@
 //! - A slow neighbour never holds up relaying; one that is stuck holds up publishing for [`MeshConfig::stall_after`].
 //! - A whisper that returns `Ok` was confirmed by its target, signed.
 //! - A peer that loses everybody goes on trying its contacts, and everybody it knows, until it finds one.
+//! - A neighbour that is gone is noticed within [`MeshConfig::probe_cycle`], whatever its link says.
+//! - A neighbour that forges, promises and does not send, or floods with control messages is let go, and [`Mesh::explain`]
+//!   says why.
 //! - Memory is bounded by [`MeshConfig::worst_case_bytes`] and [`MeshConfig::inbox_bytes`].
 //!
 //! # Non-guarantees
@@ -21,13 +24,14 @@
 //! - Order: messages of one origin mostly arrive in order, and may not. `id.seq` counts them.
 //! - Messages do not survive a restart. A peer that restarts hears again what its neighbours retain.
 //! - Secrecy within the mesh: relays read what they relay, whispers too. Links are encrypted, messages are not.
-//! - Eclipse: a peer all of whose neighbours are hostile hears what they let it hear. They cannot forge.
+//! - Eclipse: a peer all of whose neighbours are hostile hears what they let it hear. They cannot forge, and those who dial in
+//!   get five places of seven.
 //! - Back-pressure from beyond the neighbours: who cannot keep up for longer than the retention misses messages.
 //!
 //! # Limits
 //!
 //! With the defaults: messages of 16 MiB in 1 to 64 parts; 5 to 7 neighbours, 120 other peers remembered; 32 MiB, 131,072
-//! messages or 60 s retained; 1,024 origins remembered, 64 with a tree of their own; clocks right to within an hour; 181 MiB
+//! messages or 60 s retained; 1,024 origins remembered, 64 with a tree of their own; clocks right to within an hour; 207 MiB
 //! of memory when everything is full, 64 MiB more for a reader that does not read.
 
 mod handle;
