@@ -67,7 +67,7 @@ impl Config {
     /// sends is its caller's: up to `max_symbols` of 20 bytes in one step. The set itself is the caller's, too.
     #[must_use]
     pub const fn worst_case_bytes(&self) -> usize {
-        let set = self.max_set.saturating_mul(Encoder::ITEM);
+        let set = self.max_set.saturating_mul(Encoder::ID);
         // Kept symbols of the set, and those of the decoder with all that grows with them, twice for room to grow.
         let symbols = (self.max_symbols as usize).saturating_mul(size_of::<Symbol>() + 2 * Decoder::SYMBOL);
         let found = (self.max_differences as usize).saturating_mul(2 * 2 * size_of::<u64>());

@@ -1,66 +1,96 @@
 //! Makes symbols of a set, as many as are asked for, one after the other.
 
-use crate::mapping::Mapping;
+use std::sync::Arc;
+
+use crate::mapping::{LAST, Mapping};
+use crate::names::Names;
 use crate::short::{Name, Salt, ShortId};
 use crate::symbol::Symbol;
-
-/// Stands where the next index of an id would be that is not to be encoded any more.
-const TAKEN_OUT: u32 = u32::MAX;
 
 /// An id and how far it is encoded. 32 bytes.
 #[derive(Clone, Copy, Debug)]
 struct Item {
     short: ShortId,
-    tag: u64,
     mapping: Mapping,
     check: u32,
 }
 
 /// A frozen set of short ids, and how far it is encoded.
 ///
-/// It goes through its ids once per batch and each id's indices in a row, so the cost of a batch is one look at each
-/// id and one step for each symbol that the id is part of; there is no heap, and nothing is allocated but the batch. Ask for
-/// few large batches rather than many small ones.
+/// It shares ids and kept symbols with the set that it is of, so making one costs nothing, and neither does a symbol that
+/// the set keeps. Only for the others does it look at each id: once to begin with, then once for each time that the
+/// symbols grow by a fourth or by what is asked for, if that is more. No id is looked at for symbols that come one by one.
 #[derive(Clone, Debug)]
 pub struct Encoder {
-    /// Ascending by short id.
-    items: Vec<Item>,
+    names: Names,
     /// The first symbols, where somebody keeps them.
-    cached: Vec<Symbol>,
+    kept: Arc<Vec<Symbol>>,
+    /// All ids, in ascending order, and where they go on after the last symbol there is. Empty while the kept ones suffice.
+    items: Vec<Item>,
+    /// Symbols that were made and not asked for yet.
+    ahead: Vec<Symbol>,
+    /// Where those begin.
+    ahead_from: u32,
     salt: Salt,
     made: u32,
+    steps: u64,
 }
 
 impl Encoder {
-    /// Bytes for each id.
-    pub(crate) const ITEM: usize = size_of::<Item>();
+    /// Bytes for each id, at most.
+    pub(crate) const ID: usize = Names::NAME + size_of::<Item>();
 
-    /// The ids come in ascending order, each once.
-    pub(crate) fn new(salt: Salt, names: impl ExactSizeIterator<Item = Name>, cached: &[Symbol]) -> Self {
-        let mut items = Vec::with_capacity(names.len());
-        items.extend(names.map(|Name { short, tag }| {
-            let hash = salt.hash(short);
-            Item { short, tag, mapping: Mapping::new(hash), check: hash as u32 }
-        }));
-        Self { items, cached: cached.to_vec(), salt, made: 0 }
+    pub(crate) fn new(salt: Salt, names: Names, kept: Arc<Vec<Symbol>>) -> Self {
+        let ahead_from = kept.len() as u32;
+        Self { names, kept, items: Vec::new(), ahead: Vec::new(), ahead_from, salt, made: 0, steps: 0 }
     }
 
     /// The next `count` symbols.
     pub fn next(&mut self, count: u32) -> Vec<Symbol> {
-        let (from, to) = (self.made, self.made.saturating_add(count).min(crate::mapping::LAST));
-        let mut symbols = vec![Symbol::EMPTY; to.saturating_sub(from) as usize];
-        let cached = self.cached.get(from as usize..).unwrap_or_default();
-        for (symbol, cached) in symbols.iter_mut().zip(cached) {
-            *symbol = *cached;
-        }
-        let known = cached.len().min(symbols.len());
-        if let Some(rest) = symbols.get_mut(known..)
-            && !rest.is_empty()
-        {
-            self.add(from.saturating_add(known as u32), rest, 1);
+        let (from, to) = (self.made, self.made.saturating_add(count).min(LAST));
+        let kept = self.kept.len() as u32;
+        let range = from.min(kept) as usize..to.min(kept) as usize;
+        let mut symbols = self.kept.get(range).unwrap_or_default().to_vec();
+        if to > kept {
+            let from = from.max(kept);
+            self.make(from, to);
+            let range = (from - self.ahead_from) as usize..(to - self.ahead_from) as usize;
+            symbols.extend_from_slice(self.ahead.get(range).unwrap_or_default());
         }
         self.made = to;
+        self.steps += symbols.len() as u64;
         symbols
+    }
+
+    /// Makes those ahead go from `from`, where they begin or later, as far as `to` at least.
+    fn make(&mut self, from: u32, to: u32) {
+        let end = self.ahead_from + self.ahead.len() as u32;
+        if to <= end {
+            return;
+        }
+        self.ahead.drain(..((from - self.ahead_from) as usize).min(self.ahead.len()));
+        self.ahead_from = from;
+        if self.items.is_empty() {
+            self.items.reserve_exact(self.names.len());
+            self.items.extend(self.names.from(ShortId(0)).map(|Name { short, .. }| {
+                let hash = self.salt.hash(short);
+                Item { short, mapping: Mapping::new(hash), check: hash as u32 }
+            }));
+        }
+        // Some more, so that many small steps cost no more than few large ones.
+        let to = to.max(end.saturating_add(end / 4)).min(LAST);
+        self.ahead.resize((to - from) as usize, Symbol::EMPTY);
+        for item in &mut self.items {
+            self.steps += 1;
+            while item.mapping.next < to {
+                // What is before `from` was made: the difference wraps, and there is no such symbol.
+                if let Some(symbol) = self.ahead.get_mut(item.mapping.next.wrapping_sub(from) as usize) {
+                    symbol.apply(item.short, item.check, 1);
+                }
+                item.mapping.advance();
+                self.steps += 1;
+            }
+        }
     }
 
     /// How many symbols were made.
@@ -72,63 +102,48 @@ impl Encoder {
     /// How many ids there are.
     #[must_use]
     pub const fn len(&self) -> usize {
-        self.items.len()
+        self.names.len()
     }
 
     /// Whether there is none.
     #[must_use]
     pub const fn is_empty(&self) -> bool {
-        self.items.is_empty()
+        self.names.len() == 0
+    }
+
+    /// What it took so far: one for each look at an id, each time that one was added to a symbol, and each symbol that was
+    /// asked for. It does not depend on the processor.
+    #[must_use]
+    pub const fn steps(&self) -> u64 {
+        self.steps
+    }
+
+    /// Counts what others did with its ids.
+    pub(crate) const fn count(&mut self, steps: usize) {
+        self.steps += steps as u64;
     }
 
     pub(crate) const fn salt(&self) -> Salt {
         self.salt
     }
 
-    /// Subtracts the next symbols from these.
-    pub(crate) fn subtract(&mut self, symbols: &mut [Symbol]) {
-        self.add(self.made, symbols, -1);
-        self.made = self.made.saturating_add(symbols.len() as u32);
-    }
-
-    fn add(&mut self, from: u32, symbols: &mut [Symbol], times: i64) {
-        let to = from.saturating_add(symbols.len() as u32).min(crate::mapping::LAST);
-        for item in &mut self.items {
-            while item.mapping.next < to {
-                // What is before `from` was cached: the difference wraps, and there is no such symbol.
-                if let Some(symbol) = symbols.get_mut(item.mapping.next.wrapping_sub(from) as usize) {
-                    symbol.apply(item.short, item.check, times);
-                }
-                item.mapping.advance();
-            }
-        }
-    }
-
-    fn find(&self, short: ShortId) -> Option<usize> {
-        self.items.binary_search_by_key(&short, |item| item.short).ok()
-    }
-
     pub(crate) fn has(&self, short: ShortId) -> bool {
-        self.find(short).is_some()
+        self.names.find(short).is_some()
     }
 
     pub(crate) fn name(&self, short: ShortId) -> Option<Name> {
-        self.items.get(self.find(short)?).map(|item| Name { short, tag: item.tag })
+        self.names.find(short)
     }
 
     /// The ids from one on, in ascending order.
     pub(crate) fn from(&self, first: ShortId) -> impl Iterator<Item = ShortId> {
-        let begin = self.items.partition_point(|item| item.short < first);
-        self.items.get(begin..).unwrap_or_default().iter().map(|item| item.short)
+        self.names.from(first).map(|name| name.short)
     }
 
-    /// Leaves an id out of all symbols to come. `false` if there is none, or it was left out before.
-    pub(crate) fn take_out(&mut self, short: ShortId) -> bool {
-        let Some(item) = self.find(short).and_then(|index| self.items.get_mut(index)) else { return false };
-        std::mem::replace(&mut item.mapping.next, TAKEN_OUT) != TAKEN_OUT
-    }
-
+    /// What it holds, in bytes, as if it shared nothing.
     pub(crate) fn held_bytes(&self) -> usize {
-        self.items.capacity() * Self::ITEM + self.cached.capacity() * size_of::<Symbol>()
+        self.names.len() * Names::NAME
+            + self.items.capacity() * size_of::<Item>()
+            + (self.kept.capacity() + self.ahead.capacity()) * size_of::<Symbol>()
     }
 }

@@ -76,6 +76,7 @@ mod error;
 mod listing;
 mod mapping;
 mod message;
+mod names;
 mod plan;
 mod result;
 mod session;

@@ -21,6 +21,10 @@ impl Lister {
         &self.set
     }
 
+    pub(crate) const fn set_mut(&mut self) -> &mut Encoder {
+        &mut self.set
+    }
+
     /// Whether the last list was made.
     pub(crate) const fn is_through(&self) -> bool {
         self.next.is_none()
@@ -30,10 +34,13 @@ impl Lister {
     pub(crate) fn next(&mut self) -> Option<Message> {
         let mut left = self.set.from(self.next?);
         let ids: Vec<_> = left.by_ref().take(self.per_message).collect();
-        let through = match (left.next(), ids.last()) {
+        let after = left.next();
+        drop(left);
+        let through = match (after, ids.last()) {
             (Some(_), Some(last)) => *last,
             _ => ShortId(u64::MAX),
         };
+        self.set.count(ids.len());
         self.next = through.0.checked_add(1).map(ShortId);
         Some(Message::List { ids, through })
     }

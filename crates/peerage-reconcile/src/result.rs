@@ -71,6 +71,11 @@ impl Findings {
         all
     }
 
+    /// Whether the other side has nothing that we lack.
+    pub(crate) const fn lacks_nothing(&self) -> bool {
+        self.theirs.is_empty()
+    }
+
     /// Takes what was found.
     pub(crate) fn end(&mut self, is_complete: bool, agrees: Option<bool>) -> Difference {
         let (ours, theirs) = (std::mem::take(&mut self.ours), std::mem::take(&mut self.theirs));

@@ -29,13 +29,8 @@ pub struct Step {
 enum State {
     /// The initiator: it makes symbols while they are asked for.
     Offering(Encoder),
-    /// The responder: it takes symbols, has asked for `until` of them.
-    Decoding {
-        decoder: Decoder,
-        of: u64,
-        until: u32,
-        max_symbols: u32,
-    },
+    /// The responder.
+    Taking(Taking),
     /// It sends its ids, and the other side answers.
     Listing(Lister),
     /// It gets the other side's ids from `next` on, and answers.
@@ -50,11 +45,37 @@ impl State {
     const fn describe(&self) -> &'static str {
         match self {
             Self::Offering(_) => "it offers symbols",
-            Self::Decoding { .. } => "it takes symbols",
+            Self::Taking(_) => "it takes symbols",
             Self::Listing(_) => "it sends ids",
             Self::Comparing { .. } => "it takes ids",
             Self::Over => "it is over",
         }
+    }
+}
+
+/// Takes symbols of a set of `of` keys, and has asked for `until` of them.
+#[derive(Clone, Debug)]
+struct Taking {
+    decoder: Decoder,
+    /// Symbols that came and are not decoded yet: a peer that sends them one by one does not make us decode as often.
+    waiting: Vec<Symbol>,
+    of: u64,
+    until: u32,
+    max_symbols: u32,
+}
+
+impl Taking {
+    fn taken(&self) -> u32 {
+        self.decoder.taken().saturating_add(self.waiting.len() as u32)
+    }
+
+    /// Whether it is time to decode: when all is there, or a fourth more than was decoded.
+    fn is_due(&self) -> bool {
+        self.taken() >= self.until || self.waiting.len() >= self.decoder.taken() as usize / 4
+    }
+
+    fn held_bytes(&self) -> usize {
+        self.decoder.held_bytes() + self.waiting.capacity() * size_of::<Symbol>()
     }
 }
 
@@ -68,8 +89,12 @@ impl State {
 pub struct Session {
     config: Config,
     fingerprint: Fingerprint,
+    /// Of the other side's set, where it told.
+    theirs: Option<Fingerprint>,
     state: State,
     findings: Findings,
+    /// What it took, when there is no set any more that counts it.
+    steps: u64,
 }
 
 impl Session {
@@ -91,9 +116,12 @@ impl Session {
             max_symbols: config.max_symbols,
             symbols,
         };
-        let fingerprint = set.fingerprint();
-        let findings = Findings::new(config.max_differences);
-        Ok((Self { config, fingerprint, state: State::Offering(encoder), findings }, Message::Open(open)))
+        Ok((Self::new(set, config, None, State::Offering(encoder)), Message::Open(open)))
+    }
+
+    fn new<K>(set: &KeyedSet<K>, config: Config, theirs: Option<Fingerprint>, state: State) -> Self {
+        let (fingerprint, findings) = (set.fingerprint(), Findings::new(config.max_differences));
+        Self { config, fingerprint, theirs, state, findings, steps: 0 }
     }
 
     /// Begins as the responder, with a set that has the salt of the initiator's [`Open`].
@@ -109,11 +137,10 @@ impl Session {
         if open.count > MAX_COUNT {
             return Err(SessionError::Count { count: open.count, limit: MAX_COUNT }.into());
         }
-        let (fingerprint, findings) = (set.fingerprint(), Findings::new(config.max_differences));
-        let ours = set.subtrahend();
-        let mut session = Self { config, fingerprint, state: State::Over, findings };
-        if (open.count, open.fingerprint) == (ours.len() as u64, fingerprint) {
-            let step = session.answer(&ours, Vec::new(), Vec::new(), true);
+        let mut ours = set.encoder();
+        let mut session = Self::new(set, config, Some(open.fingerprint), State::Over);
+        if (open.count, open.fingerprint) == (ours.len() as u64, session.fingerprint) {
+            let step = session.answer(&mut ours, Vec::new(), Vec::new(), true);
             return Ok((session, step));
         }
         if open.count == 0 {
@@ -125,10 +152,10 @@ impl Session {
             .symbols
             .unpack(0, open.count)
             .map_err(|(index, count)| SessionError::SymbolCount { index, count, of: open.count })?;
-        let symbols = symbols.get(..max_symbols as usize).unwrap_or(&symbols);
+        let waiting = symbols.get(..max_symbols as usize).unwrap_or(&symbols).to_vec();
         let decoder = Decoder::new(ours, max_symbols).map_err(SessionError::from)?;
-        let until = symbols.len() as u32;
-        let step = session.decode(decoder, symbols, open.count, until, max_symbols)?;
+        let until = waiting.len() as u32;
+        let step = session.decode(Taking { decoder, waiting, of: open.count, until, max_symbols })?;
         Ok((session, step))
     }
 
@@ -138,6 +165,7 @@ impl Session {
     ///
     /// [`SessionError`] when it cannot be; the session is then over, without a result.
     pub fn on_message(&mut self, message: Message) -> Result<Step, SessionError> {
+        self.steps = self.steps();
         let state = std::mem::replace(&mut self.state, State::Over);
         match (state, message) {
             (State::Offering(encoder), Message::More { until }) => self.offer(encoder, until),
@@ -147,8 +175,8 @@ impl Session {
                 self.on_message(message)
             }
             (State::Offering(encoder), Message::Answer(answer)) => self.on_answer(encoder, answer),
-            (State::Decoding { decoder, of, until, max_symbols }, Message::Symbols { from, symbols }) => {
-                let expected = decoder.taken();
+            (State::Taking(mut taking), Message::Symbols { from, symbols }) => {
+                let expected = taking.taken();
                 if from != expected {
                     return Err(SessionError::Gap { from, expected });
                 }
@@ -156,13 +184,15 @@ impl Session {
                     return Err(SessionError::Empty { message: "Symbols" });
                 }
                 let all = u64::from(from) + symbols.len() as u64;
-                if all > u64::from(until) {
-                    return Err(SessionError::TooManySymbols { symbols: all, limit: until.into() });
+                if all > u64::from(taking.until) {
+                    return Err(SessionError::TooManySymbols { symbols: all, limit: taking.until.into() });
                 }
+                let of = taking.of;
                 let symbols = symbols
                     .unpack(from, of)
                     .map_err(|(index, count)| SessionError::SymbolCount { index, count, of })?;
-                self.decode(decoder, &symbols, of, until, max_symbols)
+                taking.waiting.extend(symbols);
+                self.decode(taking)
             }
             (State::Listing(lister), Message::Answer(answer)) => self.on_list_answer(lister, answer),
             (State::Comparing { set, next }, Message::List { ids, through }) => {
@@ -171,6 +201,10 @@ impl Session {
                 sorted &= ids.last().is_none_or(|last| *last <= through) && through >= next;
                 if !sorted {
                     return Err(SessionError::Order { message: "List" });
+                }
+                // So each list but the last has an id at least, and there is an end of them.
+                if ids.is_empty() && through != ShortId(u64::MAX) {
+                    return Err(SessionError::Empty { message: "List" });
                 }
                 Ok(self.compare(set, next, &ids, through))
             }
@@ -198,11 +232,23 @@ impl Session {
     pub fn held_bytes(&self) -> usize {
         let state = match &self.state {
             State::Offering(set) | State::Comparing { set, .. } => set.held_bytes(),
-            State::Decoding { decoder, .. } => decoder.held_bytes(),
+            State::Taking(taking) => taking.held_bytes(),
             State::Listing(lister) => lister.set().held_bytes(),
             State::Over => 0,
         };
         size_of::<Self>() + state + self.findings.held_bytes()
+    }
+
+    /// What the session took so far, by the measure of [`Encoder::steps`]: each some nanoseconds, on any machine. It is what a
+    /// peer made us do, and may be charged for. What the last message took is not in it if that was an error.
+    #[must_use]
+    pub fn steps(&self) -> u64 {
+        match &self.state {
+            State::Offering(set) | State::Comparing { set, .. } => set.steps(),
+            State::Taking(taking) => taking.decoder.steps(),
+            State::Listing(lister) => lister.set().steps(),
+            State::Over => self.steps,
+        }
     }
 
     fn offer(&mut self, mut encoder: Encoder, until: u32) -> Result<Step, SessionError> {
@@ -225,32 +271,33 @@ impl Session {
         Ok(Step { send, difference: None })
     }
 
-    fn decode(
-        &mut self,
-        mut decoder: Decoder,
-        symbols: &[Symbol],
-        of: u64,
-        until: u32,
-        max_symbols: u32,
-    ) -> Result<Step, SessionError> {
-        if decoder.push(symbols)? {
-            let want = decoder.theirs().collect();
-            let have = decoder.ours().to_vec();
-            return Ok(self.answer(&decoder.into_set(), want, have, true));
+    fn decode(&mut self, mut taking: Taking) -> Result<Step, SessionError> {
+        if !taking.is_due() {
+            self.state = State::Taking(taking);
+            return Ok(Step::default());
         }
-        if decoder.taken() < until {
-            self.state = State::Decoding { decoder, of, until, max_symbols };
+        let Taking { decoder, waiting, of, until, max_symbols } = &mut taking;
+        let is_done = decoder.push(waiting)?;
+        waiting.clear();
+        if is_done {
+            let (want, have) = (decoder.theirs().collect(), decoder.ours().collect());
+            let mut set = taking.decoder.into_set();
+            return Ok(self.answer(&mut set, want, have, true));
+        }
+        if decoder.taken() < *until {
+            self.state = State::Taking(taking);
             return Ok(Step::default());
         }
         let ours = decoder.set().len() as u64;
-        match next_step(decoder.taken(), decoder.estimate(), max_symbols, ours, of) {
+        match next_step(decoder.taken(), decoder.estimate(), *max_symbols, ours, *of) {
             Plan::Symbols { until } => {
-                self.state = State::Decoding { decoder, of, until, max_symbols };
+                taking.until = until;
+                self.state = State::Taking(taking);
                 Ok(Step { send: vec![Message::More { until }], difference: None })
             }
-            Plan::OurList => Ok(self.list(decoder.into_set())),
+            Plan::OurList => Ok(self.list(taking.decoder.into_set())),
             Plan::TheirList => {
-                self.state = State::Comparing { set: decoder.into_set(), next: ShortId(0) };
+                self.state = State::Comparing { set: taking.decoder.into_set(), next: ShortId(0) };
                 Ok(Step { send: vec![Message::AskList], difference: None })
             }
         }
@@ -265,10 +312,12 @@ impl Session {
     }
 
     /// Compares a list of all that they have from `next` through `through` with our ids.
-    fn compare(&mut self, set: Encoder, next: ShortId, ids: &[ShortId], through: ShortId) -> Step {
+    fn compare(&mut self, mut set: Encoder, next: ShortId, ids: &[ShortId], through: ShortId) -> Step {
         let (mut want, mut have) = (Vec::new(), Vec::new());
         let mut theirs = ids.iter().copied().peekable();
+        let mut looked = 0;
         for ours in set.from(next).take_while(|ours| *ours <= through) {
+            looked += 1;
             while let Some(lacked) = theirs.next_if(|theirs| *theirs < ours) {
                 want.push(lacked);
             }
@@ -277,10 +326,11 @@ impl Session {
             }
         }
         want.extend(theirs);
+        set.count(ids.len() + looked);
         match through.0.checked_add(1) {
-            None => self.answer(&set, want, have, true),
+            None => self.answer(&mut set, want, have, true),
             Some(next) => {
-                let step = self.answer(&set, want, have, false);
+                let step = self.answer(&mut set, want, have, false);
                 if step.difference.is_none() {
                     self.state = State::Comparing { set, next: ShortId(next) };
                 }
@@ -290,17 +340,21 @@ impl Session {
     }
 
     /// Says what the difference is, in as many messages as it takes.
-    fn answer(&mut self, set: &Encoder, want: Vec<ShortId>, have: Vec<ShortId>, is_last: bool) -> Step {
+    fn answer(&mut self, set: &mut Encoder, want: Vec<ShortId>, have: Vec<ShortId>, is_last: bool) -> Step {
         let fits = self.findings.extend(&have, &want);
         let (want, have) = fits.cut(want, have);
+        set.count(want.len() + have.len());
         let (end, difference) = if !fits.is_all() {
             (End::Partial, Some(self.findings.end(false, None)))
         } else if is_last {
             let common = self.findings.common(self.fingerprint, set);
-            (End::Complete(common), Some(self.findings.end(true, None)))
+            // When we lack nothing, what both have is all that they have.
+            let agrees = self.theirs.filter(|_| self.findings.lacks_nothing()).map(|theirs| theirs == common);
+            (End::Complete(common), Some(self.findings.end(true, agrees)))
         } else {
             (End::Next, None)
         };
+        self.steps = set.steps();
         let (mut want, mut have) = (want.as_slice(), have.as_slice());
         let mut send = Vec::new();
         loop {
@@ -319,7 +373,7 @@ impl Session {
     }
 
     /// Takes what the other side says of the difference. `false` when there is no room for more.
-    fn find(&mut self, set: &Encoder, answer: &Answer) -> Result<bool, SessionError> {
+    fn find(&mut self, set: &mut Encoder, answer: &Answer) -> Result<bool, SessionError> {
         if !self.findings.ascends(&answer.want, &answer.have) {
             return Err(SessionError::Order { message: "Answer" });
         }
@@ -332,6 +386,8 @@ impl Session {
         if answer.end == End::Continues && answer.want.is_empty() && answer.have.is_empty() {
             return Err(SessionError::Empty { message: "Answer" });
         }
+        set.count(answer.want.len() + answer.have.len());
+        self.steps = set.steps();
         Ok(self.findings.extend(&answer.want, &answer.have).is_all())
     }
 
@@ -346,8 +402,8 @@ impl Session {
         Step { send: Vec::new(), difference: Some(difference) }
     }
 
-    fn on_answer(&mut self, encoder: Encoder, answer: Answer) -> Result<Step, SessionError> {
-        if !self.find(&encoder, &answer)? {
+    fn on_answer(&mut self, mut encoder: Encoder, answer: Answer) -> Result<Step, SessionError> {
+        if !self.find(&mut encoder, &answer)? {
             return Ok(self.end(&encoder, End::Partial));
         }
         match answer.end {
@@ -361,7 +417,7 @@ impl Session {
     }
 
     fn on_list_answer(&mut self, mut lister: Lister, answer: Answer) -> Result<Step, SessionError> {
-        if !self.find(lister.set(), &answer)? {
+        if !self.find(lister.set_mut(), &answer)? {
             let difference = Some(self.findings.end(false, None));
             return Ok(Step { send: vec![Message::Stop], difference });
         }

@@ -2,9 +2,11 @@
 
 use std::collections::BTreeMap;
 use std::collections::btree_map::Entry;
+use std::sync::Arc;
 
 use crate::encoder::Encoder;
 use crate::mapping::Mapping;
+use crate::names::Names;
 use crate::short::{Fingerprint, Name, Salt, ShortId};
 use crate::symbol::Symbol;
 
@@ -21,37 +23,40 @@ pub enum Insertion {
 
 /// Keys, found by their short ids under one salt.
 ///
-/// With `cached` symbols it keeps the first symbols of its encoding up to date: an insertion or removal then costs about
-/// 2 ln(cached / 2) + 1 steps more, and a session's first symbols cost nothing.
+/// It can keep the first symbols of its encoding up to date: an insertion or removal then costs about 2 ln(symbols / 2) + 1
+/// steps more, and a session that needs no other symbols looks at no key but those that make the difference. Sessions share
+/// what the set holds; a change while one runs copies some kilobytes, and the kept symbols once.
 #[derive(Clone, Debug)]
 pub struct KeyedSet<K> {
     salt: Salt,
-    entries: BTreeMap<ShortId, (u64, K)>,
+    keys: BTreeMap<ShortId, K>,
+    names: Names,
     fingerprint: Fingerprint,
-    cached: Vec<Symbol>,
+    kept: Arc<Vec<Symbol>>,
     collisions: u64,
 }
 
 impl<K: AsRef<[u8]>> KeyedSet<K> {
     /// An empty set that keeps no symbols.
     #[must_use]
-    pub const fn new(salt: Salt) -> Self {
-        Self {
-            salt,
-            entries: BTreeMap::new(),
-            fingerprint: Fingerprint(0),
-            cached: Vec::new(),
-            collisions: 0,
-        }
+    pub fn new(salt: Salt) -> Self {
+        Self::with_cached(salt, 0)
     }
 
     /// An empty set that keeps so many symbols up to date, each of 24 bytes.
     #[must_use]
     pub fn with_cached(salt: Salt, symbols: u32) -> Self {
-        Self { cached: vec![Symbol::EMPTY; symbols as usize], ..Self::new(salt) }
+        Self {
+            salt,
+            keys: BTreeMap::new(),
+            names: Names::new(&[]),
+            fingerprint: Fingerprint(0),
+            kept: Arc::new(vec![Symbol::EMPTY; symbols as usize]),
+            collisions: 0,
+        }
     }
 
-    /// A set of many keys at once, faster than one by one. It keeps no symbols.
+    /// A set of many keys at once, faster than one by one. It keeps no symbols until [`keep`](Self::keep).
     pub fn from_keys(salt: Salt, keys: impl IntoIterator<Item = K>) -> Self {
         let mut set = Self::new(salt);
         let mut all: Vec<(Name, K)> = keys.into_iter().map(|key| (salt.name(key.as_ref()), key)).collect();
@@ -62,24 +67,25 @@ impl<K: AsRef<[u8]>> KeyedSet<K> {
             set.collisions += u64::from(is_taken && key.as_ref() != first.as_ref());
             is_taken
         });
-        for (name, _) in &all {
-            set.fingerprint.add(*name);
-        }
-        set.entries = all.into_iter().map(|(name, key)| (name.short, (name.tag, key))).collect();
+        let names: Vec<Name> = all.iter().map(|(name, _)| *name).collect();
+        names.iter().for_each(|name| set.fingerprint.add(*name));
+        set.names = Names::new(&names);
+        set.keys = all.into_iter().map(|(name, key)| (name.short, key)).collect();
         set
     }
 
     /// Puts a key into the set.
     pub fn insert(&mut self, key: K) -> Insertion {
         let name = self.salt.name(key.as_ref());
-        match self.entries.entry(name.short) {
+        match self.keys.entry(name.short) {
             Entry::Vacant(place) => {
-                place.insert((name.tag, key));
+                place.insert(key);
+                self.names.insert(name);
                 self.fingerprint.add(name);
                 self.update(name.short, 1);
                 Insertion::New
             }
-            Entry::Occupied(held) if held.get().1.as_ref() == key.as_ref() => Insertion::Present,
+            Entry::Occupied(held) if held.get().as_ref() == key.as_ref() => Insertion::Present,
             Entry::Occupied(_) => {
                 self.collisions += 1;
                 Insertion::Collides
@@ -90,23 +96,25 @@ impl<K: AsRef<[u8]>> KeyedSet<K> {
     /// Takes a key out of the set.
     pub fn remove(&mut self, key: &[u8]) -> Option<K> {
         let name = self.salt.name(key);
-        let Entry::Occupied(held) = self.entries.entry(name.short) else { return None };
-        if held.get().1.as_ref() != key {
+        let Entry::Occupied(held) = self.keys.entry(name.short) else { return None };
+        if held.get().as_ref() != key {
             return None;
         }
-        let (_, key) = held.remove();
+        let key = held.remove();
+        self.names.remove(name.short);
         self.fingerprint.remove(name);
         self.update(name.short, -1);
         Some(key)
     }
 
     fn update(&mut self, short: ShortId, times: i64) {
-        if self.cached.is_empty() {
+        if self.kept.is_empty() {
             return;
         }
+        let kept = Arc::make_mut(&mut self.kept);
         let hash = self.salt.hash(short);
         let mut mapping = Mapping::new(hash);
-        while let Some(symbol) = self.cached.get_mut(mapping.next as usize) {
+        while let Some(symbol) = kept.get_mut(mapping.next as usize) {
             symbol.apply(short, hash as u32, times);
             mapping.advance();
         }
@@ -115,7 +123,7 @@ impl<K: AsRef<[u8]>> KeyedSet<K> {
     /// Whether a key is in the set.
     #[must_use]
     pub fn contains(&self, key: &[u8]) -> bool {
-        self.entries.get(&self.short_id(key)).is_some_and(|(_, held)| held.as_ref() == key)
+        self.keys.get(&self.short_id(key)).is_some_and(|held| held.as_ref() == key)
     }
 
     /// The short id of a key, in the set or not.
@@ -129,12 +137,12 @@ impl<K> KeyedSet<K> {
     /// The key that has this short id.
     #[must_use]
     pub fn key(&self, short: ShortId) -> Option<&K> {
-        self.entries.get(&short).map(|(_, key)| key)
+        self.keys.get(&short)
     }
 
     /// All keys, ascending by short id.
     pub fn keys(&self) -> impl Iterator<Item = &K> {
-        self.entries.values().map(|(_, key)| key)
+        self.keys.values()
     }
 
     /// The salt of its short ids.
@@ -146,13 +154,13 @@ impl<K> KeyedSet<K> {
     /// How many keys there are.
     #[must_use]
     pub fn len(&self) -> usize {
-        self.entries.len()
+        self.keys.len()
     }
 
     /// Whether there is none.
     #[must_use]
     pub fn is_empty(&self) -> bool {
-        self.entries.is_empty()
+        self.keys.is_empty()
     }
 
     /// How often a key was left out because another one had its short id. A reason for a new salt.
@@ -170,22 +178,17 @@ impl<K> KeyedSet<K> {
     /// The symbols that are kept up to date.
     #[must_use]
     pub fn cached(&self) -> &[Symbol] {
-        &self.cached
+        &self.kept
+    }
+
+    /// Keeps so many symbols up to date from now on. What lacks is made by looking at each key once.
+    pub fn keep(&mut self, symbols: u32) {
+        self.kept = Arc::new(self.encoder().next(symbols));
     }
 
     /// Makes symbols of the set as it is now. What happens to the set later does not change them.
     #[must_use]
     pub fn encoder(&self) -> Encoder {
-        self.encoder_after(&self.cached)
-    }
-
-    /// The same for whoever subtracts its symbols, and has no use for those that are kept.
-    pub(crate) fn subtrahend(&self) -> Encoder {
-        self.encoder_after(&[])
-    }
-
-    fn encoder_after(&self, cached: &[Symbol]) -> Encoder {
-        let names = self.entries.iter().map(|(short, (tag, _))| Name { short: *short, tag: *tag });
-        Encoder::new(self.salt, names, cached)
+        Encoder::new(self.salt, self.names.clone(), Arc::clone(&self.kept))
     }
 }

@@ -22,6 +22,13 @@ pub(crate) fn set(seed: u64, numbers: impl IntoIterator<Item = u64>) -> KeyedSet
     KeyedSet::from_keys(salt(seed), numbers.into_iter().map(key))
 }
 
+/// What both sides of a session took.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Steps {
+    pub(crate) alices: u64,
+    pub(crate) bobs: u64,
+}
+
 /// What a whole session came to.
 #[derive(Debug)]
 pub(crate) struct Outcome {
@@ -33,6 +40,7 @@ pub(crate) struct Outcome {
     pub(crate) symbols: usize,
     /// The most that either side held.
     pub(crate) held: usize,
+    pub(crate) steps: Steps,
     pub(crate) transcript: Vec<u8>,
 }
 
@@ -52,6 +60,7 @@ pub(crate) fn run(
         longest: 0,
         symbols: 0,
         held: 0,
+        steps: Steps::default(),
         transcript: Vec::new(),
     };
     let Message::Open(open) = carry(&first, &mut outcome) else { panic!("{first:?}") };
@@ -81,6 +90,7 @@ pub(crate) fn run(
         assert!(outcome.kinds.len() < 10_000, "the session does not end: {:?}", &outcome.kinds[..50]);
     }
     assert!(alices.is_over() && bobs.is_over(), "{:?}", outcome.kinds);
+    outcome.steps = Steps { alices: alices.steps(), bobs: bobs.steps() };
     (outcome.alice, outcome.bob) = (alice_has.unwrap(), bob_has.unwrap());
     outcome
 }
