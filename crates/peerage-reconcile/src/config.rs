@@ -63,13 +63,17 @@ impl Config {
         Ok(())
     }
 
-    /// What a session holds at most, in bytes: its copy of the set's short ids, symbols, and what it has found. What it
-    /// sends is its caller's: up to `max_symbols` of 20 bytes in one step. The set itself is the caller's, too.
+    /// What a session holds at most, in bytes: the set's short ids as they were, symbols, and what it has found. Of that,
+    /// short ids and kept symbols are shared with the set, as far as the set does not change meanwhile; a set that keeps
+    /// more than `max_symbols` comes on top. What it sends is its caller's: up to `max_symbols` of 20 bytes in one step.
     #[must_use]
     pub const fn worst_case_bytes(&self) -> usize {
         let set = self.max_set.saturating_mul(Encoder::ID);
-        // Kept symbols of the set, and those of the decoder with all that grows with them, twice for room to grow.
-        let symbols = (self.max_symbols as usize).saturating_mul(size_of::<Symbol>() + 2 * Decoder::SYMBOL);
+        // Symbols that the set keeps, those made ahead and those that wait, and those of the decoder with all that grows
+        // with them; twice for room to grow.
+        let each =
+            size_of::<Symbol>() + 2 * (2 * size_of::<Symbol>() + size_of::<Symbol>() / 4 + Decoder::SYMBOL);
+        let symbols = (self.max_symbols as usize).saturating_mul(each);
         let found = (self.max_differences as usize).saturating_mul(2 * 2 * size_of::<u64>());
         set.saturating_add(symbols).saturating_add(found).saturating_add(4096)
     }

@@ -48,8 +48,14 @@
 //!   symbol, with [`DecodeError::Impossible`].
 //! - It answers for the sets as they were when each side began. What is put in or taken out meanwhile changes nothing.
 //! - Equal sets cost one message each way: 66 bytes and 20, with [`Config::first_symbols`] 0, and some 290 and 20 by default.
+//!   Both sides then know that they agree.
+//! - A session between sets that keep enough symbols ([`KeyedSet::keep`]) looks at no key but those that make the
+//!   difference, and their changes at 20 symbols of 32,768: one key among 100,000 takes both sides 39 [steps](Session::steps)
+//!   together, 10,000 take 235,000. Otherwise each side looks at each of its keys once for each batch of symbols.
+//! - Three round trips as a rule, whatever the difference: one in ten of those of 50 keys takes four, fewer of all others.
 //! - Whatever a peer sends ends in a step or a typed error, never in a panic or a loop. A session holds no more than
-//!   [`Config::worst_case_bytes`], and works no longer on hostile symbols than on as many honest ones.
+//!   [`Config::worst_case_bytes`], and works about as long on hostile symbols as on as many honest ones, however they are
+//!   cut into messages.
 //! - Deterministic: equal sets, salts and messages lead to equal steps on every machine; the order of insertion does not
 //!   matter.
 //!
@@ -60,13 +66,19 @@
 //!   happens to sets of n and m keys once in 2^64 / (n m) sessions: once in 2^30 for 100,000 keys each. Whoever knows the salt can make it
 //!   happen, so a salt should be used for one session or for minutes.
 //! - *Truth.* A peer may say that it lacks or has what it likes. It cannot name an id of ours that we do not have.
-//! - *Time.* There is no clock. Whoever drives a session ends it when nothing comes, and limits how often a peer begins
-//!   one: to accept costs a hash for each key of the set, unless the salt is one for which a set is kept.
+//! - *Time.* There is no clock. Whoever drives a session ends it when nothing comes.
+//! - *Fairness.* The initiator draws the salt. A responder that has no set under it hashes each of its keys, 100,000 in 15 to
+//!   50 ms, for a message of 66 bytes. Whoever accepts must therefore limit how often a peer may bring a new salt, and one set
+//!   under a salt of its own for each peer is all it should keep. [`KeyedSet::salt`] beside [`Open::salt`] tells before any work
+//!   is done, [`Session::steps`] afterwards what a peer made us do.
+//! - *What a peer learns.* Short ids of our set, under a salt that it may have drawn: it can test whether we have a key that it
+//!   knows. Whoever answers says what it has.
 //!
 //! # Limits
 //!
 //! By default: 32,768 symbols, enough for 23,000 differences, then ids; 262,144 ids found on each side; sets of 2^20 keys;
-//! messages of 60,000 bytes. A session holds 32 bytes for each key of its set, and at most 45 MiB with a full one.
+//! messages of 60,000 bytes. A session shares short ids and kept symbols with its set; where it needs symbols that the set
+//! does not keep, it holds 32 bytes for each key. With a full set that changes altogether meanwhile, it is 112 MiB at most.
 
 mod config;
 mod convert;

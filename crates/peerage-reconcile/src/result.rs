@@ -13,8 +13,8 @@ pub struct Difference {
     /// Whether that is all. If not, another session finds more when what was found is settled.
     pub is_complete: bool,
     /// Whether what both have is the same by its 128-bit hashes too. `Some(false)`: two keys have one short id, or the peer
-    /// lies; a session with another salt finds what is missing. Only the side that was given the result knows: the
-    /// initiator, unless the responder sent its ids.
+    /// lies; a session with another salt finds what is missing. The side that was given the result knows: the
+    /// initiator, unless the responder sent its ids. The responder knows, too, when it lacks nothing of the initiator's.
     pub agrees: Option<bool>,
 }
 

@@ -227,7 +227,7 @@ impl Session {
         matches!(self.state, State::Over)
     }
 
-    /// What the session holds, in bytes: never more than [`Config::worst_case_bytes`].
+    /// What the session holds, in bytes, as if it shared nothing with the set: never more than [`Config::worst_case_bytes`].
     #[must_use]
     pub fn held_bytes(&self) -> usize {
         let state = match &self.state {

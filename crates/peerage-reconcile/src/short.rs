@@ -7,7 +7,8 @@ use crate::sip;
 /// The key of a session's hashes: 16 bytes that nobody could know before.
 ///
 /// Short ids, checksums and fingerprints are made with it. Whoever knows a salt finds two keys with the same short id
-/// in some 2^32 steps, so a salt should be new for each session, or last no longer than minutes.
+/// in some 2^32 steps, seconds on a graphics card, but none that has the short id of a given key: that takes 2^64. So a salt
+/// should be new for each session, or last no longer than minutes, and not be told to more peers than need it.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Salt([u8; 16]);
 

@@ -40,8 +40,8 @@ fn a_session_of_kept_symbols_costs_by_the_difference_and_not_by_the_set() {
             assert_eq!((outcome.alice.ours.len() + outcome.alice.theirs.len()) as u64, differences);
             outcome.steps
         };
-        let (small, large) = (cost(10_000), cost(80_000));
-        println!("{differences} differences: {small:?} steps of 10,000 keys, {large:?} of 80,000");
+        let (small, large) = (cost(5000), cost(40_000));
+        println!("{differences} differences: {small:?} steps of 5,000 keys, {large:?} of 40,000");
         for Steps { alices, bobs } in [small, large] {
             // A symbol is a step, an id some 14, of up to 2.5 symbols for each difference besides the first 16.
             assert!(alices <= 40 + 5 * differences, "{differences} differences: {alices} steps");

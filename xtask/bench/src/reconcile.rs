@@ -2,7 +2,7 @@
 
 use std::hint::black_box;
 use std::path::PathBuf;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
 use peerage_reconcile::{Config, Decoder, KeyedSet, Message, Salt, Session};
@@ -13,6 +13,9 @@ use crate::figure::Figures;
 const KEYS: u64 = 100_000;
 /// Keys that only one of the sets has, both sides together.
 const DIFFERENCES: [u64; 5] = [1, 10, 100, 1000, 10_000];
+
+/// Symbols that sets keep up to date, where they do.
+const KEPT: u32 = 32_768;
 
 type Key = [u8; 32];
 
@@ -45,9 +48,9 @@ fn measure(figures: &mut Figures, salt: Salt, differences: u64) -> Result<()> {
     let (mine, shared) = (differences / 2, KEYS - differences);
     let keys = |from, to| (0..shared).chain(from..to).map(key);
     let began = Instant::now();
-    let alice = KeyedSet::from_keys(salt, keys(KEYS, KEYS + mine));
+    let mut alice = KeyedSet::from_keys(salt, keys(KEYS, KEYS + mine));
     figures.add("set_ns_per_key", "ns", began.elapsed().as_nanos() as f64 / alice.len() as f64);
-    let bob = KeyedSet::from_keys(salt, keys(2 * KEYS, 2 * KEYS + differences - mine));
+    let mut bob = KeyedSet::from_keys(salt, keys(2 * KEYS, 2 * KEYS + differences - mine));
 
     // Symbols that it takes: one by one, of the differences alone, since what both have is subtracted.
     let some = |from, count| KeyedSet::from_keys(salt, (from..from + count).map(key));
@@ -79,17 +82,30 @@ fn measure(figures: &mut Figures, salt: Salt, differences: u64) -> Result<()> {
     let began = Instant::now();
     black_box(decoder.push(&symbols)?);
     figures.add(name("peel_ns_per_difference"), "ns", began.elapsed().as_nanos() as f64 / differences as f64);
-    session(figures, &name, &alice, &bob, differences)
+    let fresh = session(&alice, &bob, differences)?;
+    figures.add(name("session_bytes_per_difference"), "B", fresh.bytes as f64 / differences as f64);
+    figures.add(name("session_bytes"), "B", fresh.bytes as f64);
+    figures.add(name("session_round_trips"), "", fresh.trips);
+    figures.add(name("session_ms"), "ms", fresh.elapsed.as_secs_f64() * 1e3);
+    figures.add(name("session_steps"), "", fresh.steps as f64);
+    // The same between sets that keep their symbols up to date.
+    alice.keep(KEPT);
+    bob.keep(KEPT);
+    let kept = session(&alice, &bob, differences)?;
+    figures.add(name("kept_session_us"), "us", kept.elapsed.as_secs_f64() * 1e6);
+    figures.add(name("kept_session_steps"), "", kept.steps as f64);
+    Ok(())
 }
 
-/// A whole session: its bytes both ways, its messages, and the time of both sides.
-fn session(
-    figures: &mut Figures,
-    name: &impl Fn(&str) -> String,
-    alice: &KeyedSet<Key>,
-    bob: &KeyedSet<Key>,
-    differences: u64,
-) -> Result<()> {
+/// What a whole session takes: its bytes both ways, its round trips, the time and the steps of both sides.
+struct Cost {
+    bytes: usize,
+    trips: f64,
+    elapsed: Duration,
+    steps: u64,
+}
+
+fn session(alice: &KeyedSet<Key>, bob: &KeyedSet<Key>, differences: u64) -> Result<Cost> {
     let began = Instant::now();
     let (mut alices, first) = Session::start(alice, Config::default())?;
     let mut bytes = first.encoded_len();
@@ -118,9 +134,5 @@ fn session(
     if (found.ours.len() + found.theirs.len()) as u64 != differences {
         bail!("{} and {} keys found, of {differences}", found.ours.len(), found.theirs.len());
     }
-    figures.add(name("session_bytes_per_difference"), "B", bytes as f64 / differences as f64);
-    figures.add(name("session_bytes"), "B", bytes as f64);
-    figures.add(name("session_round_trips"), "", trips);
-    figures.add(name("session_ms"), "ms", elapsed.as_secs_f64() * 1e3);
-    Ok(())
+    Ok(Cost { bytes, trips, elapsed, steps: alices.steps() + bobs.steps() })
 }
