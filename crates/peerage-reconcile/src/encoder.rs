@@ -18,8 +18,9 @@ struct Item {
 /// A frozen set of short ids, and how far it is encoded.
 ///
 /// It shares ids and kept symbols with the set that it is of, so making one costs nothing, and neither does a symbol that
-/// the set keeps. Only for the others does it look at each id: once to begin with, then once for each time that the
-/// symbols grow by a fourth or by what is asked for, if that is more. No id is looked at for symbols that come one by one.
+/// the set keeps. Only for the others does it look at each id, once for each batch: a batch is what is asked for, or a
+/// fourth of all before it if that is more, and what nobody asked for yet waits. So many small steps cost little more than
+/// a large one.
 #[derive(Clone, Debug)]
 pub struct Encoder {
     names: Names,
