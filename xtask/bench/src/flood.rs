@@ -151,19 +151,24 @@ async fn flood(plan: &Plan, from: From, manner: Manner, figures: &mut Figures) -
     let listener = pipe::endpoint(&Config::default(), true).await?;
     let address = listener.addresses().first().cloned().context("it listens nowhere")?;
     let mut resident = vec![cost::resident()];
-    let mut flooder = start(&address, from, manner)?;
+    // One process cannot make enough of those that are not answered.
+    let flooders = if from == From::Few { 2 } else { 1 };
+    let mut flooders = (0..flooders).map(|_| start(&address, from, manner)).collect::<Result<Vec<_>>>()?;
     // Until the flood has taken all places that it can have.
     tokio::time::sleep(Duration::from_secs(1)).await;
-    let look = |flooder: &Child| Look::now(&listener, flooder);
-    let (before, began) = (look(&flooder), Instant::now());
+    let look = |flooders: &[Child]| Look::now(&listener, flooders);
+    let (before, began) = (look(&flooders), Instant::now());
     let mut friend = child("friend", &[&address.to_string()])?;
     for _ in 0..plan.seconds {
         resident.push(cost::resident());
         tokio::time::sleep(Duration::from_secs(1)).await;
     }
     resident.push(cost::resident());
-    let (after, span) = (look(&flooder), began.elapsed().as_secs_f64());
-    let attempted = stop(&mut flooder)?;
+    let (after, span) = (look(&flooders), began.elapsed().as_secs_f64());
+    let mut attempted = 0.0;
+    for flooder in &mut flooders {
+        attempted += stop(flooder)?;
+    }
     // On another thread: the listener has to answer its last dial.
     let dials = tokio::task::spawn_blocking(move || said(&mut friend)).await??;
     let failed = dials.lines().filter(|line| line.starts_with(FAILED)).count();
@@ -218,14 +223,14 @@ struct Look {
 }
 
 impl Look {
-    fn now(listener: &Endpoint, flooder: &Child) -> Self {
+    fn now(listener: &Endpoint, flooders: &[Child]) -> Self {
         let snapshot = listener.snapshot();
         Self {
             accepted: snapshot.totals.accepted,
             kept_out: snapshot.addresses_shed,
             cpu: cost::cpu_beside_main(),
             softirq: cost::softirq(),
-            flooder: cost::cpu_of(flooder.id()),
+            flooder: flooders.iter().map(|flooder| cost::cpu_of(flooder.id())).sum(),
         }
     }
 }

@@ -77,7 +77,11 @@ fn measure(peers: usize, figures: &mut Figures) -> Result<()> {
     Ok(())
 }
 
-const UNITS: [&str; 6] = ["ms", "us", "ratio", "KiB", "msg/s", "messages"];
+const UNITS: [&str; 5] = ["ms", "us", "ratio", "KiB", "msg/s"];
+/// What is counted for each delivery: messages that were pushed though they were here, and that were asked for though
+/// they came by themselves.
+const WASTE: [(&str, &str); 2] =
+    [("pushed_twice", "mesh_duplicate_pushes_total"), ("asked_twice", "mesh_duplicate_pulls_total")];
 
 /// The process of one round: prints a figure on each line.
 pub(crate) fn round(peers: usize) -> Result<()> {
@@ -208,6 +212,8 @@ impl Crowd {
         self.forget();
 
         let (cpu, sent) = (cost::cpu().context("there is no /proc")?, self.sent());
+        let mut counted = BTreeMap::new();
+        self.waste("warm", &mut counted, self.meshes.len().max(50) * self.receivers());
         self.speak_in_turn(PACED).await?;
         let (cpu, sent) = (cost::cpu().context("there is no /proc")?.saturating_sub(cpu), self.sent() - sent);
         let mut waits = self.waits(PACED)?;
@@ -218,6 +224,7 @@ impl Crowd {
         say("delivered_p99", at(0.99).as_secs_f64() * 1e6, "us");
         say("cpu_per_delivery", cpu.as_secs_f64() * 1e6 / deliveries, "us");
         say("wire_ratio", sent as f64 / (deliveries * SIZE as f64), "ratio");
+        self.waste("paced", &mut counted, PACED * self.receivers());
         let resident = cost::resident().context("there is no /proc")?;
         let each = resident.saturating_sub(self.memory) as f64 / self.meshes.len() as f64;
         say("rss_per_peer", each / 1024.0, "KiB");
@@ -227,17 +234,30 @@ impl Crowd {
             self.forget();
             let began = Instant::now();
             self.burst().await?;
+            let rate = BURST as f64 / began.elapsed().as_secs_f64();
+            self.waste(if counts { "burst" } else { "first_burst" }, &mut counted, BURST * self.receivers());
             if counts {
-                say("rate_1KiB", BURST as f64 / began.elapsed().as_secs_f64(), "msg/s");
+                say("rate_1KiB", rate, "msg/s");
             }
         }
         self.waits(BURST)?;
-        let mut duplicates = 0;
-        for mesh in &self.meshes {
-            duplicates += mesh.snapshot()?.stats.duplicates;
-        }
-        say("duplicates", duplicates as f64, "messages");
         Ok(())
+    }
+
+    /// What came again and what was asked for, for each delivery since the last time.
+    fn waste(&self, part: &str, before: &mut BTreeMap<&'static str, u64>, deliveries: usize) {
+        let mut counted = BTreeMap::new();
+        for mesh in &self.meshes {
+            for (name, count) in mesh.endpoint().snapshot().totals.counted {
+                *counted.entry(name).or_default() += count;
+            }
+        }
+        for (metric, name) in WASTE {
+            let of = |counted: &BTreeMap<&str, u64>| counted.get(name).copied().unwrap_or_default();
+            let count = of(&counted) - of(before);
+            say(&format!("{metric}_{part}"), count as f64 / deliveries as f64, "ratio");
+        }
+        *before = counted;
     }
 
     async fn speak_in_turn(&self, messages: usize) -> Result<()> {
