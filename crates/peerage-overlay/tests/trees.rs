@@ -107,6 +107,38 @@ fn a_shorter_way_replaces_the_one_that_works_when_it_works_itself() {
     assert_eq!((prunes(&mesh, 1), prunes(&mesh, 2)), (1, 0));
 }
 
+/// The neighbour wants to be pushed to from now on.
+fn want(mesh: &mut Alone, link: u64) {
+    let origin = packets::bytes(&identity(5).peer_id());
+    let run = proto::Run { origin, epoch: 1, ranges: Vec::new(), hops: 0, now: true, name: 0 };
+    mesh.say(link, Kind::Want(proto::Want { runs: vec![run] }));
+}
+
+#[test]
+fn whoever_is_taken_for_a_parent_because_it_was_first_hears_it() {
+    let mut mesh = peer(2);
+    mesh.wait(MS);
+    push(&mut mesh, 1, 1, 2);
+    assert_eq!((grafts(&mesh, 1), grafts(&mesh, 2)), (0, 0));
+    push(&mut mesh, 2, 2, 2);
+    assert_eq!((grafts(&mesh, 1), grafts(&mesh, 2)), (0, 1));
+}
+
+/// Two peers push to each other, and each has another parent by and by: one of them has taken the other for its own
+/// meanwhile.
+#[test]
+fn a_former_parent_that_is_fed_by_us_is_pushed_to_when_the_origin_has_been_quiet() {
+    let mut mesh = peer(3);
+    push(&mut mesh, 1, 1, 2);
+    push(&mut mesh, 2, 2, 2);
+    want(&mut mesh, 1);
+    assert_eq!(prunes(&mesh, 1), 1);
+    mesh.wait(MS * 900);
+    let before = mesh.payloads(1).len();
+    push(&mut mesh, 2, 3, 2);
+    assert_eq!(mesh.payloads(1).len(), before + 1);
+}
+
 #[test]
 fn the_loss_of_who_feeds_in_place_of_a_silent_parent_is_noticed_at_once() {
     let mut mesh = peer(3);

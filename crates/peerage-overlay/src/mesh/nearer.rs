@@ -108,6 +108,15 @@ impl Broadcast {
         }
     }
 
+    /// A former parent is fed by us now. It is told at once that we have another, and stays among those that we push to.
+    pub(crate) fn feeds_us_no_more(&mut self, key: StreamKey, former: LinkId, cx: &mut Cx<'_>) {
+        let Some(stream) = self.streams.peek_mut(&key) else { return };
+        if stream.replaced.contains(&former) {
+            stream.replaced.retain(|replaced| *replaced != former);
+            self.prune(key.origin, former, cx);
+        }
+    }
+
     /// Somebody else feeds us the stream from now on: who did so is told when the origin is quiet, or pushes again.
     pub(crate) fn replace(&mut self, key: StreamKey, parent: LinkId) {
         if let Some(stream) = self.streams.peek_mut(&key)

@@ -295,6 +295,7 @@ impl Broadcast {
         for run in runs {
             if run.now && self.streams.peek(&run.stream).is_some() {
                 self.tree(run.stream.origin).push.insert(link);
+                self.feeds_us_no_more(run.stream, link, cx);
             }
             let Some(neighbour) = self.neighbours.get_mut(&link) else { return };
             for range in run.ranges {

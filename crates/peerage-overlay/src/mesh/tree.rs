@@ -167,6 +167,7 @@ impl Broadcast {
         if stays {
             return;
         }
+        let first = known.fed == Instant::START;
         known.from = Some(link);
         known.fed = now;
         known.hops = hops;
@@ -176,6 +177,9 @@ impl Broadcast {
         if pruned {
             // It was the last that fed us after all.
             self.graft(stream, link, now);
+        }
+        if !first && parent != Some(link) {
+            // Perhaps it took another parent in our place, and is about to push to us no more.
             let run = Run { stream, ranges: Vec::new(), hops: 0, now: true };
             cx.control(link, Words::Want { runs: vec![run] });
         }
