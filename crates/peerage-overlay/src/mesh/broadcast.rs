@@ -4,26 +4,23 @@
 //! second link; who hears of a message and does not get it grafts the announcer's. A new origin starts with the tree of
 //! the origin with the smallest key, so that all peers start from the same one.
 //!
-//! Here: publishing, receiving, relaying. `tree.rs` has the trees, `repair.rs` announcements, requests and summaries.
+//! Here: receiving. `publish.rs` has what is our own, `relay.rs` what is passed on, `tree.rs` the trees, `repair.rs`
+//! announcements and requests, `compare.rs` summaries.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 
-use bytes::Bytes;
 use peerage_identity::Identity;
 use peerage_machine::{Effect, Instant, JobId, LinkId, Now, Rng, Seed, Timers, UnixMillis};
 use peerage_wire::PeerId;
 
 use super::config::MeshConfig;
-use super::convert::Draft;
-use super::error::BroadcastError;
 use super::event::MeshEvent;
 use super::links::Cx;
 use super::lru::Lru;
-use super::message::{MessageId, Receipt, Signed, StreamKey};
+use super::message::{MessageId, Signed, StreamKey};
 use super::missing::{Announcer, Missing};
-use super::packet::MAX_PARTS;
 use super::ranges::{Range, Seen};
 use super::score::Deed;
 use super::snapshot::MeshStats;
@@ -32,8 +29,6 @@ use super::window::{Held, Window};
 
 /// The domain of an origin's signature.
 pub(crate) const DOMAIN: &str = "peerage mesh message v1";
-/// What a payload takes beside its body: the signature, the heads of five fields, the hops.
-const PAYLOAD_OVERHEAD: u64 = 96;
 
 /// What is known of one start of an origin.
 #[derive(Debug)]
@@ -112,7 +107,7 @@ pub(crate) struct Verifying {
 
 /// How a message came.
 #[derive(Clone, Copy, Debug, Default)]
-struct Came {
+pub(crate) struct Came {
     pulled: bool,
     /// By a neighbour that has nothing more to push.
     dry: bool,
@@ -142,11 +137,11 @@ pub(crate) enum Timer {
 #[derive(Debug)]
 pub(crate) struct Broadcast {
     pub(crate) config: Arc<MeshConfig>,
-    identity: Arc<Identity>,
+    pub(crate) identity: Arc<Identity>,
     pub(crate) me: PeerId,
-    epoch: u64,
+    pub(crate) epoch: u64,
     started: UnixMillis,
-    next_seq: u64,
+    pub(crate) next_seq: u64,
     pub(crate) rng: Rng,
     pub(crate) timers: Timers<Timer>,
     pub(crate) neighbours: BTreeMap<LinkId, Neighbour>,
@@ -164,7 +159,7 @@ pub(crate) struct Broadcast {
     /// Comparisons with neighbours so far.
     pub(crate) compared: u32,
     /// The size of a broadcast that was refused as full.
-    blocked: Option<u64>,
+    pub(crate) blocked: Option<u64>,
     pub(crate) stats: MeshStats,
 }
 
@@ -203,69 +198,6 @@ impl Broadcast {
 
     pub(crate) fn deadline(&self) -> Option<Instant> {
         [self.timers.deadline(), self.missing.deadline()].into_iter().flatten().min()
-    }
-
-    // Publishing.
-
-    pub(crate) fn publish(&mut self, parts: Vec<Bytes>, cx: &mut Cx<'_>) -> Result<Receipt, BroadcastError> {
-        if parts.is_empty() || parts.len() > MAX_PARTS {
-            return Err(BroadcastError::Parts { found: parts.len(), limit: MAX_PARTS });
-        }
-        if self.neighbours.is_empty() && !self.config.publish_alone {
-            return Err(BroadcastError::NoNeighbours);
-        }
-        let id = MessageId { origin: self.me, epoch: self.epoch, seq: self.next_seq };
-        let config = Arc::clone(&self.config);
-        let draft = Draft { network: &config.name, id, sent: cx.now.wall, parts, target: None };
-        let body = draft.len() as u64;
-        let taken =
-            self.neighbours.keys().filter_map(|link| cx.links.get(*link)).map(|link| link.max_message).min();
-        let limit = taken.map_or(config.max_message, |taken| {
-            config.max_message.min(taken.saturating_sub(PAYLOAD_OVERHEAD))
-        });
-        if body > limit {
-            return Err(BroadcastError::TooLarge { size: body, limit });
-        }
-        let size = body + PAYLOAD_OVERHEAD;
-        self.check_room(size, cx).inspect_err(|_| self.blocked = Some(size))?;
-        let message = Arc::new(draft.sign(|bytes| self.identity.sign(DOMAIN, bytes)));
-        self.next_seq += 1;
-        self.stats.published += 1;
-        let neighbours = self.accept(message, 0, None, Came::default(), cx);
-        Ok(Receipt { id, neighbours })
-    }
-
-    /// Whether every neighbour that an own message would be pushed to has room, but for those that are stalled.
-    fn check_room(&mut self, size: u64, cx: &mut Cx<'_>) -> Result<(), BroadcastError> {
-        let now = cx.now.mono;
-        let stall_after = self.config.stall_after;
-        let mut full = Ok(());
-        for link in self.eager(self.me) {
-            let owes = self.neighbours.get(&link).is_some_and(|neighbour| !neighbour.owed.is_empty());
-            let Some(it) = cx.links.get_mut(link) else { continue };
-            if it.has_room(size) && !owes {
-                continue;
-            }
-            let since = *it.starved_since.get_or_insert(now);
-            if since + stall_after > now {
-                let wake = since + stall_after;
-                if self.timers.at(&Timer::Stall).is_none_or(|at| wake < at) {
-                    self.timers.arm(Timer::Stall, wake);
-                }
-                full = Err(BroadcastError::Full { neighbour: it.peer, size, credit: it.room() });
-            }
-        }
-        full
-    }
-
-    /// Says so when a message that was refused as full would be taken now.
-    pub(crate) fn offer_room(&mut self, cx: &mut Cx<'_>) {
-        if let Some(size) = self.blocked
-            && (self.neighbours.is_empty() || self.check_room(size, cx).is_ok())
-        {
-            self.blocked = None;
-            cx.out.emit(MeshEvent::Room);
-        }
     }
 
     // Receiving.
@@ -377,7 +309,7 @@ impl Broadcast {
     }
 
     /// A message that is new and genuine, or our own. Gives how many neighbours it was pushed to.
-    fn accept(
+    pub(crate) fn accept(
         &mut self,
         message: Arc<Signed>,
         hops: u32,

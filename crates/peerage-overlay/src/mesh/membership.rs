@@ -6,6 +6,7 @@
 
 mod book;
 mod diversity;
+mod places;
 mod probe;
 mod upkeep;
 mod words;
@@ -398,24 +399,6 @@ impl Membership {
             self.timers.cancel(&Timer::Join(call));
             cx.out.answer(call, MeshAnswer::Joined(Ok(())));
         }
-    }
-
-    /// Lets a neighbour go that is not `spared`, or one that came by itself.
-    fn drop_random(&mut self, spared: &PeerId, only_inbound: bool, cx: &mut Cx<'_>) {
-        let dialled = |link: &LinkId| cx.links.get(*link).is_some_and(|link| link.dialled);
-        let others: Vec<(PeerId, LinkId)> = self
-            .neighbours()
-            .filter(|(peer, link)| peer != spared && !(only_inbound && dialled(link)))
-            .collect();
-        let Some((peer, link)) = self.rng.pick(&others).copied() else { return };
-        self.active.remove(&peer);
-        let others = self.others(&peer, cx);
-        cx.control(link, Words::Disconnect { leaving: false, others });
-        if let Some(contact) = cx.links.contact(link) {
-            self.passive.add(contact, cx.now.mono + back_off(3), &mut self.rng);
-        }
-        cx.links.unneed(link, Need::Neighbour, cx.out);
-        self.changes.push(Change::Down(link, peer, Loss::Replaced));
     }
 
     fn random_neighbour(&mut self, but: Option<LinkId>) -> Option<LinkId> {

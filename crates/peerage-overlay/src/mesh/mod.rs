@@ -4,7 +4,7 @@
 //! |---|---|
 //! | `machine` | the parts as one machine |
 //! | `membership`, `passive` | who is a neighbour: HyParView |
-//! | `broadcast`, `tree`, `nearer`, `relay`, `repair`, `compare` | messages to everyone: Plumtree with a tree for each origin |
+//! | `broadcast`, `publish`, `tree`, `nearer`, `relay`, `repair`, `compare` | messages to everyone: Plumtree with a tree for each origin |
 //! | `window`, `missing`, `ranges` | what is kept, what is lacking, what was seen |
 //! | `direct` | messages to one |
 //! | `links`, `names` | what the parts share: links, their room, ids; numbers for streams |
@@ -28,6 +28,7 @@ mod names;
 mod nearer;
 mod packet;
 mod passive;
+mod publish;
 mod ranges;
 mod relay;
 mod repair;

@@ -20,15 +20,8 @@ impl Membership {
         short.max(outbound.min(room))
     }
 
-    fn outbound(&self, cx: &Cx<'_>) -> usize {
+    pub(super) fn outbound(&self, cx: &Cx<'_>) -> usize {
         self.active.values().filter(|link| cx.links.get(**link).is_some_and(|link| link.dialled)).count()
-    }
-
-    /// Whether one more may come by itself on this link.
-    pub(super) fn has_inbound_room(&self, link: LinkId, cx: &Cx<'_>) -> bool {
-        let inbound = self.active.len() - self.outbound(cx).min(self.active.len());
-        let most = self.config.active_limit().saturating_sub(self.config.outbound).max(1);
-        cx.links.get(link).is_some_and(|link| link.dialled) || inbound < most
     }
 
     /// Not to be asked: a neighbour or asked already, shunned, or one more of a prefix that has enough.
@@ -45,12 +38,6 @@ impl Membership {
         let neighbours = self.active.values().filter_map(|link| cx.links.get(*link));
         let same = neighbours.filter(|link| link.addresses.first().and_then(self::prefix) == Some(prefix));
         same.count() >= self.config.per_prefix
-    }
-
-    /// Lets a neighbour go for one who came by itself: where that takes a place of those who did so, one of them.
-    pub(super) fn make_room(&mut self, spared: &PeerId, link: LinkId, cx: &mut Cx<'_>) {
-        let only_inbound = !self.has_inbound_room(link, cx);
-        self.drop_random(spared, only_inbound, cx);
     }
 
     /// The peer misbehaved.

@@ -1,0 +1,79 @@
+//! Saying something: what becomes of the application's own messages.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+
+use super::broadcast::{Broadcast, Came, DOMAIN, Timer};
+use super::convert::Draft;
+use super::error::BroadcastError;
+use super::event::MeshEvent;
+use super::links::Cx;
+use super::message::{MessageId, Receipt};
+use super::packet::MAX_PARTS;
+
+/// What a payload takes beside its body: the signature, the heads of five fields, the hops.
+const PAYLOAD_OVERHEAD: u64 = 96;
+
+impl Broadcast {
+    pub(crate) fn publish(&mut self, parts: Vec<Bytes>, cx: &mut Cx<'_>) -> Result<Receipt, BroadcastError> {
+        if parts.is_empty() || parts.len() > MAX_PARTS {
+            return Err(BroadcastError::Parts { found: parts.len(), limit: MAX_PARTS });
+        }
+        if self.neighbours.is_empty() && !self.config.publish_alone {
+            return Err(BroadcastError::NoNeighbours);
+        }
+        let id = MessageId { origin: self.me, epoch: self.epoch, seq: self.next_seq };
+        let config = Arc::clone(&self.config);
+        let draft = Draft { network: &config.name, id, sent: cx.now.wall, parts, target: None };
+        let body = draft.len() as u64;
+        let taken =
+            self.neighbours.keys().filter_map(|link| cx.links.get(*link)).map(|link| link.max_message).min();
+        let limit = taken.map_or(config.max_message, |taken| {
+            config.max_message.min(taken.saturating_sub(PAYLOAD_OVERHEAD))
+        });
+        if body > limit {
+            return Err(BroadcastError::TooLarge { size: body, limit });
+        }
+        let size = body + PAYLOAD_OVERHEAD;
+        self.check_room(size, cx).inspect_err(|_| self.blocked = Some(size))?;
+        let message = Arc::new(draft.sign(|bytes| self.identity.sign(DOMAIN, bytes)));
+        self.next_seq += 1;
+        self.stats.published += 1;
+        let neighbours = self.accept(message, 0, None, Came::default(), cx);
+        Ok(Receipt { id, neighbours })
+    }
+
+    /// Whether every neighbour that an own message would be pushed to has room, but for those that are stalled.
+    fn check_room(&mut self, size: u64, cx: &mut Cx<'_>) -> Result<(), BroadcastError> {
+        let now = cx.now.mono;
+        let stall_after = self.config.stall_after;
+        let mut full = Ok(());
+        for link in self.eager(self.me) {
+            let owes = self.neighbours.get(&link).is_some_and(|neighbour| !neighbour.owed.is_empty());
+            let Some(it) = cx.links.get_mut(link) else { continue };
+            if it.has_room(size) && !owes {
+                continue;
+            }
+            let since = *it.starved_since.get_or_insert(now);
+            if since + stall_after > now {
+                let wake = since + stall_after;
+                if self.timers.at(&Timer::Stall).is_none_or(|at| wake < at) {
+                    self.timers.arm(Timer::Stall, wake);
+                }
+                full = Err(BroadcastError::Full { neighbour: it.peer, size, credit: it.room() });
+            }
+        }
+        full
+    }
+
+    /// Says so when a message that was refused as full would be taken now.
+    pub(crate) fn offer_room(&mut self, cx: &mut Cx<'_>) {
+        if let Some(size) = self.blocked
+            && (self.neighbours.is_empty() || self.check_room(size, cx).is_ok())
+        {
+            self.blocked = None;
+            cx.out.emit(MeshEvent::Room);
+        }
+    }
+}
