@@ -24,14 +24,14 @@
 //! - Order: messages of one origin mostly arrive in order, and may not. `id.seq` counts them.
 //! - Messages do not survive a restart. A peer that restarts hears again what its neighbours retain.
 //! - Secrecy within the mesh: relays read what they relay, whispers too. Links are encrypted, messages are not.
-//! - Eclipse: a peer all of whose neighbours are hostile hears what they let it hear. They cannot forge, and those who dial in
-//!   get five places of seven.
+//! - Eclipse: a peer all of whose neighbours are hostile hears what they let it hear. They cannot forge; those who dial in
+//!   get five places of seven, and by asking urgently two of those.
 //! - Back-pressure from beyond the neighbours: who cannot keep up for longer than the retention misses messages.
 //!
 //! # Limits
 //!
 //! With the defaults: messages of 16 MiB in 1 to 64 parts; 5 to 7 neighbours, 120 other peers remembered; 32 MiB, 131,072
-//! messages or 60 s retained; 1,024 origins remembered, 64 with a tree of their own; clocks right to within an hour; 207 MiB
+//! messages or 60 s retained; 1,024 origins remembered, 64 with a tree of their own; clocks right to within an hour; 189 MiB
 //! of memory when everything is full, 64 MiB more for a reader that does not read.
 
 mod handle;

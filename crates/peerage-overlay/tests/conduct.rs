@@ -104,6 +104,176 @@ fn a_flood_of_requests_costs_who_sends_it_its_place() {
 }
 
 #[test]
+fn who_passes_on_what_others_have_wander_is_not_blamed_for_how_much_it_is() {
+    let mut mesh = Alone::new(MeshConfig::named("news"));
+    (1..=2).for_each(|link| mesh.neighbour(link, 1 << 20));
+    let joiner = proto::Contact {
+        peer: packets::bytes(&identity(7).peer_id()),
+        addresses: vec!["tcp://10.0.1.1:1".to_owned()],
+    };
+    for _ in 0..10_000 {
+        mesh.say(1, Kind::ForwardJoin(proto::ForwardJoin { joiner: Some(joiner.clone()), ttl: 3 }));
+    }
+    assert!(!is_shunned(&mesh, 1));
+    // Nor is all of it passed on.
+    let passed = mesh.sent.get(&LinkId(2)).unwrap().iter();
+    assert!(passed.filter(|(_, _, kind)| matches!(kind, Kind::ForwardJoin(_))).count() <= 600);
+}
+
+#[test]
+fn one_stranger_cannot_have_the_whole_mesh_walk_for_it() {
+    let mut mesh = Alone::new(MeshConfig::named("news"));
+    (1..=2).for_each(|link| mesh.neighbour(link, 1 << 20));
+    mesh.up(3, identity(103).peer_id(), 1 << 20);
+    for _ in 0..1_000 {
+        mesh.say(3, Kind::Join(proto::Join { urgent: false }));
+    }
+    let passed = mesh.sent.get(&LinkId(1)).unwrap().iter();
+    assert!(passed.filter(|(_, _, kind)| matches!(kind, Kind::ForwardJoin(_))).count() <= 10);
+}
+
+#[test]
+fn who_answers_many_whispers_is_no_spammer() {
+    let mut mesh = Alone::new(MeshConfig::named("news"));
+    (1..=2).for_each(|link| mesh.neighbour(link, 1 << 20));
+    let origin = packets::bytes(&identity(5).peer_id());
+    for seq in 1..=10_000 {
+        let result = proto::WhisperResult {
+            origin: origin.clone(),
+            epoch: 1,
+            seq,
+            outcome: 2,
+            signature: Bytes::new(),
+        };
+        mesh.say(1, Kind::WhisperResult(result));
+    }
+    assert!(!is_shunned(&mesh, 1));
+}
+
+#[test]
+fn who_sends_what_is_asked_for_is_not_blamed_when_it_is_of_no_use_to_us() {
+    let mut mesh = Alone::new(MeshConfig::named("news"));
+    (1..=2).for_each(|link| mesh.neighbour(link, 1 << 20));
+    // An origin whose clock is an hour behind: our neighbour still takes what it says, and we do not.
+    let sent = WALL - 3_600_001;
+    for seq in 1..=60 {
+        announce(&mut mesh, 1, 2 * seq);
+        mesh.wait(MS);
+        for _ in 0..40 {
+            let line = vec![Bytes::from_static(b"line")];
+            let payload = packets::payload(&identity(5), "news", 1, 2 * seq, sent, line);
+            mesh.say(1, Kind::Payload(proto::Payload { pulled: true, ..payload }));
+            mesh.wait(MS * 50);
+        }
+    }
+    assert!(!is_shunned(&mesh, 1));
+}
+
+#[test]
+fn a_neighbour_is_not_blamed_for_what_was_under_way_when_it_was_told_to_stop() {
+    let mut mesh = Alone::new(MeshConfig::named("news"));
+    (1..=2).for_each(|link| mesh.neighbour(link, 1 << 20));
+    let line = |seq| {
+        let line = vec![Bytes::from_static(b"line")];
+        Kind::Payload(packets::payload(&identity(5), "news", 1, seq, WALL, line))
+    };
+    for seq in 1..=200 {
+        mesh.say(1, line(seq));
+        mesh.verified(true);
+    }
+    // The second link is slow: its first push gets it pruned, and the others come for seconds.
+    for seq in 1..=200 {
+        mesh.say(2, line(seq));
+        mesh.wait(MS * 20);
+    }
+    assert!(!is_shunned(&mesh, 2));
+    // What is new by now it should not push.
+    for seq in 201..=260 {
+        mesh.say(1, line(seq));
+        mesh.verified(true);
+        mesh.say(2, line(seq));
+        mesh.wait(MS * 20);
+    }
+    assert!(is_shunned(&mesh, 2), "{}", conduct(&mesh, 2));
+}
+
+#[test]
+fn the_window_is_not_read_as_often_as_a_neighbour_likes() {
+    let mut mesh = Alone::new(MeshConfig::named("news"));
+    (1..=2).for_each(|link| mesh.neighbour(link, 1 << 20));
+    let line = vec![Bytes::from_static(b"line")];
+    mesh.say(1, Kind::Payload(packets::payload(&identity(5), "news", 1, 1, WALL, line)));
+    mesh.verified(true);
+    for _ in 0..500 {
+        mesh.say(2, Kind::Compare(proto::Compare { since: 0, until: u64::MAX, hash: 1 }));
+        mesh.say(2, Kind::Summary(proto::Summary { runs: Vec::new(), ask: true }));
+    }
+    let told = mesh.sent.get(&LinkId(2)).unwrap().iter();
+    assert!((1..=10).contains(&told.filter(|(_, _, kind)| matches!(kind, Kind::Summary(_))).count()));
+}
+
+#[test]
+fn however_many_ask_urgently_those_who_proved_useful_and_came_first_keep_their_places() {
+    let mut mesh = Alone::new(MeshConfig::named("news"));
+    for link in 1..=5 {
+        mesh.neighbour(link, 1 << 20);
+        mesh.wait(SECOND);
+    }
+    // The last one brings something first.
+    let line = vec![Bytes::from_static(b"line")];
+    mesh.say(5, Kind::Payload(packets::payload(&identity(5), "news", 1, 1, WALL, line)));
+    mesh.verified(true);
+    for link in 10..110 {
+        mesh.up(link, identity(100 + link as u32).peer_id(), 1 << 20);
+    }
+    for round in 0..10 {
+        for link in 10..110 {
+            mesh.say(link, Kind::Neighbour(proto::Neighbour { urgent: true }));
+            mesh.wait(MS * 20);
+        }
+        let neighbours = mesh.mesh.neighbours();
+        for link in [1, 2, 5] {
+            assert!(neighbours.contains(&identity(100 + link).peer_id()), "round {round}: {link}");
+        }
+    }
+    let replaced = |event: &&MeshEvent| matches!(event, MeshEvent::NeighbourLost { why: Loss::Replaced, .. });
+    let swaps = mesh.events.iter().filter(replaced).count();
+    assert!((5..=21).contains(&swaps), "{swaps} in 20 s");
+}
+
+#[test]
+fn who_proved_useful_gets_the_place_of_one_who_did_not() {
+    let mut mesh = Alone::new(MeshConfig::named("news"));
+    mesh.neighbour(1, 1 << 20);
+    let line = vec![Bytes::from_static(b"line")];
+    mesh.say(1, Kind::Payload(packets::payload(&identity(5), "news", 1, 1, WALL, line)));
+    mesh.verified(true);
+    mesh.say(1, Kind::Disconnect(proto::Disconnect { leaving: false, others: Vec::new() }));
+    (2..=6).for_each(|link| mesh.neighbour(link, 1 << 20));
+    mesh.up(7, identity(107).peer_id(), 1 << 20);
+    mesh.say(7, Kind::Neighbour(proto::Neighbour { urgent: false }));
+    assert!(!accepted(&mesh, 7));
+    mesh.say(1, Kind::Neighbour(proto::Neighbour { urgent: false }));
+    assert!(accepted(&mesh, 1));
+    assert_eq!(mesh.mesh.neighbours().len(), 5);
+}
+
+#[test]
+fn a_configuration_by_which_nothing_works_is_refused() {
+    let of = |change: fn(&mut MeshConfig)| {
+        let mut config = MeshConfig::named("news");
+        change(&mut config);
+        config.check().map_err(|error| error.field)
+    };
+    assert_eq!(of(|_| {}), Ok(()));
+    assert_eq!(of(|config| config.shun_below = 0), Err("shun_below (how far below 0)"));
+    assert_eq!(of(|config| config.rotation = f64::NAN), Err("rotation (in thousandths)"));
+    assert_eq!(of(|config| config.stale_after = MS / 2), Err("stale_after"));
+    assert_eq!(of(|config| config.move_after = MS / 2), Err("move_after"));
+    assert_eq!(of(|config| config.inbox_bytes = 0), Err("inbox_bytes"));
+}
+
+#[test]
 fn those_who_dial_in_cannot_have_all_places() {
     let mut mesh = Alone::new(MeshConfig::named("news"));
     for link in 1..=7 {

@@ -163,6 +163,11 @@ fn what_is_missing_for_good_is_told() {
 }
 
 #[test]
+fn the_bound_of_the_defaults_is_what_the_documents_say() {
+    assert_eq!(MeshConfig::named("news").worst_case_bytes() >> 20, 189);
+}
+
+#[test]
 fn a_filled_machine_stays_within_the_computed_bound_and_near_it() {
     let mut config = MeshConfig::named("news");
     config.max_message = 64 << 10;

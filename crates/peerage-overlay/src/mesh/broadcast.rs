@@ -30,6 +30,9 @@ use super::window::{Held, Window};
 /// The domain of an origin's signature.
 pub(crate) const DOMAIN: &str = "peerage mesh message v1";
 
+/// What one of these takes in memory, beside its ranges: two keys, four former parents, and its places in three maps.
+pub(crate) const STREAM_BYTES: usize = 448;
+
 /// What is known of one start of an origin.
 #[derive(Debug)]
 pub(crate) struct Stream {
@@ -217,10 +220,15 @@ impl Broadcast {
         if message.body.len() as u64 > self.config.max_message {
             return cx.fault(link, "a message longer than the mesh's limit");
         }
+        let id = message.id;
+        if self.missing.came(&id, link)
+            && let Some(neighbour) = self.neighbours.get_mut(&link)
+        {
+            neighbour.answered = cx.now.mono;
+        }
         if self.is_stale(message.sent, cx.now.wall) {
             return cx.out.count("mesh_stale_total", 1);
         }
-        let id = message.id;
         if !pulled && let Some(tree) = self.trees.peek_mut(&id.origin) {
             tree.dry.remove(&link);
         }
@@ -232,7 +240,7 @@ impl Broadcast {
         {
             let (feeder, first_pulled) = ((!first.dry).then_some(first.link), first.pulled);
             if !pulled && !first_pulled {
-                self.fed_twice(id.stream(), feeder, link, cx);
+                self.fed_twice(id.stream(), feeder, link, cx.now.mono, cx);
             }
             return self.count_duplicate(pulled, cx);
         }
@@ -264,16 +272,16 @@ impl Broadcast {
     }
 
     fn duplicate(&mut self, link: LinkId, id: &MessageId, hops: u32, pulled: bool, cx: &mut Cx<'_>) {
-        let first = self.window.get(id).map(|held| (held.pushed, held.from));
+        let first = self.window.get(id).map(|held| (held.pushed, held.from, held.since));
         match first {
             _ if pulled => {}
             // We asked for it before it came by itself: the push is as it should be.
-            Some((false, _)) if self.neighbours.contains_key(&link) => {
+            Some((false, ..)) if self.neighbours.contains_key(&link) => {
                 self.fed_by(id.stream(), link, hops, cx)
             }
-            Some((false, _)) => {}
-            Some((true, from)) => self.fed_twice(id.stream(), from, link, cx),
-            None => self.fed_twice(id.stream(), None, link, cx),
+            Some((false, ..)) => {}
+            Some((true, from, since)) => self.fed_twice(id.stream(), from, link, since, cx),
+            None => self.fed_twice(id.stream(), None, link, Instant::START, cx),
         }
         self.count_duplicate(pulled, cx);
     }
@@ -338,7 +346,10 @@ impl Broadcast {
         // What came by a short cut is passed on as if it had come by the tree: whoever prefers us, or not, for our hops
         // goes by where the tree has us. A peer that is fed by us then never takes us for nearer than itself.
         let depth = self.depth(id.stream(), from).map_or(hops, |depth| depth.max(hops));
-        self.window.insert(now, Held { message: Arc::clone(&message), hops: depth, pushed: !pulled, from });
+        self.window.insert(
+            now,
+            Held { message: Arc::clone(&message), hops: depth, pushed: !pulled, from, since: now },
+        );
         let pushed = self.relay(&message, depth, from, pulled, cx);
         if let Some((link, hops)) = nearest {
             self.nearer(link, id.stream(), hops, cx);
@@ -381,12 +392,6 @@ impl Broadcast {
             }
             return None;
         };
-        if let Some(link) = from
-            && awaited.asked == Some(link)
-            && let Some(neighbour) = self.neighbours.get_mut(&link)
-        {
-            neighbour.answered = now;
-        }
         if awaited.asked.is_none() && !pulled {
             let sample = now.since(awaited.heard);
             self.lateness = Some((mean * 7 / 8 + sample / 8, deviation * 3 / 4 + mean.abs_diff(sample) / 4));
@@ -433,7 +438,8 @@ impl Broadcast {
             .map(|it| it.owed.len() * 72 + it.announce_ranges * 16 + it.announce.len() * 128)
             .sum();
         let trees: usize = self.trees.iter().map(|(_, tree)| tree.footprint()).sum();
-        let small = self.streams.len() * 256 + ranges * 24 + neighbours + trees + self.missing.len() * 384;
+        let small =
+            self.streams.len() * STREAM_BYTES + ranges * 24 + neighbours + trees + self.missing.len() * 384;
         self.window.bytes() + self.verifying_bytes + (self.verifying.len() * 256 + small) as u64
     }
 }

@@ -67,6 +67,16 @@ impl Broadcast {
         u64::from_le_bytes(first)
     }
 
+    /// Each reads the whole window, and costs the neighbour next to nothing.
+    fn is_compared_too_often(&self, link: LinkId, cx: &mut Cx<'_>) -> bool {
+        let now = cx.now.mono;
+        let over = cx.links.get_mut(link).is_none_or(|it| it.meters.compares.is_over(now));
+        if over {
+            cx.out.count("mesh_comparisons_refused_total", 1);
+        }
+        over
+    }
+
     pub(crate) fn on_compare(
         &mut self,
         link: LinkId,
@@ -75,6 +85,9 @@ impl Broadcast {
         hash: u64,
         cx: &mut Cx<'_>,
     ) {
+        if self.is_compared_too_often(link, cx) {
+            return;
+        }
         if self.hash_between(since, until) != hash {
             cx.out.count("mesh_windows_differ_total", 1);
             self.send_summary(link, true, cx);
@@ -90,7 +103,7 @@ impl Broadcast {
                 self.hear_of(run.stream, range, by, due, cx);
             }
         }
-        if ask {
+        if ask && !self.is_compared_too_often(link, cx) {
             self.send_summary(link, false, cx);
         }
     }

@@ -5,12 +5,14 @@ use std::time::Duration;
 use bytes::Bytes;
 use peerage_wire::limits::MAX_NAME;
 
+use super::broadcast::STREAM_BYTES;
 use super::error::ConfigError;
 use super::links::{LINK_BYTES, REMEMBERED_SENDS};
 use super::membership::{CONTACT_BYTES, MAX_JOINED_BY, MAX_JOINS, MAX_LOST, MAX_PENDING, MAX_WALKS};
 use super::packet::{MAX_CONTACTS, MAX_PACKET_RANGES};
 use super::repair::{MAX_ANNOUNCE_RANGES, MAX_ANNOUNCE_STREAMS};
 use super::score::{SCORE_BYTES, SCORED};
+use super::tree::{TREE_BYTES, TREE_LINK_BYTES};
 
 /// Everything that can be chosen of a mesh. Only the name and [`MeshConfig::max_message`] must be equal on all peers.
 #[derive(Clone, Debug, PartialEq)]
@@ -238,6 +240,21 @@ impl MeshConfig {
         };
         within("name (its length)", self.name.len() as u64, 1, MAX_NAME as u64)?;
         within("max_message", self.max_message, 1024, 1 << 30)?;
+        // NaN is in no range.
+        if !(0.0..=1.0).contains(&self.rotation) {
+            let value = (self.rotation * 1000.0) as u64;
+            return Err(ConfigError { field: "rotation (in thousandths)", value, least: 0, most: 1000 });
+        }
+        // At 0 and above nobody could do anything without being shunned for it.
+        if self.shun_below >= 0 {
+            let value = self.shun_below.unsigned_abs();
+            return Err(ConfigError {
+                field: "shun_below (how far below 0)",
+                value,
+                least: 1,
+                most: 1 << 62,
+            });
+        }
         within("active_view", self.active_view as u64, 1, 32)?;
         within(
             "outbound",
@@ -262,14 +279,17 @@ impl MeshConfig {
         within("verifying (messages)", self.verifying.0 as u64, 1, 1 << 20)?;
         within("verifying (bytes)", self.verifying.1, self.max_message, 1 << 40)?;
         within("whispers (messages)", self.whispers.0 as u64, 1, 1 << 16)?;
+        within("whispers (bytes)", self.whispers.1, 1, 1 << 40)?;
         within("relays", self.relays as u64, 1, 1 << 20)?;
         within("routes", self.routes as u64, 1, 1 << 20)?;
         within("max_links", self.max_links as u64, 1, 1 << 20)?;
         within("inbox_messages", self.inbox_messages as u64, 1, 1 << 30)?;
+        within("inbox_bytes", self.inbox_bytes, 1, 1 << 40)?;
         let spans = [
             ("shuffle_every", self.shuffle_every),
             ("calm_shuffle_every", self.calm_shuffle_every),
             ("hungry_shuffle_every", self.hungry_shuffle_every),
+            ("move_after", self.move_after),
             ("probe_every", self.probe_every),
             ("probe_within", self.probe_within),
             ("shun_for", self.shun_for),
@@ -280,6 +300,8 @@ impl MeshConfig {
             ("join_within", self.join_within),
             ("contact_every", self.contact_every),
             ("retain_for", self.retain_for),
+            ("stale_after", self.stale_after),
+            ("stall_after", self.stall_after),
             ("announce_after", self.announce_after),
             ("graft_after", self.graft_after),
             ("graft_after_min", self.graft_after_min),
@@ -294,7 +316,7 @@ impl MeshConfig {
     }
 
     /// The most memory that the machine takes, in bytes, as far as it is its own: not the messages that the host queues
-    /// on links, nor the handle's inbox ([`MeshConfig::inbox_bytes`]). 207 MiB with the defaults, nearly all of it for
+    /// on links, nor the handle's inbox ([`MeshConfig::inbox_bytes`]). 189 MiB with the defaults, nearly all of it for
     /// messages that are retained or being checked.
     pub fn worst_case_bytes(&self) -> u64 {
         let count = |count: usize, each: usize| (count as u64).saturating_mul(each as u64);
@@ -302,10 +324,10 @@ impl MeshConfig {
         let message = self.max_message + 4096;
         let window = self.retain_bytes.max(message);
         let verifying = 2 * (self.verifying.1.max(message) + count(self.verifying.0, 256));
-        let streams = count(self.origins, 256 + (self.ranges_per_origin + 1) * 24);
+        let streams = count(self.origins, STREAM_BYTES + (self.ranges_per_origin + 1) * 24);
         let announce = (MAX_ANNOUNCE_RANGES + 1) * 16 + MAX_ANNOUNCE_STREAMS * 128;
         let neighbours = count(self.active_limit(), (self.owed_ranges + 1) * 72 + announce);
-        let trees = count(self.trees, 192 + self.active_limit() * 40);
+        let trees = count(self.trees, TREE_BYTES + self.active_limit() * TREE_LINK_BYTES);
         let missing = count(self.missing_ranges + 2, 384);
         let whispers = self.whispers.1.max(message) + message + count(self.whispers.0, 512);
         let relays = count(self.relays, 512) + count(self.routes, 192);

@@ -12,6 +12,7 @@ use peerage_wire::{Address, PeerId};
 use super::config::MeshConfig;
 use super::event::Out;
 use super::message::MessageId;
+use super::meter::{self, Meter};
 use super::names::{GIVEN_BYTES, Names, TAKEN_BYTES};
 use super::packet::{Contact, MAX_CONTACT_ADDRESSES, MAX_NAME, Notice, Packet, Run, Words};
 use super::score::{Deed, Scores};
@@ -21,7 +22,7 @@ const CONTROL_PAUSE: Duration = Duration::from_millis(200);
 /// Sends that are remembered in case they come back as undelivered.
 pub(crate) const REMEMBERED_SENDS: usize = 4096;
 /// What a link takes in memory, with four addresses of 255 bytes, and all the numbers that it may give to streams.
-const BARE_LINK_BYTES: usize = 1536;
+const BARE_LINK_BYTES: usize = 1792;
 pub(crate) const LINK_BYTES: usize = BARE_LINK_BYTES + MAX_NAME as usize * (GIVEN_BYTES + TAKEN_BYTES);
 /// Until the first measurement.
 const UNKNOWN_RTT: Duration = Duration::from_millis(100);
@@ -37,6 +38,26 @@ pub(crate) enum Need {
     Whisper,
 }
 
+/// How much the peer of a link may still say.
+#[derive(Debug)]
+pub(crate) struct Meters {
+    pub(crate) control: Meter,
+    pub(crate) walks: Meter,
+    pub(crate) joins: Meter,
+    pub(crate) compares: Meter,
+}
+
+impl Meters {
+    fn new(now: Instant) -> Self {
+        Self {
+            control: Meter::new(meter::CONTROL, now),
+            walks: Meter::new(meter::WALKS, now),
+            joins: Meter::new(meter::JOINS, now),
+            compares: Meter::new(meter::COMPARES, now),
+        }
+    }
+}
+
 #[derive(Debug)]
 pub(crate) struct Link {
     pub(crate) peer: PeerId,
@@ -44,6 +65,11 @@ pub(crate) struct Link {
     pub(crate) rtt: Duration,
     pub(crate) max_message: u64,
     pub(crate) dialled: bool,
+    /// Somebody else asked us to dial it.
+    pub(crate) invited: bool,
+    /// When it became a neighbour last.
+    pub(crate) since: Instant,
+    pub(crate) meters: Meters,
     /// What may still be queued, and what may be when nothing is.
     room: u64,
     capacity: u64,
@@ -62,6 +88,11 @@ pub(crate) struct Link {
 }
 
 impl Link {
+    /// Whether we chose its peer ourselves: we dialled it, and not because somebody told us to.
+    pub(crate) fn is_chosen(&self) -> bool {
+        self.dialled && !self.invited
+    }
+
     fn is_needed(&self) -> bool {
         self.neighbour || self.asked || self.whispers > 0
     }
@@ -119,6 +150,9 @@ impl Links {
                 rtt: info.rtt.unwrap_or(UNKNOWN_RTT),
                 max_message: info.max_message,
                 dialled: info.direction == Direction::Outbound,
+                invited: false,
+                since: now,
+                meters: Meters::new(now),
                 room: info.credit,
                 capacity: info.credit,
                 busy_until: Instant::START,

@@ -20,7 +20,7 @@ use super::links::{Cx, Ids, Links, Sent};
 use super::membership::{Change, Membership};
 use super::message::Receipt;
 use super::packet::{Packet, Run, Words};
-use super::score::Conduct;
+use super::score::{Conduct, Deed};
 use super::snapshot::{MeshSnapshot, NeighbourInfo};
 
 /// What a mesh's machine is made of, beside its configuration.
@@ -284,9 +284,10 @@ impl Parts<'_> {
             it.heard = cx.now.mono;
             it.probed = None;
         }
-        let control = !matches!(words, Words::Payload { .. } | Words::Whisper { .. });
-        if control && cx.links.scores.meter(peer, cx.now.mono) {
-            return cx.out.count("mesh_spam_total", 1);
+        if self.is_too_much(link, &words, cx) {
+            // What it says of its numbers stays true.
+            self.runs(link, words, cx);
+            return;
         }
         match words {
             Words::Join { urgent } => self.membership.on_join(link, peer, urgent, cx),
@@ -297,7 +298,9 @@ impl Parts<'_> {
             Words::Disconnect { leaving, others } => {
                 self.membership.on_disconnect(link, peer, leaving, others, cx);
             }
-            Words::ShuffleReply { nonce, sample } => self.membership.on_shuffle_reply(nonce, sample, cx),
+            Words::ShuffleReply { nonce, sample } => {
+                self.membership.on_shuffle_reply(link, nonce, sample, cx);
+            }
             Words::Payload { message, hops, pulled } => {
                 self.broadcast.on_payload(link, message, hops, pulled, cx)
             }
@@ -338,6 +341,31 @@ impl Parts<'_> {
                 if !answer {
                     cx.control(link, Words::Probe { answer: true });
                 }
+            }
+        }
+    }
+
+    /// Whether the peer has said more than anybody needs to. It answers for what it says of its own accord: not for what
+    /// others have wander through it, nor for answers to what we asked.
+    fn is_too_much(&self, link: LinkId, words: &Words, cx: &mut Cx<'_>) -> bool {
+        let now = cx.now.mono;
+        let Some(it) = cx.links.get_mut(link) else { return false };
+        match words {
+            Words::Payload { .. } | Words::Whisper { .. } | Words::WhisperResult { .. } => false,
+            Words::ForwardJoin { .. } | Words::Shuffle { .. } | Words::ShuffleReply { .. } => {
+                let over = it.meters.walks.is_over(now);
+                if over {
+                    cx.out.count("mesh_walks_dropped_total", 1);
+                }
+                over
+            }
+            _ => {
+                let over = it.meters.control.is_over(now);
+                if over {
+                    cx.out.count("mesh_spam_total", 1);
+                    cx.note(link, Deed::Spam);
+                }
+                over
             }
         }
     }

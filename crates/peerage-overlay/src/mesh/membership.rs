@@ -1,7 +1,8 @@
 //! Who is a neighbour: HyParView (Leitão, Pereira, Rodrigues, DSN 2007), with slack instead of evictions.
 //!
 //! A peer looks for `active_view` neighbours and accepts `active_slack` more, so whoever looks finds room without
-//! pushing out others; only an *urgent* request, of a peer that has no neighbour and was refused three times, evicts.
+//! pushing out others; only an *urgent* request, of a peer that has no neighbour and was refused three times, evicts, and
+//! only some: see `places`.
 //! Whoever refuses or lets go names others to try.
 
 mod book;
@@ -25,7 +26,7 @@ use super::event::{Loss, MeshAnswer};
 use super::links::{Cx, Need};
 use super::lru::Lru;
 use super::packet::{Contact, MAX_CONTACT_ADDRESSES, Words};
-use super::passive::{Passive, back_off};
+use super::passive::{Passive, Source, back_off};
 
 /// Contacts that are remembered.
 pub(crate) const MAX_JOINED_BY: usize = 64;
@@ -50,6 +51,8 @@ const LOST_ATTEMPTS: u32 = 10;
 enum Reason {
     /// A view is short.
     Refill,
+    /// A neighbour told us to: the peer is new, or says so.
+    Invited,
     /// A neighbour is to be exchanged.
     Rotate,
     /// Perhaps the peer is in another part of a split mesh. `again` if one of those it names may be asked in turn.
@@ -116,6 +119,8 @@ pub(crate) struct Membership {
     lost: Vec<Lost>,
     /// Until then a full view stays as it is.
     settled_until: Instant,
+    /// Until then nobody loses a place for another one's urgency.
+    spared_until: Instant,
     /// Refused since there is no neighbour.
     refused_alone: u32,
     rejoins: u32,
@@ -152,6 +157,7 @@ impl Membership {
             own_walk: None,
             lost: Vec::new(),
             settled_until: Instant::START + config.move_after,
+            spared_until: Instant::START,
             refused_alone: 0,
             rejoins: 0,
             hungry: 0,
@@ -335,7 +341,8 @@ impl Membership {
             } else {
                 self.broken = Some(cx.now.mono);
                 self.remember_lost(contact.clone(), cx);
-                self.passive.add(contact, cx.now.mono + back_off(1), &mut self.rng);
+                let source = self.source_of(&contact.peer, false, cx);
+                self.passive.add(contact, source, cx.now.mono + back_off(1), &mut self.rng);
             }
             let loss = if left { Loss::Left } else { Loss::Link(why) };
             self.changes.push(Change::Down(link, peer, loss));
@@ -384,6 +391,9 @@ impl Membership {
         self.settled_until = cx.now.mono + self.rng.jitter(self.config.move_after, 0.5);
         self.passive.remove(&peer);
         self.lost.retain(|lost| lost.contact.peer != peer);
+        if let Some(it) = cx.links.get_mut(link) {
+            it.since = cx.now.mono;
+        }
         cx.links.need(link, Need::Neighbour, cx.out);
         self.changes.push(Change::Up(link, peer));
         self.refused_alone = 0;
@@ -417,26 +427,16 @@ impl Membership {
         *peer == self.me.peer || self.active.contains_key(peer) || self.passive.contains(peer)
     }
 
-    fn learn(&mut self, contacts: Vec<Contact>, cx: &Cx<'_>) {
+    fn learn(&mut self, contacts: Vec<Contact>, teller: PeerId, cx: &Cx<'_>) {
         for contact in contacts {
             if contact.peer != self.me.peer && !self.active.contains_key(&contact.peer) {
-                self.passive.add(contact, cx.now.mono, &mut self.rng);
+                self.passive.add(contact, Source::Told(teller), cx.now.mono, &mut self.rng);
             }
         }
     }
 
     fn is_urgent(&self) -> bool {
         self.active.is_empty() && self.refused_alone >= URGENT_AFTER
-    }
-
-    fn is_busy_with(&self, peer: &PeerId, cx: &Cx<'_>) -> bool {
-        self.active.contains_key(peer)
-            || cx.links.scores.is_shunned(peer, cx.now.mono)
-            || cx.links.to(peer).is_some_and(|link| self.asked.contains_key(&link))
-            || self
-                .dials
-                .values()
-                .any(|dial| matches!(dial, Dial::Peer { peer: dialled, .. } if dialled == peer))
     }
 
     fn pending(&self) -> usize {
@@ -463,6 +463,9 @@ impl Membership {
     fn ask_on(&mut self, link: LinkId, peer: PeerId, reason: Reason, cx: &mut Cx<'_>) {
         if !self.active.contains_key(&peer) {
             let urgent = self.is_urgent();
+            if let Some(it) = cx.links.get_mut(link) {
+                it.invited = reason == Reason::Invited;
+            }
             self.expect_answer(link, reason, cx);
             cx.control(link, Words::Neighbour { urgent });
         }

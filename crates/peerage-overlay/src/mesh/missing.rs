@@ -12,6 +12,8 @@ use super::ranges::Range;
 pub(crate) const MAX_SOURCES: usize = 8;
 /// How often each is asked before a range is given up until somebody announces it again.
 const ROUNDS: u32 = 3;
+/// The part of all ranges that one neighbour may be the first to announce.
+const SHARE: usize = 3;
 
 #[derive(Clone, Debug)]
 struct Source {
@@ -25,12 +27,16 @@ struct Source {
 #[derive(Clone, Debug)]
 struct Gap {
     last: u64,
+    /// Who announced it first.
+    by: LinkId,
     sources: Vec<Source>,
     /// Ask for pushes of the origin's messages from now on, too.
     graft: bool,
     heard: Instant,
     due: Instant,
     asked: Option<LinkId>,
+    /// Whoever was asked has sent it, and it is being looked at.
+    kept: bool,
     round: u32,
 }
 
@@ -70,6 +76,8 @@ pub(crate) struct Awaited {
 pub(crate) struct Missing {
     /// By stream and first number; they do not overlap.
     gaps: BTreeMap<(StreamKey, u64), Gap>,
+    /// How many of them each link announced first.
+    counts: BTreeMap<LinkId, usize>,
     limit: usize,
     /// Not after the first `due`.
     next: Option<Instant>,
@@ -77,11 +85,11 @@ pub(crate) struct Missing {
 
 impl Missing {
     pub(crate) fn new(limit: usize) -> Self {
-        Self { gaps: BTreeMap::new(), limit, next: None }
+        Self { gaps: BTreeMap::new(), counts: BTreeMap::new(), limit, next: None }
     }
 
     /// The link has this range, which is not here. Due at that time, or when it was already. False when there is no
-    /// room to remember it.
+    /// room to remember it, or this link has taken its share: who announces what there is not must not silence others.
     pub(crate) fn announced(
         &mut self,
         stream: StreamKey,
@@ -119,12 +127,22 @@ impl Missing {
         }
         self.wake(first_due);
         for range in fresh {
-            if self.gaps.len() >= self.limit {
+            let share = (self.limit / SHARE).max(1);
+            if self.gaps.len() >= self.limit || self.counts.get(&link).is_some_and(|count| *count >= share) {
                 return false;
             }
-            let sources = vec![Source { link, hops, asked: false }];
-            let gap = Gap { last: range.last, sources, graft, heard: now, due, asked: None, round: 0 };
-            self.gaps.insert((stream, range.first), gap);
+            let gap = Gap {
+                last: range.last,
+                by: link,
+                sources: vec![Source { link, hops, asked: false }],
+                graft,
+                heard: now,
+                due,
+                asked: None,
+                kept: false,
+                round: 0,
+            };
+            self.put((stream, range.first), gap);
         }
         true
     }
@@ -137,8 +155,19 @@ impl Missing {
         {
             let after = gap.clone();
             gap.last = at - 1;
-            self.gaps.insert((stream, at), after);
+            self.put((stream, at), after);
         }
+    }
+
+    fn put(&mut self, key: (StreamKey, u64), gap: Gap) {
+        *self.counts.entry(gap.by).or_default() += 1;
+        self.gaps.insert(key, gap);
+    }
+
+    fn take(&mut self, key: (StreamKey, u64)) -> Option<Gap> {
+        let gap = self.gaps.remove(&key)?;
+        uncount(&mut self.counts, gap.by);
+        Some(gap)
     }
 
     /// The message is here.
@@ -151,15 +180,35 @@ impl Missing {
         let nearest = gap.sources.iter().min_by_key(|it| it.hops).map(|it| (it.link, it.hops));
         let awaited = Awaited { heard: gap.heard, asked: gap.asked, nearest };
         let first = *first;
-        let mut gap = self.gaps.remove(&(stream, first))?;
+        let mut gap = self.take((stream, first))?;
         if id.seq < gap.last {
-            self.gaps.insert((stream, id.seq + 1), gap.clone());
+            self.put((stream, id.seq + 1), gap.clone());
         }
         if first < id.seq && self.gaps.len() < self.limit {
             gap.last = id.seq - 1;
-            self.gaps.insert((stream, first), gap);
+            self.put((stream, first), gap);
         }
         Some(awaited)
+    }
+
+    /// The link sent a message, which is looked at now. If it was asked for it, it has kept its promise, whatever we make
+    /// of what it sent. Whether it has not sent it before.
+    pub(crate) fn came(&mut self, id: &MessageId, link: LinkId) -> bool {
+        let stream = id.stream();
+        let at = self.gaps.range((stream, 0)..=(stream, id.seq)).next_back();
+        if !at.is_some_and(|(_, gap)| id.seq <= gap.last && gap.asked == Some(link) && !gap.kept) {
+            return false;
+        }
+        if self.gaps.len() + 2 < self.limit {
+            self.split(stream, id.seq);
+            if let Some(after) = id.seq.checked_add(1) {
+                self.split(stream, after);
+            }
+            if let Some(gap) = self.gaps.get_mut(&(stream, id.seq)) {
+                gap.kept = true;
+            }
+        }
+        true
     }
 
     /// What will not be waited for any more.
@@ -174,7 +223,7 @@ impl Missing {
             .map(|((_, first), _)| *first)
             .collect();
         for first in gone {
-            self.gaps.remove(&(stream, first));
+            self.take((stream, first));
         }
     }
 
@@ -187,6 +236,9 @@ impl Missing {
                 gap.asked = None;
                 gap.due = now;
                 woken = true;
+            }
+            if gap.sources.is_empty() {
+                uncount(&mut self.counts, gap.by);
             }
             !gap.sources.is_empty()
         });
@@ -234,7 +286,9 @@ impl Missing {
                 if let Some(until) = busy {
                     gap.due = until;
                 } else {
-                    broken.extend(gap.asked);
+                    if !gap.kept {
+                        broken.extend(gap.asked);
+                    }
                     if gap.sources.iter().all(|source| source.asked) {
                         gap.round += 1;
                         gap.sources.iter_mut().for_each(|source| source.asked = false);
@@ -242,10 +296,12 @@ impl Missing {
                     let source = gap.sources.iter_mut().find(|source| !source.asked);
                     let Some(source) = source.filter(|_| gap.round < ROUNDS) else {
                         given_up += 1;
+                        uncount(&mut self.counts, gap.by);
                         return false;
                     };
                     source.asked = true;
                     gap.asked = Some(source.link);
+                    gap.kept = false;
                     let patience = patience(source.link).saturating_mul(1 << gap.round.min(8));
                     gap.due = now + patience.max(Duration::from_millis(1));
                     let range = Range::new(*first, gap.last);
@@ -267,6 +323,15 @@ impl Missing {
 
     pub(crate) fn len(&self) -> usize {
         self.gaps.len()
+    }
+}
+
+fn uncount(counts: &mut BTreeMap<LinkId, usize>, link: LinkId) {
+    if let Some(count) = counts.get_mut(&link) {
+        *count = count.saturating_sub(1);
+        if *count == 0 {
+            counts.remove(&link);
+        }
     }
 }
 
@@ -302,6 +367,37 @@ mod tests {
         );
         missing.link_down(LinkId(2), LATER);
         assert_eq!(missing.len(), 3);
+    }
+
+    #[test]
+    fn one_who_announces_what_there_is_not_leaves_room_for_others() {
+        let mut missing = Missing::new(30);
+        let by = |link| Announcer { link: LinkId(link), hops: 1, graft: false };
+        let taken = |missing: &mut Missing, link, from: u64| {
+            (from..from + 20)
+                .filter(|seq| missing.announced(STREAM, Range::one(seq * 2), by(link), NOW, LATER))
+                .count()
+        };
+        assert_eq!(taken(&mut missing, 1, 1), 10);
+        assert_eq!(taken(&mut missing, 2, 100), 10);
+        (1..=10).for_each(|seq| assert!(missing.arrived(&STREAM.message(seq * 2)).is_some()));
+        assert_eq!(taken(&mut missing, 1, 50), 10);
+        missing.link_down(LinkId(1), NOW);
+        missing.forget(STREAM, Range::new(1, 1000));
+        assert_eq!((missing.len(), missing.counts.len()), (0, 0));
+    }
+
+    #[test]
+    fn who_sent_what_it_was_asked_for_has_broken_nothing() {
+        let mut missing = Missing::new(16);
+        let by = Announcer { link: LinkId(1), hops: 1, graft: false };
+        missing.announced(STREAM, Range::new(1, 3), by, NOW, NOW);
+        assert_eq!(due(&mut missing, NOW), [(1, 1, 3)]);
+        assert!(!missing.came(&STREAM.message(2), LinkId(2)));
+        assert!(missing.came(&STREAM.message(2), LinkId(1)));
+        let (asks, _, broken) = missing.due(LATER, |_| Duration::from_secs(1), |_| Instant::START);
+        // It was of no use, so it is asked for again, as the others are; those alone are broken promises.
+        assert_eq!((asks.len(), broken.len()), (3, 2));
     }
 
     #[test]

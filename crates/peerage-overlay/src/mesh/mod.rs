@@ -8,7 +8,7 @@
 //! | `window`, `missing`, `ranges` | what is kept, what is lacking, what was seen |
 //! | `direct` | messages to one |
 //! | `links`, `names` | what the parts share: links, their room, ids; numbers for streams |
-//! | `score` | how peers behave, and who is shunned |
+//! | `score`, `meter` | how peers behave, and who is shunned; how much a link may say |
 //! | `packet`, `convert` | the words, and their bytes |
 
 mod broadcast;
@@ -23,6 +23,7 @@ mod lru;
 mod machine;
 mod membership;
 mod message;
+mod meter;
 mod missing;
 mod names;
 mod nearer;

@@ -12,9 +12,33 @@ const MAX_FAILURES: u32 = 5;
 const FIRST_BACK_OFF: Duration = Duration::from_secs(1);
 const LAST_BACK_OFF: Duration = Duration::from_secs(30);
 
+/// Of one source come at most this part of a full view, and so many in any case.
+const SHARE: usize = 4;
+const LEAST_SHARE: usize = 8;
+
+/// How a peer got to be known.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Source {
+    /// It was a neighbour and brought what nobody else had brought.
+    Proven,
+    /// It was chosen, or is in the book of an earlier start.
+    Kept,
+    /// It came by itself.
+    Door,
+    /// This neighbour told of it.
+    Told(PeerId),
+}
+
+impl Source {
+    fn is_limited(self) -> bool {
+        matches!(self, Self::Door | Self::Told(_))
+    }
+}
+
 #[derive(Clone, Debug)]
 struct Entry {
     contact: Contact,
+    source: Source,
     retry_at: Instant,
     failures: u32,
 }
@@ -31,15 +55,34 @@ impl Passive {
         Self { entries: Vec::new(), limit }
     }
 
-    /// Remembers a peer; a full view forgets a random one for it. A peer that cannot be dialled is of no use.
-    pub(crate) fn add(&mut self, contact: Contact, retry_at: Instant, rng: &mut Rng) {
+    /// Remembers a peer; a full view forgets a random one for it, and of a source that has told of many, one of those.
+    /// Who proved itself is forgotten last, while such are less than half of the view. A peer that cannot be dialled is of
+    /// no use.
+    pub(crate) fn add(&mut self, contact: Contact, source: Source, retry_at: Instant, rng: &mut Rng) {
         if contact.addresses.is_empty() || self.contains(&contact.peer) {
             return;
         }
-        if self.entries.len() >= self.limit {
-            self.entries.swap_remove(rng.index(self.entries.len()));
+        let of = |wanted: Source| self.entries.iter().filter(move |entry| entry.source == wanted).count();
+        let share = (self.limit / SHARE).max(LEAST_SHARE);
+        let gone = if source.is_limited() && of(source) >= share {
+            self.random(|entry| entry.source == source, rng)
+        } else if self.entries.len() < self.limit {
+            None
+        } else if of(Source::Proven) * 2 < self.limit {
+            self.random(|entry| entry.source != Source::Proven, rng)
+        } else {
+            self.random(|_| true, rng)
+        };
+        if let Some(gone) = gone {
+            self.entries.swap_remove(gone);
         }
-        self.entries.push(Entry { contact, retry_at, failures: 0 });
+        self.entries.push(Entry { contact, source, retry_at, failures: 0 });
+    }
+
+    /// Where a random one of these is.
+    fn random(&self, of: impl Fn(&Entry) -> bool, rng: &mut Rng) -> Option<usize> {
+        let found = self.entries.iter().enumerate().filter(|(_, entry)| of(entry)).map(|(at, _)| at);
+        rng.sample(found, 1).first().copied()
     }
 
     pub(crate) fn contains(&self, peer: &PeerId) -> bool {
@@ -67,7 +110,7 @@ impl Passive {
         entry.retry_at = now + rng.jitter(back_off(entry.failures), 0.5);
     }
 
-    /// A random peer that may be tried now, of those that failed least.
+    /// A random peer that may be tried now, of those that failed least; every other time, of those that proved themselves.
     pub(crate) fn candidate(
         &self,
         now: Instant,
@@ -76,9 +119,10 @@ impl Passive {
     ) -> Option<Contact> {
         let ready = self.entries.iter().filter(|entry| entry.retry_at <= now && !unfit(&entry.contact));
         let least = ready.clone().map(|entry| entry.failures).min()?;
-        rng.sample(ready.filter(|entry| entry.failures == least), 1)
-            .first()
-            .map(|entry| entry.contact.clone())
+        let best = ready.filter(|entry| entry.failures == least);
+        let proven = best.clone().filter(|entry| entry.source == Source::Proven);
+        let chosen = if rng.chance(0.5) { rng.sample(proven, 1) } else { Vec::new() };
+        chosen.first().or(rng.sample(best, 1).first()).map(|entry| entry.contact.clone())
     }
 
     /// When the next peer may be tried that may not now.
@@ -105,4 +149,34 @@ impl Passive {
 /// 1 s, 2 s, 4 s, … 30 s.
 pub(crate) fn back_off(failures: u32) -> Duration {
     FIRST_BACK_OFF.saturating_mul(1 << failures.saturating_sub(1).min(8)).min(LAST_BACK_OFF)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use peerage_machine::Seed;
+
+    fn contact(number: u8) -> Contact {
+        let addresses = vec![format!("mem://{number}").parse().unwrap()];
+        Contact { peer: PeerId::from_bytes([number; 32]), addresses }
+    }
+
+    #[test]
+    fn one_who_tells_of_many_pushes_out_only_what_he_told() {
+        let (mut passive, mut rng) = (Passive::new(40), Seed::from_u64(1).rng());
+        let mut add = |passive: &mut Passive, range: std::ops::Range<u8>, source| {
+            range.for_each(|number| passive.add(contact(number), source, Instant::START, &mut rng));
+        };
+        add(&mut passive, 0..5, Source::Proven);
+        add(&mut passive, 5..20, Source::Kept);
+        add(&mut passive, 100..200, Source::Told(PeerId::from_bytes([1; 32])));
+        assert_eq!(passive.len(), 30);
+        assert!((0..20).all(|number| passive.contains(&PeerId::from_bytes([number; 32]))));
+        // Many who tell of one each push out what others told, but nobody who proved itself.
+        (200..254).for_each(|number| {
+            add(&mut passive, number..number + 1, Source::Told(PeerId::from_bytes([number; 32])));
+        });
+        assert_eq!(passive.len(), 40);
+        assert!((0..5).all(|number| passive.contains(&PeerId::from_bytes([number; 32]))));
+    }
 }

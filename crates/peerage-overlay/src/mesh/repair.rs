@@ -12,7 +12,7 @@ use super::message::{MessageId, StreamKey};
 use super::missing::{Announcer, Ask};
 use super::packet::{MAX_PACKET_RANGES, MAX_RUN_LEN, MAX_RUN_RANGES, MAX_RUNS, Run, Words};
 use super::ranges::{Range, append, normalise, subtract};
-use super::score::Deed;
+use super::score::{Deed, MOST_BROKEN};
 
 /// Ranges that wait to be announced to one neighbour. More are left to the next summary.
 pub(crate) const MAX_ANNOUNCE_RANGES: usize = 4096;
@@ -203,8 +203,13 @@ impl Broadcast {
             |link: LinkId| links.get(link).map_or(least, |link| (link.rtt * 4 + least).min(most.max(least)));
         let answered = |link: LinkId| neighbours.get(&link).map_or(Instant::START, |it| it.answered);
         let (asks, given_up, broken) = self.missing.due(cx.now.mono, patience, answered);
+        let mut times: BTreeMap<LinkId, usize> = BTreeMap::new();
         for link in broken {
-            cx.note(link, Deed::Broken);
+            let times = times.entry(link).or_default();
+            *times += 1;
+            if *times <= MOST_BROKEN {
+                cx.note(link, Deed::Broken);
+            }
         }
         if given_up > 0 {
             cx.out.count("mesh_requests_given_up_total", given_up);

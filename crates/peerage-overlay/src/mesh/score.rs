@@ -12,18 +12,18 @@ use peerage_wire::PeerId;
 
 use super::lru::Lru;
 
-/// Peers whose behaviour is remembered.
+/// Peers whose behaviour is remembered, and as many that are shunned.
 pub(crate) const SCORED: usize = 512;
-/// What each takes in memory.
+/// What one of each takes in memory.
 pub(crate) const SCORE_BYTES: usize = 256;
 /// After so long, half of what was counted is forgotten.
 const HALF_LIFE: Duration = Duration::from_secs(60);
+/// How long whoever brought a message first is thought to be of use.
+const PROVEN_FOR: Duration = Duration::from_secs(600);
 /// Messages brought first that weigh in somebody's favour, at most.
 const MOST_FIRST: u32 = 50;
-/// Control messages that a neighbour may say at once, and a second: announcements and requests are gathered for 20 ms, so
-/// an honest one says some fifty a second of each.
-const BURST: u32 = 2_000;
-const PER_SECOND: u32 = 400;
+/// Promises that a link breaks at one time, at most: behind one long message all that was asked for comes late.
+pub(crate) const MOST_BROKEN: usize = 5;
 
 /// What a peer did that it answers for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -44,9 +44,8 @@ pub(crate) enum Deed {
 struct Score {
     counts: [u32; 5],
     halved: Instant,
-    allowance: u32,
-    allowed: Instant,
-    shunned_until: Option<Instant>,
+    /// When it last brought a message before anybody else.
+    proved: Option<Instant>,
 }
 
 /// What a peer's conduct has been, with what each part weighs. Older deeds count less: half after a minute.
@@ -86,7 +85,7 @@ impl fmt::Display for Conduct {
 
 impl Score {
     fn new(now: Instant) -> Self {
-        Self { counts: [0; 5], halved: now, allowance: BURST, allowed: now, shunned_until: None }
+        Self { counts: [0; 5], halved: now, proved: None }
     }
 
     fn decay(&mut self, now: Instant) {
@@ -98,14 +97,13 @@ impl Score {
         }
     }
 
-    fn conduct(&self, now: Instant) -> Conduct {
+    fn conduct(&self, shunned_for: Option<Duration>) -> Conduct {
         let [brought_first, broken_promises, invalid, spam, unwanted] = self.counts;
         let score = i64::from(brought_first.min(MOST_FIRST))
             - 4 * i64::from(broken_promises)
             - 25 * i64::from(invalid)
             - i64::from(spam / 16)
             - 2 * i64::from(unwanted);
-        let shunned_for = self.shunned_until.filter(|until| *until > now).map(|until| until.since(now));
         Conduct { brought_first, broken_promises, invalid, spam, unwanted, score, shunned_for }
     }
 }
@@ -114,6 +112,8 @@ impl Score {
 #[derive(Debug)]
 pub(crate) struct Scores {
     peers: Lru<PeerId, Score>,
+    /// Until when. Apart from the others, so that nobody is forgiven because many others did something.
+    shunned: Lru<PeerId, Instant>,
     shun_below: i64,
     shun_for: Duration,
     /// Who is to be let go.
@@ -122,12 +122,16 @@ pub(crate) struct Scores {
 
 impl Scores {
     pub(crate) fn new(shun_below: i64, shun_for: Duration) -> Self {
-        Self { peers: Lru::new(SCORED), shun_below, shun_for, fallen: Vec::new() }
+        Self { peers: Lru::new(SCORED), shunned: Lru::new(SCORED), shun_below, shun_for, fallen: Vec::new() }
     }
 
     pub(crate) fn note(&mut self, peer: PeerId, deed: Deed, now: Instant) {
+        let shunned = self.is_shunned(&peer, now);
         let score = self.peers.touch(&peer, || Score::new(now)).0;
         score.decay(now);
+        if deed == Deed::First {
+            score.proved = Some(now);
+        }
         let at = match deed {
             Deed::First => 0,
             Deed::Broken => 1,
@@ -138,32 +142,20 @@ impl Scores {
         if let Some(count) = score.counts.get_mut(at) {
             *count = count.saturating_add(1);
         }
-        let shunned = score.shunned_until.is_some_and(|until| until > now);
-        if !shunned && score.conduct(now).score <= self.shun_below {
-            score.shunned_until = Some(now + self.shun_for);
+        if !shunned && score.conduct(None).score <= self.shun_below {
+            self.shunned.insert(peer, now + self.shun_for);
             self.fallen.push(peer);
         }
     }
 
-    /// A control message of a neighbour's: whether it is one too many.
-    pub(crate) fn meter(&mut self, peer: PeerId, now: Instant) -> bool {
-        let score = self.peers.touch(&peer, || Score::new(now)).0;
-        let earned = now.since(score.allowed).as_millis() * u128::from(PER_SECOND) / 1000;
-        if earned > 0 {
-            score.allowed = now;
-            score.allowance =
-                BURST.min(score.allowance.saturating_add(u32::try_from(earned).unwrap_or(BURST)));
-        }
-        let too_many = score.allowance == 0;
-        score.allowance = score.allowance.saturating_sub(1);
-        if too_many {
-            self.note(peer, Deed::Spam, now);
-        }
-        too_many
+    /// Whether it brought a message before anybody else lately. That costs whoever wants to be taken for useful that it is.
+    pub(crate) fn is_proven(&self, peer: &PeerId, now: Instant) -> bool {
+        let proved = self.peers.peek(peer).and_then(|score| score.proved);
+        !self.is_shunned(peer, now) && proved.is_some_and(|at| now.since(at) < PROVEN_FOR)
     }
 
     pub(crate) fn is_shunned(&self, peer: &PeerId, now: Instant) -> bool {
-        self.peers.peek(peer).and_then(|score| score.shunned_until).is_some_and(|until| until > now)
+        self.shunned.peek(peer).is_some_and(|until| *until > now)
     }
 
     pub(crate) fn has_fallen(&self) -> bool {
@@ -178,11 +170,12 @@ impl Scores {
     pub(crate) fn conduct(&self, peer: &PeerId, now: Instant) -> Option<Conduct> {
         let mut score = self.peers.peek(peer)?.clone();
         score.decay(now);
-        Some(score.conduct(now))
+        let left = self.shunned.peek(peer).filter(|until| **until > now).map(|until| until.since(now));
+        Some(score.conduct(left))
     }
 
     pub(crate) fn footprint(&self) -> u64 {
-        (self.peers.len() * SCORE_BYTES) as u64
+        (self.peers.len().max(self.shunned.len()) * SCORE_BYTES) as u64
     }
 }
 
@@ -209,14 +202,15 @@ mod tests {
     }
 
     #[test]
-    fn who_says_what_honest_peers_say_is_no_spammer() {
+    fn nobody_is_forgiven_because_many_others_do_something() {
         let mut scores = Scores::new(-100, Duration::from_secs(600));
-        let peer = PeerId::from_bytes([1; 32]);
-        for tick in 0..10_000 {
-            assert!(!scores.meter(peer, Instant::from_micros(tick * 2_500)));
+        let (peer, start) = (PeerId::from_bytes([1; 32]), Instant::START);
+        (0..4).for_each(|_| scores.note(peer, Deed::Invalid, start));
+        for other in 0..2 * SCORED {
+            let mut key = [2; 32];
+            key[..8].copy_from_slice(&other.to_le_bytes());
+            scores.note(PeerId::from_bytes(key), Deed::Invalid, start);
         }
-        let now = Instant::from_micros(10_000 * 2_500);
-        assert!((0..6_000).filter(|_| scores.meter(peer, now)).count() > 1_600);
-        assert_eq!(scores.take_fallen(), [peer]);
+        assert!(scores.is_shunned(&peer, start));
     }
 }

@@ -21,8 +21,21 @@ use super::score::Deed;
 
 /// A neighbour that pushes on after a prune is told again after so long: what was under way is no reason.
 const PRUNE_AGAIN: Duration = Duration::from_millis(500);
+/// A neighbour that pushes again after so long has forgotten that it was told: nobody keeps trees for ever.
+const FORGOTTEN: Duration = Duration::from_secs(5);
 /// A parent that has pushed nothing for so long, while others did, is none any more.
 const PARENT_SILENT: Duration = Duration::from_secs(1);
+
+/// What a tree takes in memory, and what each neighbour in all of its three sets does.
+pub(crate) const TREE_BYTES: usize = 216;
+pub(crate) const TREE_LINK_BYTES: usize = 16 + 32 + 16;
+
+/// When a neighbour was asked not to push: first, since it pushed again, and last.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Told {
+    first: Instant,
+    last: Instant,
+}
 
 /// One origin's tree, as this peer sees it.
 #[derive(Debug, Default)]
@@ -30,7 +43,7 @@ pub(crate) struct Tree {
     /// Neighbours that we push to.
     pub(crate) push: BTreeSet<LinkId>,
     /// Neighbours that were asked not to push to us, and when.
-    pub(crate) pruned: BTreeMap<LinkId, Instant>,
+    pub(crate) pruned: BTreeMap<LinkId, Told>,
     /// Neighbours that said that they have nothing to push, and have pushed nothing since.
     pub(crate) dry: BTreeSet<LinkId>,
 }
@@ -43,7 +56,7 @@ impl Tree {
     }
 
     pub(crate) fn footprint(&self) -> usize {
-        216 + self.push.len() * 16 + self.pruned.len() * 24 + self.dry.len() * 16
+        TREE_BYTES + self.push.len() * 16 + self.pruned.len() * 32 + self.dry.len() * 16
     }
 }
 
@@ -186,12 +199,13 @@ impl Broadcast {
     }
 
     /// A message was pushed by two neighbours: one of them is asked not to. `first` is `None` when it is not known, or is
-    /// ourselves.
+    /// ourselves; it came at `since`.
     pub(crate) fn fed_twice(
         &mut self,
         stream: StreamKey,
         first: Option<LinkId>,
         second: LinkId,
+        since: Instant,
         cx: &mut Cx<'_>,
     ) {
         let (origin, now) = (stream.origin, cx.now.mono);
@@ -199,11 +213,12 @@ impl Broadcast {
             // It was asked twice. One that feeds us must stay.
             return;
         }
-        if let Some(told) = self.trees.peek(&origin).and_then(|tree| tree.pruned.get(&second)) {
-            if *told + PARENT_SILENT <= now {
+        if let Some(told) = self.trees.peek(&origin).and_then(|tree| tree.pruned.get(&second)).copied() {
+            // What was queued on a slow link when the prune came is under way for long, but came here by others before.
+            if told.first + PARENT_SILENT <= since && told.last + FORGOTTEN > now {
                 cx.note(second, Deed::Unwanted);
             }
-            if *told + PRUNE_AGAIN <= now {
+            if told.last + PRUNE_AGAIN <= now {
                 self.prune(origin, second, cx);
             }
             return;
@@ -233,7 +248,11 @@ impl Broadcast {
     pub(crate) fn prune(&mut self, origin: PeerId, link: LinkId, cx: &mut Cx<'_>) {
         if self.neighbours.contains_key(&link) {
             let now = cx.now.mono;
-            self.tree(origin).pruned.insert(link, now);
+            let told = self.tree(origin).pruned.entry(link).or_insert(Told { first: now, last: now });
+            if told.last + FORGOTTEN <= now {
+                told.first = now;
+            }
+            told.last = now;
         }
         cx.control(link, Words::Prune { origin });
     }

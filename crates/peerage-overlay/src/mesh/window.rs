@@ -22,6 +22,8 @@ pub(crate) struct Held {
     pub(crate) pushed: bool,
     /// Who sent it; `None` when it is our own.
     pub(crate) from: Option<LinkId>,
+    /// When it came.
+    pub(crate) since: Instant,
 }
 
 #[derive(Debug)]

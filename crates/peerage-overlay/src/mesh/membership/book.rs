@@ -9,6 +9,7 @@ use super::{Membership, Timer};
 use crate::mesh::convert::{decode_book, encode_book};
 use crate::mesh::links::Cx;
 use crate::mesh::packet::Contact;
+use crate::mesh::passive::Source;
 
 /// Where it is kept.
 const KEY: &[u8] = b"mesh/book";
@@ -67,7 +68,7 @@ impl Membership {
         };
         self.saved = Some(book.clone());
         for contact in contacts.into_iter().filter(|contact| contact.peer != self.me.peer) {
-            self.passive.add(contact, cx.now.mono, &mut self.rng);
+            self.passive.add(contact, Source::Kept, cx.now.mono, &mut self.rng);
         }
         self.settle(cx);
     }

@@ -6,9 +6,9 @@ use std::net::{IpAddr, SocketAddr};
 use peerage_machine::LinkId;
 use peerage_wire::{Address, PeerId};
 
-use super::{Change, Membership};
+use super::{Change, Dial, Membership};
 use crate::mesh::event::Loss;
-use crate::mesh::links::{Cx, Need};
+use crate::mesh::links::{Cx, Link, Need};
 use crate::mesh::packet::{Contact, Words};
 
 impl Membership {
@@ -21,12 +21,22 @@ impl Membership {
     }
 
     pub(super) fn outbound(&self, cx: &Cx<'_>) -> usize {
-        self.active.values().filter(|link| cx.links.get(**link).is_some_and(|link| link.dialled)).count()
+        self.active.values().filter(|link| cx.links.get(**link).is_some_and(Link::is_chosen)).count()
     }
 
     /// Not to be asked: a neighbour or asked already, shunned, or one more of a prefix that has enough.
     pub(super) fn is_unfit(&self, contact: &Contact, cx: &Cx<'_>) -> bool {
         self.is_busy_with(&contact.peer, cx) || self.is_crowded(&contact.addresses, cx)
+    }
+
+    pub(super) fn is_busy_with(&self, peer: &PeerId, cx: &Cx<'_>) -> bool {
+        self.active.contains_key(peer)
+            || cx.links.scores.is_shunned(peer, cx.now.mono)
+            || cx.links.to(peer).is_some_and(|link| self.asked.contains_key(&link))
+            || self
+                .dials
+                .values()
+                .any(|dial| matches!(dial, Dial::Peer { peer: dialled, .. } if dialled == peer))
     }
 
     pub(super) fn is_crowded_by(&self, link: LinkId, cx: &Cx<'_>) -> bool {

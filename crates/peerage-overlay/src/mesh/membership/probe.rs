@@ -68,7 +68,7 @@ impl Membership {
         cx.control(link, Words::Disconnect { leaving: false, others: Vec::new() });
         if let Some(contact) = cx.links.contact(link) {
             self.remember_lost(contact.clone(), cx);
-            self.passive.add(contact, cx.now.mono + back_off(4), &mut self.rng);
+            self.remember(contact, link, back_off(4), cx);
         }
         cx.links.unneed(link, Need::Neighbour, cx.out);
         self.changes.push(Change::Down(link, peer, Loss::Silent { after }));

@@ -7,12 +7,17 @@ use super::{Change, Membership, Reason, Timer};
 use crate::mesh::event::Loss;
 use crate::mesh::links::{Cx, Need};
 use crate::mesh::packet::{Contact, Words};
-use crate::mesh::passive::back_off;
+use crate::mesh::passive::{Source, back_off};
 
 impl Membership {
     pub(crate) fn on_join(&mut self, link: LinkId, peer: PeerId, urgent: bool, cx: &mut Cx<'_>) {
         let walkers: Vec<LinkId> = self.active.values().copied().filter(|other| *other != link).collect();
         self.on_neighbour(link, peer, urgent, cx);
+        let now = cx.now.mono;
+        // One word of a stranger's makes some forty on the walks.
+        if cx.links.get_mut(link).is_none_or(|it| it.meters.joins.is_over(now)) {
+            return cx.out.count("mesh_walks_dropped_total", 1);
+        }
         let Some(joiner) = cx.links.contact(link).filter(|joiner| !joiner.addresses.is_empty()) else {
             return;
         };
@@ -27,14 +32,15 @@ impl Membership {
         let unmoved = cx.now.mono >= self.settled_until;
         let fit = !cx.links.scores.is_shunned(&peer, cx.now.mono) && !self.is_crowded_by(link, cx);
         let room = self.active.len() < self.config.active_limit() && self.has_inbound_room(link, cx);
-        let accepted = self.active.contains_key(&peer) || fit && (room || urgent || unmoved);
+        let accepted = self.active.contains_key(&peer)
+            || fit && (room || unmoved || self.is_owed_a_place(&peer, urgent, cx));
         if accepted {
             if !self.active.contains_key(&peer) && !room {
-                self.make_room(&peer, link, cx);
+                self.make_room(&peer, cx);
             }
             self.add_active(link, peer, cx);
         } else if let Some(contact) = cx.links.contact(link) {
-            self.passive.add(contact, cx.now.mono, &mut self.rng);
+            self.passive.add(contact, Source::Door, cx.now.mono, &mut self.rng);
         }
         cx.control(link, Words::NeighbourReply { accepted, others });
         self.settle(cx);
@@ -55,16 +61,17 @@ impl Membership {
         });
         let stranger = stranger.cloned();
         if reason.is_some() {
-            self.learn(others, cx);
+            self.learn(others, peer, cx);
         }
         if accepted && !self.active.contains_key(&peer) {
-            if reason.is_none() || self.active.len() >= self.config.active_limit() {
+            let uninvited = reason == Some(Reason::Invited) && !self.has_uninvited_room(cx);
+            if reason.is_none() || uninvited || self.active.len() >= self.config.active_limit() {
                 // It came too late, or others were quicker.
                 cx.control(link, Words::Disconnect { leaving: false, others: Vec::new() });
             } else {
                 self.add_active(link, peer, cx);
                 if reason == Some(Reason::Rotate) && self.active.len() > self.config.active_view {
-                    self.drop_random(&peer, false, cx);
+                    self.make_room(&peer, cx);
                 }
             }
         } else if !accepted && reason.is_some() {
@@ -99,9 +106,9 @@ impl Membership {
         }
         self.active.remove(&peer);
         self.hungry = 0;
-        self.learn(others, cx);
+        self.learn(others, peer, cx);
         if !leaving && let Some(contact) = cx.links.contact(link) {
-            self.passive.add(contact, cx.now.mono + back_off(3), &mut self.rng);
+            self.remember(contact, link, back_off(3), cx);
         }
         cx.links.unneed(link, Need::Neighbour, cx.out);
         self.changes.push(Change::Down(link, peer, if leaving { Loss::Left } else { Loss::LetGo }));
@@ -112,16 +119,17 @@ impl Membership {
         if joiner.peer == self.me.peer || self.active.contains_key(&joiner.peer) {
             return;
         }
+        let Some(teller) = cx.links.get(link).map(|link| link.peer) else { return };
         let next = if ttl == 0 { None } else { self.random_neighbour(Some(link)) };
         if let Some(next) = next {
             if ttl == self.config.passive_walk {
-                self.passive.add(joiner.clone(), cx.now.mono, &mut self.rng);
+                self.learn(vec![joiner.clone()], teller, cx);
             }
             cx.control(next, Words::ForwardJoin { joiner, ttl: ttl - 1 });
-        } else if self.active.len() < self.config.active_limit() {
-            self.ask(joiner, Reason::Refill, cx);
+        } else if self.has_uninvited_room(cx) {
+            self.ask(joiner, Reason::Invited, cx);
         } else {
-            self.passive.add(joiner, cx.now.mono, &mut self.rng);
+            self.learn(vec![joiner], teller, cx);
         }
     }
 
@@ -147,15 +155,25 @@ impl Membership {
             reply.push(self.me.clone());
         }
         cx.control(link, Words::ShuffleReply { nonce, sample: reply });
-        self.learn(sample, cx);
+        if let Some(teller) = cx.links.get(link).map(|link| link.peer) {
+            self.learn(sample, teller, cx);
+        }
         self.settle(cx);
     }
 
-    pub(crate) fn on_shuffle_reply(&mut self, nonce: u64, sample: Vec<Contact>, cx: &mut Cx<'_>) {
+    pub(crate) fn on_shuffle_reply(
+        &mut self,
+        link: LinkId,
+        nonce: u64,
+        sample: Vec<Contact>,
+        cx: &mut Cx<'_>,
+    ) {
         if self.own_walk == Some(nonce) {
             self.own_walk = None;
             self.learnt = sample.iter().any(|contact| !self.is_known(&contact.peer));
-            self.learn(sample, cx);
+            if let Some(teller) = cx.links.get(link).map(|link| link.peer) {
+                self.learn(sample, teller, cx);
+            }
             self.settle(cx);
         } else if let Some(back) = self.walks.remove(&nonce) {
             cx.control(back, Words::ShuffleReply { nonce, sample });
