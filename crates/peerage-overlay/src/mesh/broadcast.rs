@@ -44,6 +44,9 @@ pub(crate) struct Stream {
     /// How far we are from the origin by that way.
     pub(crate) hops: u32,
     pub(crate) optimised: Option<Instant>,
+    /// When the parent pushed something new last, and the latest that it did.
+    pub(crate) pushes: Instant,
+    pub(crate) pushed: u64,
     /// When its last message came.
     pub(crate) heard: Instant,
     /// Who is nearer to the origin than our parent, by its last message, and how far we would be by that.
@@ -54,6 +57,16 @@ pub(crate) struct Stream {
     pub(crate) replaced: Vec<LinkId>,
 }
 
+impl Stream {
+    /// This neighbour is the parent from now on. What the one before it pushed tells nothing of this one.
+    pub(crate) fn begins(&mut self, parent: LinkId) {
+        if self.from != Some(parent) {
+            self.pushed = 0;
+        }
+        self.from = Some(parent);
+    }
+}
+
 impl Default for Stream {
     fn default() -> Self {
         Self {
@@ -62,6 +75,8 @@ impl Default for Stream {
             fed: Instant::START,
             hops: 0,
             optimised: None,
+            pushes: Instant::START,
+            pushed: 0,
             heard: Instant::START,
             better: None,
             second: None,
@@ -96,6 +111,8 @@ pub(crate) struct Neighbour {
     pub(crate) owed: VecDeque<Owed>,
     /// When it last sent something that it was asked for.
     pub(crate) answered: Instant,
+    /// Since when it was blamed for broken promises, and how often.
+    pub(crate) blamed: (Instant, usize),
 }
 
 #[derive(Debug)]
@@ -155,7 +172,7 @@ pub(crate) struct Broadcast {
     /// Streams whose trees are to be looked at when they are quiet.
     pub(crate) unsettled: BTreeSet<StreamKey>,
     pub(crate) verifying: BTreeMap<JobId, Verifying>,
-    verifying_ids: BTreeMap<MessageId, JobId>,
+    pub(crate) verifying_ids: BTreeMap<MessageId, JobId>,
     verifying_bytes: u64,
     /// How late pushes are after the announcement, smoothed, and how much that varies: RFC 6298's way, section 2.
     pub(crate) lateness: Option<(Duration, Duration)>,
@@ -243,6 +260,12 @@ impl Broadcast {
                 self.fed_twice(id.stream(), feeder, link, cx.now.mono, cx);
             }
             return self.count_duplicate(pulled, cx);
+        }
+        if !pulled
+            && let Some(stream) = self.streams.peek_mut(&id.stream()).filter(|it| it.from == Some(link))
+        {
+            stream.pushes = cx.now.mono;
+            stream.pushed = stream.pushed.max(id.seq);
         }
         let bytes = message.footprint();
         let (most, most_bytes) = self.config.verifying;

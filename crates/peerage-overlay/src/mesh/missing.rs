@@ -50,6 +50,18 @@ pub(crate) struct Announcer {
     pub(crate) graft: bool,
 }
 
+/// What the parent of a stream is doing about a message that others announced. Announcements overtake pushes, all the more on
+/// links that are full: that it is late is no reason to leave a parent that is at work.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Fed {
+    /// There is none, or it has been silent for too long.
+    Not,
+    /// It is at it, or the message is here and being checked. Until then.
+    Soon(Instant),
+    /// It has passed on what follows, but not this.
+    Passed,
+}
+
 /// A request to make.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Ask {
@@ -270,20 +282,32 @@ impl Missing {
     }
 
     /// What to ask for now. `answers_since` says when a link last sent something that it was asked for: a link that is
-    /// at it is given `patience` from there. Then, how many ranges are given up, and who did not send what it was asked for.
+    /// at it is given `patience` from there. `fed` says what the parent does about a message that was announced then. Then,
+    /// how many ranges are given up, and who did not send what it was asked for.
     pub(crate) fn due(
         &mut self,
         now: Instant,
         patience: impl Fn(LinkId) -> Duration,
         answers_since: impl Fn(LinkId) -> Instant,
+        fed: impl Fn(&MessageId, Instant) -> Fed,
     ) -> (Vec<Ask>, u64, Vec<LinkId>) {
         let (mut asks, mut next, mut given_up) = (Vec::new(), None::<Instant>, 0);
         let mut broken = Vec::new();
         self.gaps.retain(|(stream, first), gap| {
             if gap.due <= now {
-                let busy =
-                    gap.asked.map(|link| answers_since(link) + patience(link)).filter(|until| *until > now);
-                if let Some(until) = busy {
+                let busy = match gap.asked {
+                    Some(link) => Some(answers_since(link) + patience(link)),
+                    None if gap.graft => match fed(&stream.message(*first), gap.heard) {
+                        Fed::Soon(until) => Some(until),
+                        Fed::Passed => {
+                            gap.graft = false;
+                            None
+                        }
+                        Fed::Not => None,
+                    },
+                    None => None,
+                };
+                if let Some(until) = busy.filter(|until| *until > now) {
                     gap.due = until;
                 } else {
                     if !gap.kept {
@@ -345,7 +369,7 @@ mod tests {
     const LATER: Instant = Instant::from_micros(1_000_000);
 
     fn due(missing: &mut Missing, now: Instant) -> Vec<(u64, u64, u64)> {
-        let (asks, _, _) = missing.due(now, |_| Duration::from_secs(1), |_| Instant::START);
+        let (asks, _, _) = missing.due(now, |_| Duration::from_secs(1), |_| Instant::START, |_, _| Fed::Not);
         asks.into_iter().map(|ask| (ask.link.0, ask.range.first, ask.range.last)).collect()
     }
 
@@ -395,7 +419,8 @@ mod tests {
         assert_eq!(due(&mut missing, NOW), [(1, 1, 3)]);
         assert!(!missing.came(&STREAM.message(2), LinkId(2)));
         assert!(missing.came(&STREAM.message(2), LinkId(1)));
-        let (asks, _, broken) = missing.due(LATER, |_| Duration::from_secs(1), |_| Instant::START);
+        let (asks, _, broken) =
+            missing.due(LATER, |_| Duration::from_secs(1), |_| Instant::START, |_, _| Fed::Not);
         // It was of no use, so it is asked for again, as the others are; those alone are broken promises.
         assert_eq!((asks.len(), broken.len()), (3, 2));
     }

@@ -9,7 +9,7 @@ use super::broadcast::{Broadcast, Neighbour, News, Owed, Stream, Timer};
 use super::event::MeshEvent;
 use super::links::Cx;
 use super::message::{MessageId, StreamKey};
-use super::missing::{Announcer, Ask};
+use super::missing::{Announcer, Ask, Fed};
 use super::packet::{MAX_PACKET_RANGES, MAX_RUN_LEN, MAX_RUN_RANGES, MAX_RUNS, Run, Words};
 use super::ranges::{Range, append, normalise, subtract};
 use super::score::{Deed, MOST_BROKEN};
@@ -20,6 +20,8 @@ pub(crate) const MAX_ANNOUNCE_RANGES: usize = 4096;
 pub(crate) const MAX_ANNOUNCE_STREAMS: usize = 1024;
 /// The least time between two sweeps for what is too old.
 const SWEEP: Duration = Duration::from_secs(1);
+/// Within so long, a neighbour is blamed for so many broken promises at most: a link that is silent for twice as long is given up.
+const BLAMED_FOR: Duration = Duration::from_secs(2);
 /// The depth of a tree, in round trips of a peer's slowest neighbour: a way of twenty hops.
 const TREE_ROUND_TRIPS: u32 = 10;
 
@@ -202,29 +204,58 @@ impl Broadcast {
         let patience =
             |link: LinkId| links.get(link).map_or(least, |link| (link.rtt * 4 + least).min(most.max(least)));
         let answered = |link: LinkId| neighbours.get(&link).map_or(Instant::START, |it| it.answered);
-        let (asks, given_up, broken) = self.missing.due(cx.now.mono, patience, answered);
-        let mut times: BTreeMap<LinkId, usize> = BTreeMap::new();
-        for link in broken {
-            let times = times.entry(link).or_default();
-            *times += 1;
-            if *times <= MOST_BROKEN {
-                cx.note(link, Deed::Broken);
+        let (now, checked, streams) = (cx.now.mono, &self.verifying_ids, &self.streams);
+        let silent_after = self.usual_lateness(cx).clamp(least, most.max(least));
+        let fed = |id: &MessageId, heard: Instant| {
+            if checked.contains_key(id) {
+                return Fed::Soon(now + least);
             }
-        }
+            let Some(stream) = streams.peek(&id.stream()).filter(|it| it.from.is_some()) else {
+                return Fed::Not;
+            };
+            let silent_at = stream.pushes.max(stream.fed) + silent_after;
+            match silent_at.min(heard + most) {
+                until if until <= now => Fed::Not,
+                until if stream.pushed < id.seq => Fed::Soon(until),
+                _ => Fed::Passed,
+            }
+        };
+        let (asks, given_up, broken) = self.missing.due(now, patience, answered, fed);
+        self.blame(broken, cx);
         if given_up > 0 {
             cx.out.count("mesh_requests_given_up_total", given_up);
         }
         asks
     }
 
+    /// A link that stalls answers nothing of all that it was asked for, and many times are up before that is noticed: only
+    /// so many count.
+    fn blame(&mut self, broken: Vec<LinkId>, cx: &mut Cx<'_>) {
+        let now = cx.now.mono;
+        for link in broken {
+            let Some(neighbour) = self.neighbours.get_mut(&link) else { continue };
+            let (since, times) = &mut neighbour.blamed;
+            if *since + BLAMED_FOR <= now {
+                (*since, *times) = (now, 0);
+            }
+            *times += 1;
+            if *times <= MOST_BROKEN {
+                cx.note(link, Deed::Broken);
+            }
+        }
+    }
+
     /// How long a push may be behind its announcement: what was measured, and at least two round trips of the link that
     /// announced it.
     pub(crate) fn graft_after(&self, link: LinkId, cx: &Cx<'_>) -> Duration {
         let least = self.least_wait(cx);
-        let (mean, deviation) = self.lateness(cx);
-        let measured = mean + deviation * 4;
         let round_trips = cx.links.slowest(std::iter::once(link)) * 2;
-        measured.max(round_trips).clamp(least, self.config.graft_after_max.max(least))
+        self.usual_lateness(cx).max(round_trips).clamp(least, self.config.graft_after_max.max(least))
+    }
+
+    fn usual_lateness(&self, cx: &Cx<'_>) -> Duration {
+        let (mean, deviation) = self.lateness(cx);
+        mean + deviation * 4
     }
 
     /// How late pushes are, and how much that varies: twice the least wait in all, until something was measured.
@@ -260,10 +291,13 @@ impl Broadcast {
         }
         let now = cx.now.mono;
         let mut by_link: BTreeMap<LinkId, Vec<Run>> = BTreeMap::new();
-        for ask in asks {
+        let mut grafted: BTreeMap<StreamKey, LinkId> = BTreeMap::new();
+        for mut ask in asks {
             if !self.neighbours.contains_key(&ask.link) {
                 continue;
             }
+            // One new parent will do, whoever announced what.
+            ask.graft = ask.graft && *grafted.entry(ask.stream).or_insert(ask.link) == ask.link;
             if ask.graft {
                 // Whoever fed us did not, in time. Until this one does, other announcements need not hurry.
                 self.graft(ask.stream, ask.link, now);

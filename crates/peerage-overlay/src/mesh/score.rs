@@ -22,7 +22,8 @@ const HALF_LIFE: Duration = Duration::from_secs(60);
 const PROVEN_FOR: Duration = Duration::from_secs(600);
 /// Messages brought first that weigh in somebody's favour, at most.
 const MOST_FIRST: u32 = 50;
-/// Promises that a link breaks at one time, at most: behind one long message all that was asked for comes late.
+/// Promises that a link breaks within two seconds, at most: behind one long message, or while a link stalls, all that was
+/// asked for comes late.
 pub(crate) const MOST_BROKEN: usize = 5;
 
 /// What a peer did that it answers for.

@@ -23,6 +23,9 @@ use super::score::Deed;
 const PRUNE_AGAIN: Duration = Duration::from_millis(500);
 /// A neighbour that pushes again after so long has forgotten that it was told: nobody keeps trees for ever.
 const FORGOTTEN: Duration = Duration::from_secs(5);
+/// A neighbour that is there at all has read after so long what it was told: who says nothing for 4 s is given up. On
+/// links that are full, what was queued before comes seconds later.
+const STOPPED: Duration = Duration::from_secs(5);
 /// A parent that has pushed nothing for so long, while others did, is none any more.
 const PARENT_SILENT: Duration = Duration::from_secs(1);
 
@@ -118,7 +121,7 @@ impl Broadcast {
             tree.dry.remove(&link);
         }
         if let Some(known) = self.streams.peek_mut(&stream) {
-            known.from = Some(link);
+            known.begins(link);
             known.fed = now;
         }
     }
@@ -181,7 +184,7 @@ impl Broadcast {
             return;
         }
         let first = known.fed == Instant::START;
-        known.from = Some(link);
+        known.begins(link);
         known.fed = now;
         known.hops = hops;
         if let Some(parent) = parent.filter(|parent| *parent != link) {
@@ -214,8 +217,7 @@ impl Broadcast {
             return;
         }
         if let Some(told) = self.trees.peek(&origin).and_then(|tree| tree.pruned.get(&second)).copied() {
-            // What was queued on a slow link when the prune came is under way for long, but came here by others before.
-            if told.first + PARENT_SILENT <= since && told.last + FORGOTTEN > now {
+            if told.first + STOPPED <= since && told.last + FORGOTTEN > now {
                 cx.note(second, Deed::Unwanted);
             }
             if told.last + PRUNE_AGAIN <= now {
