@@ -81,8 +81,8 @@ pub(crate) struct Options {
     /// sybil: attackers for each honest peer [default: 20].
     #[arg(long, value_name = "N")]
     ratio: Option<usize>,
-    /// sybil: what they do [default: sink].
-    #[arg(long, value_enum)]
+    /// sybil: what they do, one of those that --list names [default: sink].
+    #[arg(long, value_enum, value_name = "NAME", hide_possible_values = true)]
     attack: Option<Attack>,
 }
 
@@ -232,6 +232,10 @@ pub(crate) fn list() -> String {
         if !scenario.arguments().is_empty() {
             text.push_str(&format!("{:10} {}\n", "", scenario.arguments().join(" ")));
         }
+    }
+    text.push_str("\nattacks, with sybil --attack\n");
+    for attack in Attack::value_variants() {
+        text.push_str(&format!("{:10} {}\n", attack.name(), attack.about()));
     }
     text
 }

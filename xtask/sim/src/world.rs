@@ -140,10 +140,11 @@ impl World {
     /// One more peer, which does as the attack says.
     pub(crate) fn add_attacker(&mut self, attack: Attack, gang: &Rc<Gang>) -> NodeId {
         let (number, identity, instance) = self.next();
+        let place = gang.members.borrow().len();
         gang.members.borrow_mut().push((identity.peer_id(), address(number)));
         let gang = Rc::clone(gang);
         let node = self.sim.add(identity.peer_id(), [address(number)], instance, move |start| {
-            Role::Byzantine(attack.machine(&gang, &identity, &start))
+            Role::Byzantine(attack.machine(place, &gang, &identity, &start))
         });
         self.nodes.push(node);
         node

@@ -1,6 +1,6 @@
 //! Attackers outnumber the honest.
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::rc::Rc;
 use std::time::Duration;
 
@@ -19,10 +19,12 @@ use crate::world::{World, verifier};
 /// Broadcasts before the attack, and as many during it.
 const BROADCASTS: usize = 30;
 const EVERY: Duration = Duration::from_secs(1);
+/// Each so many-th broadcast is by the peer that some attacks are about.
+const TARGET_EVERY: usize = 3;
 /// Links to honest peers that an attacker tries to have: as many as an honest peer has neighbours.
 const LINKS: usize = 6;
-/// From the first attacker to the first broadcast that is measured.
-const BREWING: Duration = Duration::from_secs(60);
+/// Broadcasts from the first attacker to the first one whose time is measured.
+const BREWING: usize = 60;
 /// How long messages may take, to be delivered at all.
 const LAST: Duration = Duration::from_secs(30);
 
@@ -35,34 +37,43 @@ pub(super) fn run(
     let mut world = world(Config { verifier: verifier(), ..Config::seeded(seed) });
     world.form(peers, options.settle(Duration::from_secs(60)))?;
     let honest = world.nodes.clone();
-    speak(&mut world, &honest, "warming up")?;
-    let before = speak(&mut world, &honest, "without attackers")?;
+    speak(&mut world, &honest, BROADCASTS, "warming up")?;
+    let before = speak(&mut world, &honest, BROADCASTS, "without attackers")?;
     let gang = Rc::new(Gang {
         network: world.mesh().name.clone(),
         links: LINKS,
         victims: honest.iter().map(|node| (world.sim.peer(*node), address(node.index() as u32))).collect(),
         members: RefCell::new(Vec::new()),
+        bides: EVERY * BREWING as u32,
+        acts: Cell::new(0),
     });
     for _ in 0..peers * options.ratio() {
         world.add_attacker(options.attack(), &gang);
     }
-    world.pass(BREWING, "attackers gather")?;
-    let during = speak(&mut world, &honest, "under attack")?;
+    let brewing = speak(&mut world, &honest, BREWING, "attackers gather")?;
+    let during = speak(&mut world, &honest, BROADCASTS, "under attack")?;
     world.pass(LAST, "waiting for the last")?;
+    let attacked: Vec<MessageId> = brewing.iter().chain(&during).copied().collect();
     let mut figures = Figures::default();
     views(&world, &mut figures);
     figures.add("attackers", "", (peers * options.ratio()) as f64);
     let captured = captured(&world, &honest);
     figures.add("captured_neighbours", "share", captured);
-    figures.add_at_least("delivered", "share", share(&world, &during, &honest), 1.0);
+    figures.add_at_least("delivered", "share", share(&world, &attacked, &honest), 1.0);
     figures.add("delivered_before", "share", share(&world, &before, &honest));
-    let (mut calm, mut attacked) = (times_of(&world, &before), times_of(&world, &during));
-    let (calm_p99, attacked_p99) = (percentile(&mut calm, 99.0), percentile(&mut attacked, 99.0));
-    figures.add("delivered_p50", "ms", percentile(&mut attacked, 50.0));
-    figures.add("delivered_p99", "ms", attacked_p99);
-    figures.add("delivered_max", "ms", max(&attacked));
-    figures.add("p99_before", "ms", calm_p99);
-    figures.add_at_most("p99_ratio", "", attacked_p99 / calm_p99, 2.0);
+    let mut times = times_of(&world, &during);
+    let p99 = |times: Vec<f64>| percentile(&mut { times }, 99.0);
+    let (calm, late) = (p99(times_of(&world, &before)), p99(times.clone()));
+    figures.add("delivered_p50", "ms", percentile(&mut times, 50.0));
+    figures.add("delivered_p99", "ms", late);
+    figures.add("delivered_max", "ms", max(&times));
+    figures.add("p99_before", "ms", calm);
+    figures.add_at_most("p99_ratio", "", late / calm, 2.0);
+    figures.add("p99_gathering", "ms", p99(times_of(&world, &brewing)));
+    let about = |ids: &[MessageId]| p99(about_target(&world, ids, &honest));
+    figures.add("target_p99_ratio", "", about(&during) / about(&before));
+    figures.add("acts", "", gang.acts.get() as f64);
+    figures.add("shunned", "", world.sim.stats().counter("mesh_shunned_total") as f64);
     figures.add("honest_component", "share", world.component_among(&honest));
     figures.add("attackers_heard", "", world.ledger.borrow().foreign as f64);
     figures.add("refused", "", world.refused as f64);
@@ -79,15 +90,31 @@ pub(super) fn run(
     Ok((Outcome { figures, curve }, world))
 }
 
-fn speak(world: &mut World, honest: &[NodeId], doing: &str) -> Result<Vec<MessageId>> {
+/// Random peers say something, and every third time the first one does.
+fn speak(world: &mut World, honest: &[NodeId], broadcasts: usize, doing: &str) -> Result<Vec<MessageId>> {
     let mut ids = Vec::new();
-    for number in 0..BROADCASTS {
-        if let Some(origin) = world.rng.pick(honest).copied() {
+    for number in 0..broadcasts {
+        let anybody = world.rng.pick(honest).copied();
+        let origin = if number % TARGET_EVERY == 0 { honest.first().copied() } else { anybody };
+        if let Some(origin) = origin {
             ids.push(world.say(origin)?);
         }
-        world.pass(EVERY, &format!("{doing}, broadcast {} of {BROADCASTS}", number + 1))?;
+        world.pass(EVERY, &format!("{doing}, broadcast {} of {broadcasts}", number + 1))?;
     }
     Ok(ids)
+}
+
+/// How long messages took to the peer that some attacks are about, and from it to others.
+fn about_target(world: &World, ids: &[MessageId], honest: &[NodeId]) -> Vec<f64> {
+    let Some(target) = honest.first().copied() else { return Vec::new() };
+    let ledger = world.ledger.borrow();
+    let said = ids.iter().filter_map(|id| ledger.said.get(id));
+    said.flat_map(|said| {
+        let of_target = said.origin == target;
+        let after = said.after.iter().filter(move |(node, _)| of_target || *node as usize == target.index());
+        after.map(|(_, micros)| f64::from(*micros) / 1000.0)
+    })
+    .collect()
 }
 
 /// The share of honest peers' neighbours that are attackers.
