@@ -35,8 +35,9 @@
 //!
 //! # Guarantees
 //!
-//! - Signatures verify strictly (RFC 8032 with canonical encodings and without small-order keys): whoever checks one
-//!   comes to the same result, and nobody but the signer can turn one into another that is good too.
+//! - Signatures have one rule (RFC 8032 times the cofactor, with canonical encodings and without points of small order),
+//!   whether they are checked alone or together ([`verify_all`]): whoever checks one comes to the same result, and nobody
+//!   but the signer can turn one into another that is good too.
 //! - The same seed and entropy give the same bytes in any process. Only [`Identity::generate`], the key files and
 //!   [`Recipient::seal`] use the operating system's randomness.
 //! - A Diffie-Hellman result of zeros ends the handshake, and makes or opens no box: nobody can force the keys.
@@ -61,6 +62,7 @@
 //! link ends after 2^48. A box has 48 bytes more than what is in it ([`BOX_OVERHEAD`]), and room for 256 GiB. A key
 //! file has at most 16 KiB. Of a signature's domain, 255 bytes count.
 
+mod batch;
 mod cipher;
 mod handshake;
 mod identity;
@@ -70,6 +72,7 @@ mod resolver;
 mod sealed_box;
 mod signature;
 
+pub use batch::{Check, verify_all};
 pub use cipher::suites_by_speed;
 pub use handshake::{Handshake, HandshakeError};
 pub use identity::{EntropyError, Identity};

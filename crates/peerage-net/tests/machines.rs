@@ -190,6 +190,33 @@ async fn signatures_are_checked_and_effects_keep_their_order() {
     assert_eq!(node.snapshot().totals.counted.get("toy_things_total"), Some(&3));
 }
 
+/// Many at once are checked together; of each is told what it is, in order.
+#[tokio::test]
+async fn of_many_signatures_the_bad_ones_are_told_apart() {
+    let over = Over::memory();
+    let mut node = over.node(1, Config::default()).await;
+    let is_bad = |job: u64| job.is_multiple_of(50) || job == 51;
+    node.toy
+        .call(|_, _, out| {
+            for job in 0..200_u64 {
+                let identity = common::identity(3 + (job % 3) as u8);
+                let message = Bytes::from(job.to_le_bytes().to_vec());
+                let signature =
+                    identity.sign("toy v1", if is_bad(job) { b"something else" } else { &message });
+                let signer = identity.peer_id();
+                out.push(Effect::Verify { job: JobId(job), signer, domain: "toy v1", message, signature });
+            }
+        })
+        .unwrap();
+    for job in 0..200_u64 {
+        let told = node.expect("a verdict", |heard| Some(heard.clone())).await;
+        assert!(
+            matches!(told, Heard::Event(Event::Verified(JobId(of), valid)) if of == job && valid != is_bad(job)),
+            "{job}: {told:?}"
+        );
+    }
+}
+
 #[tokio::test]
 async fn thousands_of_refusals_at_once_are_all_told() {
     let over = Over::memory();
