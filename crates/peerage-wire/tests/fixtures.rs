@@ -287,6 +287,18 @@ fn mesh() -> Vec<Fixture> {
                 hash: 0x0102_0304_0506_0708,
             }),
         ),
+        packet(
+            "mesh-Reconcile",
+            MeshKind::Reconcile(mesh::Reconcile {
+                session: 0x0102_0304,
+                since: 1_767_225_600_000,
+                until: 1_767_225_640_000,
+                step: Some(reconcile::Reconcile {
+                    kind: Some(ReconcileKind::More(reconcile::More { until: 300 })),
+                }),
+            }),
+        ),
+        packet("mesh-Spare", MeshKind::Spare(mesh::Spare { runs: vec![run(&one, 3, false)] })),
         packet("mesh-Summary_ask", MeshKind::Summary(mesh::Summary { runs: Vec::new(), ask: true })),
         packet("mesh-Want", MeshKind::Want(mesh::Want { runs: vec![run(&one, 0, false)] })),
         packet("mesh-Want_graft", MeshKind::Want(mesh::Want { runs: vec![run(&[], 0, true)] })),
@@ -480,9 +492,11 @@ fn every_kind_of_mesh_packet_is_pinned() {
             MeshKind::WhisperResult(_) => "WhisperResult",
             MeshKind::Probe(_) => "Probe",
             MeshKind::Compare(_) => "Compare",
+            MeshKind::Reconcile(_) => "Reconcile",
+            MeshKind::Spare(_) => "Spare",
         })
         .collect();
-    assert_eq!(pinned.len(), 16, "{pinned:?}");
+    assert_eq!(pinned.len(), 18, "{pinned:?}");
 }
 
 /// And for the messages of a reconciliation.

@@ -21,8 +21,11 @@ use super::links::Cx;
 use super::lru::Lru;
 use super::message::{MessageId, Signed, StreamKey};
 use super::missing::{Announcer, Missing};
+use super::pulls::Pulls;
 use super::ranges::{Range, Seen};
+use super::packet::Span;
 use super::score::Deed;
+use super::sessions::Comparing;
 use super::snapshot::MeshStats;
 use super::tree::Tree;
 use super::window::{Held, Window};
@@ -91,6 +94,8 @@ pub(crate) struct Owed {
     pub(crate) stream: StreamKey,
     pub(crate) range: Range,
     pub(crate) pulled: bool,
+    /// It asked.
+    pub(crate) asked: bool,
 }
 
 /// Why a message is announced rather than pushed.
@@ -113,6 +118,11 @@ pub(crate) struct Neighbour {
     pub(crate) answered: Instant,
     /// Since when it was blamed for broken promises, and how often.
     pub(crate) blamed: (Instant, usize),
+    /// It was sent something that it was owed since an own message went to it: the next may.
+    pub(crate) own_turn: bool,
+    pub(crate) pulls: Pulls,
+    /// Finds what only one of us has.
+    pub(crate) comparing: Option<Box<Comparing>>,
 }
 
 #[derive(Debug)]
@@ -180,6 +190,8 @@ pub(crate) struct Broadcast {
     pub(crate) compared: u32,
     /// The size of a broadcast that was refused as full.
     pub(crate) blocked: Option<u64>,
+    /// The same after the application was told that it would be taken now.
+    pub(crate) promised: Option<u64>,
     pub(crate) stats: MeshStats,
 }
 
@@ -211,6 +223,7 @@ impl Broadcast {
             lateness: None,
             compared: 0,
             blocked: None,
+            promised: None,
             stats: MeshStats::default(),
             config,
         }
@@ -359,7 +372,7 @@ impl Broadcast {
             self.unsettled.remove(&forgotten);
             cx.out.count("mesh_origins_forgotten_total", 1);
         }
-        let nearest = self.note_arrival(&id, from, pulled, cx);
+        let (nearest, asked) = self.note_arrival(&id, from, pulled, cx);
         if !pulled
             && !dry
             && let Some(link) = from.filter(|link| self.neighbours.contains_key(link))
@@ -373,6 +386,9 @@ impl Broadcast {
             now,
             Held { message: Arc::clone(&message), hops: depth, pushed: !pulled, from, since: now },
         );
+        if from.is_some() && self.is_large(message.body.len() as u64) {
+            self.spare_others(&id, depth, from, asked, cx);
+        }
         let pushed = self.relay(&message, depth, from, pulled, cx);
         if let Some((link, hops)) = nearest {
             self.nearer(link, id.stream(), hops, cx);
@@ -399,27 +415,27 @@ impl Broadcast {
         pushed
     }
 
-    /// Gives who announced it from nearest to the origin.
+    /// Gives who announced it from nearest to the origin, and who was asked for it last.
     fn note_arrival(
         &mut self,
         id: &MessageId,
         from: Option<LinkId>,
         pulled: bool,
         cx: &Cx<'_>,
-    ) -> Option<(LinkId, u32)> {
+    ) -> (Option<(LinkId, u32)>, Option<LinkId>) {
         let (now, (mean, deviation)) = (cx.now.mono, self.lateness(cx));
         let Some(awaited) = self.missing.arrived(id) else {
             // It came before any announcement. What was measured in bad times, or not at all, fades.
             if !pulled && from.is_some() {
                 self.lateness = Some((mean * 255 / 256, deviation * 255 / 256));
             }
-            return None;
+            return (None, None);
         };
         if awaited.asked.is_none() && !pulled {
             let sample = now.since(awaited.heard);
             self.lateness = Some((mean * 7 / 8 + sample / 8, deviation * 3 / 4 + mean.abs_diff(sample) / 4));
         }
-        awaited.nearest
+        (awaited.nearest, awaited.asked)
     }
 
     // The neighbours.
@@ -428,7 +444,7 @@ impl Broadcast {
         self.neighbours.insert(link, Neighbour { answered: cx.now.mono, ..Neighbour::default() });
         // Trees that work are left alone: the newcomer hears announcements, and grafts what it needs.
         if !self.window.is_empty() {
-            self.send_summary(link, false, cx);
+            self.find_difference(link, Span::ALL, false, cx);
         }
         self.offer_room(cx);
     }
@@ -458,7 +474,10 @@ impl Broadcast {
         let neighbours: usize = self
             .neighbours
             .values()
-            .map(|it| it.owed.len() * 72 + it.announce_ranges * 16 + it.announce.len() * 128)
+            .map(|it| {
+                let comparing = it.comparing.as_ref().map_or(0, |it| it.footprint());
+                it.owed.len() * 72 + it.announce_ranges * 16 + it.announce.len() * 128 + comparing
+            })
             .sum();
         let trees: usize = self.trees.iter().map(|(_, tree)| tree.footprint()).sum();
         let small =

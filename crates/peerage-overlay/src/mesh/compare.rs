@@ -1,14 +1,15 @@
 //! What do you keep that I lack: anti-entropy between neighbours.
 //!
 //! A new neighbour is told all that is kept, as ranges. Later, a random one is told a hash of what is neither so new
-//! that it may be under way nor so old that it may be gone; only when its own differs, both tell all.
+//! that it may be under way nor so old that it may be gone; only when its own differs, both tell all. Where all is much,
+//! a session (`sessions.rs`) finds what differs, and both tell that.
 
 use peerage_machine::{LinkId, UnixMillis};
 
 use super::broadcast::Broadcast;
 use super::links::Cx;
 use super::missing::Announcer;
-use super::packet::{Run, Words};
+use super::packet::{Run, Span, Words};
 use super::repair::packets;
 
 /// So many comparisons by hash, and then one of everything: messages by clocks that are far off are in no hash.
@@ -20,7 +21,7 @@ impl Broadcast {
         if cx.links.get(link).is_none_or(|link| link.is_busy(cx.now.mono)) {
             return;
         }
-        let runs = self.window.streams().into_iter().map(|(stream, ranges)| Run {
+        let runs = self.window.streams(Span::ALL).into_iter().map(|(stream, ranges)| Run {
             stream,
             ranges,
             hops: 0,
@@ -46,18 +47,18 @@ impl Broadcast {
         }
         self.compared = self.compared.wrapping_add(1);
         if self.compared.is_multiple_of(HASHES + 1) {
-            return self.send_summary(link, false, cx);
+            return self.find_difference(link, Span::ALL, false, cx);
         }
         let keep = u64::try_from(self.config.retain_for.as_millis()).unwrap_or(u64::MAX);
         let since = UnixMillis(cx.now.wall.0.saturating_sub(keep / 4 * 3));
         let until = UnixMillis(cx.now.wall.0.saturating_sub(keep / 12));
-        let hash = self.hash_between(since, until);
+        let hash = self.hash_of(Span { since, until });
         cx.links.control_if_room(link, Words::Compare { since, until, hash }, cx.out);
     }
 
-    fn hash_between(&self, since: UnixMillis, until: UnixMillis) -> u64 {
+    fn hash_of(&self, span: Span) -> u64 {
         let mut hasher = blake3::Hasher::new();
-        for id in self.window.between(since, until) {
+        for id in self.window.between(span) {
             hasher.update(id.origin.as_bytes());
             hasher.update(&id.epoch.to_le_bytes());
             hasher.update(&id.seq.to_le_bytes());
@@ -68,7 +69,7 @@ impl Broadcast {
     }
 
     /// Each reads the whole window, and costs the neighbour next to nothing.
-    fn is_compared_too_often(&self, link: LinkId, cx: &mut Cx<'_>) -> bool {
+    pub(crate) fn is_compared_too_often(&self, link: LinkId, cx: &mut Cx<'_>) -> bool {
         let now = cx.now.mono;
         let over = cx.links.get_mut(link).is_none_or(|it| it.meters.compares.is_over(now));
         if over {
@@ -80,17 +81,16 @@ impl Broadcast {
     pub(crate) fn on_compare(
         &mut self,
         link: LinkId,
-        since: UnixMillis,
-        until: UnixMillis,
+        span: Span,
         hash: u64,
         cx: &mut Cx<'_>,
     ) {
         if self.is_compared_too_often(link, cx) {
             return;
         }
-        if self.hash_between(since, until) != hash {
+        if self.hash_of(span) != hash {
             cx.out.count("mesh_windows_differ_total", 1);
-            self.send_summary(link, true, cx);
+            self.find_difference(link, span, true, cx);
         }
     }
 

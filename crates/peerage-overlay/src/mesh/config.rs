@@ -12,6 +12,7 @@ use super::membership::{CONTACT_BYTES, MAX_JOINED_BY, MAX_JOINS, MAX_LOST, MAX_P
 use super::packet::{MAX_CONTACTS, MAX_PACKET_RANGES};
 use super::repair::{MAX_ANNOUNCE_RANGES, MAX_ANNOUNCE_STREAMS};
 use super::score::{SCORE_BYTES, SCORED};
+use super::sessions::SESSION_BYTES;
 use super::tree::{TREE_BYTES, TREE_LINK_BYTES};
 
 /// Everything that can be chosen of a mesh. Only the name and [`MeshConfig::max_message`] must be equal on all peers.
@@ -94,6 +95,10 @@ pub struct MeshConfig {
     /// How old, or how far in the future, a message may be by our clock. 1 h. Beyond, it is dropped and counted: memory of
     /// what was seen is finite, and this ends replays. A clock that is off by more mutes its peer.
     pub stale_after: Duration,
+    /// From how many bytes on a message is worth a word to those who may be about to push it, too: they are told that it is
+    /// here. 16 KiB: what is shorter leaves in one fragment, and is under way before any word could stop it; of 16 KiB the
+    /// words are less than 1 %.
+    pub large_message: u64,
     /// Whether a peer delivers what was said before it started, as far as its neighbours retain it. True.
     pub catch_up: bool,
     /// How long announcements are gathered before they leave. 20 ms: at 1,000 messages/s, 20 share one.
@@ -124,6 +129,10 @@ pub struct MeshConfig {
     pub owed_ranges: usize,
     /// How often what is retained is compared with one random neighbour, give or take a fifth. 10 s.
     pub summary_every: Duration,
+    /// Up to so many starts of origins, a neighbour whose window may differ is told all that is kept; of more, only what
+    /// differs, which takes a session of `peerage-reconcile` to find out: 3 round trips, and 700 bytes besides some 30 for each
+    /// that differs. 16: each that is told takes 40 to 50 bytes, both ways.
+    pub told_streams: usize,
     /// Messages whose signatures are being checked, as a number and in bytes. 4,096 and 32 MiB. Beyond, a message is
     /// dropped, counted, and asked for again.
     pub verifying: (usize, u64),
@@ -189,6 +198,7 @@ impl MeshConfig {
             retain_messages: 1 << 17,
             retain_for: Duration::from_secs(60),
             stale_after: Duration::from_secs(3600),
+            large_message: 16 << 10,
             catch_up: true,
             announce_after: Duration::from_millis(20),
             graft_after: Duration::from_millis(300),
@@ -201,6 +211,7 @@ impl MeshConfig {
             missing_ranges: 4096,
             owed_ranges: 512,
             summary_every: Duration::from_secs(10),
+            told_streams: 16,
             verifying: (4096, 32 << 20),
             stall_after: Duration::from_secs(5),
             publish_alone: false,
@@ -271,6 +282,7 @@ impl MeshConfig {
         within("shuffle_active + shuffle_passive", sample as u64, 1, MAX_CONTACTS as u64 - 1)?;
         within("retain_messages", self.retain_messages as u64, 1, 1 << 20)?;
         within("retain_bytes", self.retain_bytes, 1, 1 << 40)?;
+        within("large_message", self.large_message, 1, 1 << 40)?;
         within("trees", self.trees as u64, 1, 4096)?;
         within("origins", self.origins as u64, 1, 1 << 20)?;
         within("ranges_per_origin", self.ranges_per_origin as u64, 2, MAX_PACKET_RANGES as u64)?;
@@ -316,7 +328,7 @@ impl MeshConfig {
     }
 
     /// The most memory that the machine takes, in bytes, as far as it is its own: not the messages that the host queues
-    /// on links, nor the handle's inbox ([`MeshConfig::inbox_bytes`]). 189 MiB with the defaults, nearly all of it for
+    /// on links, nor the handle's inbox ([`MeshConfig::inbox_bytes`]). 195 MiB with the defaults, nearly all of it for
     /// messages that are retained or being checked.
     pub fn worst_case_bytes(&self) -> u64 {
         let count = |count: usize, each: usize| (count as u64).saturating_mul(each as u64);
@@ -326,7 +338,7 @@ impl MeshConfig {
         let verifying = 2 * (self.verifying.1.max(message) + count(self.verifying.0, 256));
         let streams = count(self.origins, STREAM_BYTES + (self.ranges_per_origin + 1) * 24);
         let announce = (MAX_ANNOUNCE_RANGES + 1) * 16 + MAX_ANNOUNCE_STREAMS * 128;
-        let neighbours = count(self.active_limit(), (self.owed_ranges + 1) * 72 + announce);
+        let neighbours = count(self.active_limit(), (self.owed_ranges + 1) * 72 + announce + SESSION_BYTES);
         let trees = count(self.trees, TREE_BYTES + self.active_limit() * TREE_LINK_BYTES);
         let missing = count(self.missing_ranges + 2, 384);
         let whispers = self.whispers.1.max(message) + message + count(self.whispers.0, 512);

@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use bytes::{Buf as _, Bytes, BytesMut};
 use peerage_machine::{Malformed, Message, UnixMillis};
+use peerage_reconcile::Message as Step;
 use peerage_wire::proto::mesh::v1 as proto;
 use peerage_wire::proto::mesh::v1::packet::Kind;
 use peerage_wire::{Address, PeerId};
@@ -13,7 +14,7 @@ use prost::encoding::{DecodeContext, decode_key, skip_field};
 use super::message::{MessageId, Signed, StreamKey};
 use super::packet::{
     Contact, MAX_CONTACT_ADDRESSES, MAX_CONTACTS, MAX_HOPS, MAX_NAME, MAX_PARTS, MAX_RUN_LEN, MAX_RUN_RANGES,
-    MAX_RUNS, MAX_TTL, MAX_WHISPER_HOPS, Notice, Outcome, Packet, Run, Words,
+    MAX_RUNS, MAX_TTL, MAX_WHISPER_HOPS, Notice, Outcome, Packet, Run, Span, Words,
 };
 use super::ranges::Range;
 
@@ -109,6 +110,13 @@ fn words(kind: Kind) -> Result<Words, Malformed> {
         Kind::Compare(it) => {
             Words::Compare { since: UnixMillis(it.since), until: UnixMillis(it.until), hash: it.hash }
         }
+        Kind::Reconcile(it) => {
+            let step = it.step.ok_or_else(|| Malformed::new("Reconcile", "there is no step"))?;
+            let step = Step::try_from(step).map_err(|error| Malformed::new("Reconcile", error))?;
+            let span = Span { since: UnixMillis(it.since), until: UnixMillis(it.until) };
+            Words::Reconcile { session: it.session, span, step: Box::new(step) }
+        }
+        Kind::Spare(it) => Words::Spare { notices: notices("Spare", it.runs)? },
         Kind::Probe(it) => Words::Probe { answer: it.answer },
         Kind::Whisper(it) => Words::Whisper {
             hops: at_most("Whisper", "hops", it.hops, MAX_WHISPER_HOPS)?,
@@ -170,6 +178,13 @@ impl Packet {
             Words::Compare { since, until, hash } => {
                 Kind::Compare(proto::Compare { since: since.0, until: until.0, hash: *hash })
             }
+            Words::Reconcile { session, span, step } => Kind::Reconcile(proto::Reconcile {
+                session: *session,
+                since: span.since.0,
+                until: span.until.0,
+                step: Some(step.as_ref().clone().into()),
+            }),
+            Words::Spare { notices } => Kind::Spare(proto::Spare { runs: to_notices(notices) }),
             Words::Probe { answer } => Kind::Probe(proto::Probe { answer: *answer }),
             Words::Whisper { message, hops } => Kind::Whisper(proto::Whisper {
                 body: message.body.clone(),

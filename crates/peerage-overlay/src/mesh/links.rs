@@ -11,7 +11,7 @@ use peerage_wire::{Address, PeerId};
 
 use super::config::MeshConfig;
 use super::event::Out;
-use super::message::MessageId;
+use super::message::{MessageId, StreamKey};
 use super::meter::{self, Meter};
 use super::names::{GIVEN_BYTES, Names, TAKEN_BYTES};
 use super::packet::{Contact, MAX_CONTACT_ADDRESSES, MAX_NAME, Notice, Packet, Run, Words};
@@ -24,6 +24,8 @@ pub(crate) const REMEMBERED_SENDS: usize = 4096;
 /// What a link takes in memory, with four addresses of 255 bytes, and all the numbers that it may give to streams.
 const BARE_LINK_BYTES: usize = 1792;
 pub(crate) const LINK_BYTES: usize = BARE_LINK_BYTES + MAX_NAME as usize * (GIVEN_BYTES + TAKEN_BYTES);
+/// Of messages from here on a link knows whether they are queued; with others it is not worth the memory.
+const LARGE: u64 = 16 << 10;
 /// Until the first measurement.
 const UNKNOWN_RTT: Duration = Duration::from_millis(100);
 
@@ -73,6 +75,11 @@ pub(crate) struct Link {
     /// What may still be queued, and what may be when nothing is.
     room: u64,
     capacity: u64,
+    /// Large messages that are queued, each with what will have left the queue when it has; and what was put into it and
+    /// has left it so far.
+    large: VecDeque<(MessageId, u64)>,
+    put: u64,
+    left: u64,
     /// Announcements wait until then.
     busy_until: Instant,
     /// When the peer last said something, and since when it is asked whether it is there.
@@ -104,6 +111,33 @@ impl Link {
 
     pub(crate) fn room(&self) -> u64 {
         self.room
+    }
+
+    /// Bytes that may still be queued of what we say ourselves. The last eighth is for what others said.
+    pub(crate) fn room_for_own(&self) -> u64 {
+        self.room.saturating_sub(self.capacity / 8)
+    }
+
+    pub(crate) fn has_room_for_own(&self, size: u64) -> bool {
+        size <= self.room_for_own() || self.room >= self.capacity
+    }
+
+    /// Bytes that are queued, as far as the queue goes.
+    pub(crate) fn queued(&self) -> u64 {
+        self.capacity - self.room
+    }
+
+    /// So many bytes have left the queue.
+    fn leave(&mut self, bytes: u64) {
+        self.left = self.left.saturating_add(bytes);
+        while self.large.front().is_some_and(|(_, end)| *end <= self.left) {
+            self.large.pop_front();
+        }
+    }
+
+    /// Large messages of a stream that are queued, by their numbers: whoever asks for them will have them.
+    pub(crate) fn queued_of(&self, stream: StreamKey) -> impl Iterator<Item = u64> {
+        self.large.iter().filter(move |(id, _)| id.stream() == stream).map(|(id, _)| id.seq)
     }
 
     /// Whether announcements should wait.
@@ -155,6 +189,9 @@ impl Links {
                 meters: Meters::new(now),
                 room: info.credit,
                 capacity: info.credit,
+                large: VecDeque::new(),
+                put: 0,
+                left: 0,
                 busy_until: Instant::START,
                 heard: now,
                 probed: None,
@@ -206,6 +243,7 @@ impl Links {
         if class != Class::Control {
             link.room = link.room.saturating_add(bytes).min(link.capacity);
             link.starved_since = None;
+            link.leave(bytes);
         }
     }
 
@@ -256,6 +294,12 @@ impl Links {
         for link in &to {
             if let Some(link) = self.links.get_mut(link) {
                 link.room = link.room.saturating_sub(size);
+                link.put = link.put.saturating_add(size);
+                if let Sent::Broadcast(id) = sent
+                    && size >= LARGE
+                {
+                    link.large.push_back((id, link.put));
+                }
             }
         }
         let id = self.remember(sent, size);
@@ -278,6 +322,10 @@ impl Links {
         let (_, sent, size) = self.sent.get(at).copied()?;
         let link = self.links.get_mut(&link)?;
         link.room = link.room.saturating_add(size).min(link.capacity);
+        if let Sent::Broadcast(id) = sent {
+            link.large.retain(|(queued, _)| *queued != id);
+        }
+        link.leave(size);
         if matches!(sent, Sent::Control) {
             link.busy_until = now + CONTROL_PAUSE;
             link.names.refused();

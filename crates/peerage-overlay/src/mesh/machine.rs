@@ -19,7 +19,7 @@ use super::event::{MeshAnswer, MeshEvent, Out};
 use super::links::{Cx, Ids, Links, Sent};
 use super::membership::{Change, Membership};
 use super::message::Receipt;
-use super::packet::{Packet, Run, Words};
+use super::packet::{Packet, Run, Span, Words};
 use super::score::{Conduct, Deed};
 use super::snapshot::{MeshSnapshot, NeighbourInfo};
 
@@ -310,7 +310,9 @@ impl Parts<'_> {
                 self.direct.on_result(link, id, outcome, &*self.membership, cx);
             }
             // Only neighbours say the rest. Somebody who believes to be one, because a goodbye was lost, is told.
-            Words::Summary { .. } | Words::Compare { .. } | Words::Probe { .. } if !is_neighbour => {
+            Words::Summary { .. } | Words::Compare { .. } | Words::Reconcile { .. } | Words::Probe { .. }
+                if !is_neighbour =>
+            {
                 // What it says of its numbers stays true.
                 self.runs(link, words, cx);
                 cx.control(link, Words::Disconnect { leaving: false, others: Vec::new() });
@@ -335,7 +337,14 @@ impl Parts<'_> {
                 self.broadcast.on_summary(link, runs, ask, cx);
             }
             Words::Compare { since, until, hash } => {
-                self.broadcast.on_compare(link, since, until, hash, cx);
+                self.broadcast.on_compare(link, Span { since, until }, hash, cx);
+            }
+            Words::Reconcile { session, span, step } => {
+                self.broadcast.on_reconcile(link, session, span, *step, cx);
+            }
+            Words::Spare { .. } => {
+                let runs = self.runs(link, words, cx);
+                self.broadcast.on_spare(link, runs, cx);
             }
             Words::Probe { answer } => {
                 if !answer {
@@ -372,7 +381,10 @@ impl Parts<'_> {
 
     /// What a peer announced, or sums up.
     fn runs(&self, link: LinkId, words: Words, cx: &mut Cx<'_>) -> Vec<Run> {
-        let (Words::Announce { notices } | Words::Summary { notices, .. }) = words else { return Vec::new() };
+        let (Words::Announce { notices } | Words::Spare { notices } | Words::Summary { notices, .. }) = words
+        else {
+            return Vec::new();
+        };
         let (runs, unknown) = cx.links.runs(link, notices);
         if unknown > 0 {
             cx.out.count("mesh_unknown_names_total", unknown as u64);

@@ -4,7 +4,8 @@
 //! |---|---|
 //! | `machine` | the parts as one machine |
 //! | `membership`, `passive` | who is a neighbour: HyParView |
-//! | `broadcast`, `publish`, `tree`, `nearer`, `relay`, `repair`, `compare` | messages to everyone: Plumtree with a tree for each origin |
+//! | `broadcast`, `publish`, `tree`, `nearer`, `relay`, `spare`, `repair`, `pulls` | messages to everyone: Plumtree with a tree for each origin |
+//! | `compare`, `sessions` | what only one of two neighbours has |
 //! | `window`, `missing`, `ranges` | what is kept, what is lacking, what was seen |
 //! | `direct` | messages to one |
 //! | `links`, `names` | what the parts share: links, their room, ids; numbers for streams |
@@ -30,11 +31,14 @@ mod nearer;
 mod packet;
 mod passive;
 mod publish;
+mod pulls;
 mod ranges;
 mod relay;
 mod repair;
 mod score;
+mod sessions;
 mod snapshot;
+mod spare;
 mod tree;
 mod window;
 

@@ -52,7 +52,8 @@ impl Broadcast {
         if hops <= stream.hops && stream.second.is_none_or(|(_, best)| hops < best) {
             stream.second = Some((link, hops));
         }
-        if stream.hops < hops.saturating_add(QUIET_THRESHOLD.min(threshold)) {
+        let backs_off = self.trees.peek(&key.origin).is_some_and(|tree| tree.backs_off(link, now));
+        if backs_off || stream.hops < hops.saturating_add(QUIET_THRESHOLD.min(threshold)) {
             return;
         }
         if stream.better.is_none_or(|(_, best)| hops < best) {

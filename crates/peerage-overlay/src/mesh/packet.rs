@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use peerage_machine::UnixMillis;
+use peerage_reconcile::Message as Step;
 use peerage_wire::{Address, PeerId};
 
 use super::message::{MessageId, Signed, StreamKey};
@@ -67,6 +68,18 @@ impl From<Run> for Notice {
     }
 }
 
+/// What was said between these by its origins' clocks, both included.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Span {
+    pub(crate) since: UnixMillis,
+    pub(crate) until: UnixMillis,
+}
+
+impl Span {
+    /// All that is held.
+    pub(crate) const ALL: Self = Self { since: UnixMillis(0), until: UnixMillis(u64::MAX) };
+}
+
 /// How a whisper ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Outcome {
@@ -99,6 +112,8 @@ impl Packet {
             Words::Prune { .. } => "prune",
             Words::Summary { .. } => "summary",
             Words::Compare { .. } => "compare",
+            Words::Reconcile { .. } => "reconcile",
+            Words::Spare { .. } => "spare",
             Words::Probe { .. } => "probe",
             Words::Whisper { .. } => "whisper",
             Words::WhisperResult { .. } => "whisper_result",
@@ -121,6 +136,8 @@ pub(crate) enum Words {
     Prune { origin: PeerId },
     Summary { notices: Vec<Notice>, ask: bool },
     Compare { since: UnixMillis, until: UnixMillis, hash: u64 },
+    Reconcile { session: u32, span: Span, step: Box<Step> },
+    Spare { notices: Vec<Notice> },
     Whisper { message: Arc<Signed>, hops: u32 },
     WhisperResult { id: MessageId, outcome: Outcome },
     Probe { answer: bool },

@@ -11,6 +11,7 @@ use super::event::MeshEvent;
 use super::links::Cx;
 use super::message::{MessageId, Receipt};
 use super::packet::MAX_PARTS;
+use super::spare::QUEUED;
 
 /// What a payload takes beside its body: the signature, the heads of five fields, the hops.
 const PAYLOAD_OVERHEAD: u64 = 96;
@@ -40,6 +41,8 @@ impl Broadcast {
         let message = Arc::new(draft.sign(|bytes| self.identity.sign(DOMAIN, bytes)));
         self.next_seq += 1;
         self.stats.published += 1;
+        self.promised = None;
+        self.neighbours.values_mut().for_each(|neighbour| neighbour.own_turn = false);
         let neighbours = self.accept(message, 0, None, Came::default(), cx);
         Ok(Receipt { id, neighbours })
     }
@@ -50,9 +53,9 @@ impl Broadcast {
         let stall_after = self.config.stall_after;
         let mut full = Ok(());
         for link in self.eager(self.me) {
-            let owes = self.neighbours.get(&link).is_some_and(|neighbour| !neighbour.owed.is_empty());
+            let waits = self.neighbours.get(&link).is_some_and(|it| !it.owed.is_empty() && !it.own_turn);
             let Some(it) = cx.links.get_mut(link) else { continue };
-            if it.has_room(size) && !owes {
+            if it.has_room_for_own(size) && !waits {
                 continue;
             }
             let since = *it.starved_since.get_or_insert(now);
@@ -61,10 +64,15 @@ impl Broadcast {
                 if self.timers.at(&Timer::Stall).is_none_or(|at| wake < at) {
                     self.timers.arm(Timer::Stall, wake);
                 }
-                full = Err(BroadcastError::Full { neighbour: it.peer, size, credit: it.room() });
+                full = Err(BroadcastError::Full { neighbour: it.peer, size, credit: it.room_for_own() });
             }
         }
         full
+    }
+
+    /// Bytes that relaying leaves free for what the application was refused before.
+    pub(crate) fn kept_free(&self) -> u64 {
+        self.blocked.or(self.promised).map_or(0, |size| size.min(QUEUED))
     }
 
     /// Says so when a message that was refused as full would be taken now.
@@ -72,7 +80,8 @@ impl Broadcast {
         if let Some(size) = self.blocked
             && (self.neighbours.is_empty() || self.check_room(size, cx).is_ok())
         {
-            self.blocked = None;
+            // Until it is said, relaying leaves room for it.
+            self.promised = self.blocked.take();
             cx.out.emit(MeshEvent::Room);
         }
     }

@@ -18,6 +18,11 @@ impl Range {
         Self { first: seq, last: seq }
     }
 
+    /// Whether they have a number in common.
+    pub(crate) const fn meets(self, other: Self) -> bool {
+        self.first <= other.last && other.first <= self.last
+    }
+
     pub(crate) const fn len(self) -> u64 {
         (self.last - self.first).saturating_add(1)
     }

@@ -5,10 +5,12 @@ use std::sync::Arc;
 
 use peerage_machine::{LinkId, Message as _};
 
-use super::broadcast::{Broadcast, News, Timer};
+use super::broadcast::{Broadcast, News, Owed, Timer};
 use super::links::{Cx, Sent};
 use super::message::{MessageId, Signed};
 use super::packet::{MAX_HOPS, Packet, Words};
+use super::ranges::Range;
+use super::spare::QUEUED;
 
 impl Broadcast {
     /// Sends the message on: pushed along the tree where there is room, announced elsewhere. What was pulled is old news
@@ -26,6 +28,10 @@ impl Broadcast {
         let eager = if pulled { BTreeSet::new() } else { self.eager(id.origin) };
         let words = Words::Payload { message: Arc::clone(message), hops: next_hops, pulled: false };
         let size = if eager.is_empty() { 0 } else { Packet(words.clone()).encoded_len() as u64 };
+        // Nobody has what we say ourselves before we send it.
+        let is_large = from.is_some() && self.is_large(size);
+        let kept_free = self.kept_free();
+        let most_owed = self.config.owed_ranges;
         let (mut push, mut noted, mut dropped) = (Vec::new(), false, 0);
         for (link, neighbour) in &mut self.neighbours {
             if Some(*link) == from {
@@ -33,8 +39,16 @@ impl Broadcast {
             }
             let Some(it) = cx.links.get(*link) else { continue };
             let is_eager = eager.contains(link);
-            if is_eager && neighbour.owed.is_empty() && it.has_room(size) && size <= it.max_message {
+            let fits = is_eager && size <= it.max_message;
+            let goes = match from {
+                None => it.has_room_for_own(size),
+                Some(_) => neighbour.owed.is_empty() && it.has_room(size.saturating_add(kept_free)),
+            };
+            if fits && goes && !(is_large && it.queued() > QUEUED) {
                 push.push(*link);
+            } else if fits && is_large && neighbour.owed.len() < most_owed {
+                // Until its turn comes, the neighbour may say that it has it.
+                neighbour.owed.push_back(Owed { stream: id.stream(), range: Range::one(id.seq), pulled: false, asked: false });
             } else {
                 noted = true;
                 let news = if is_eager { News::PutOff } else { News::Lazy };
@@ -55,6 +69,7 @@ impl Broadcast {
 
     /// Sends what a neighbour is owed, in order, as far as there is room.
     pub(crate) fn serve(&mut self, link: LinkId, cx: &mut Cx<'_>) {
+        let kept_free = self.kept_free();
         let Some(neighbour) = self.neighbours.get_mut(&link) else { return };
         while let Some(owed) = neighbour.owed.front_mut() {
             let Some((seq, held)) = self.window.first_in(owed.stream, owed.range) else {
@@ -66,9 +81,17 @@ impl Broadcast {
             let words = Words::Payload { message: Arc::clone(&held.message), hops, pulled: owed.pulled };
             let size = Packet(words.clone()).encoded_len() as u64;
             let Some(it) = cx.links.get(link) else { return };
-            if !it.has_room(size) {
+            let waits = self.config.large_message <= size && it.queued() > QUEUED;
+            if !it.has_room(size.saturating_add(kept_free)) || waits {
                 return;
             }
+            if owed.asked && neighbour.pulls.is_too_much(size, &self.window, self.config.retain_for, cx.now.mono) {
+                // Nobody needs as much: what it misses it asks others for.
+                neighbour.owed.retain(|owed| !owed.asked);
+                cx.out.count("mesh_requests_refused_total", 1);
+                continue;
+            }
+            neighbour.own_turn = true;
             if size <= it.max_message {
                 self.stats.payloads_sent += 1;
                 cx.links.send(vec![link], words, size, Sent::Broadcast(owed.stream.message(seq)), cx.out);

@@ -44,19 +44,25 @@ impl Neighbour {
 
     /// The neighbour has these itself, and is so far from the origin: they need not be announced to it, unless it would
     /// be nearer by us.
-    fn has(&mut self, stream: StreamKey, range: Range, depth: u32) {
+    pub(crate) fn has(&mut self, stream: StreamKey, range: Range, depth: u32) {
         for news in [News::Lazy, News::PutOff] {
-            let key = (stream, news);
-            let Some((ranges, hops)) = self.announce.get_mut(&key) else { continue };
-            if news == News::Lazy && *hops < depth {
-                continue;
+            let nearer_by_us =
+                self.announce.get(&(stream, news)).is_some_and(|(_, hops)| news == News::Lazy && *hops < depth);
+            if !nearer_by_us {
+                self.note_no_more(stream, range, news);
             }
-            let before = ranges.len();
-            subtract(ranges, range);
-            self.announce_ranges = (self.announce_ranges + ranges.len()).saturating_sub(before);
-            if ranges.is_empty() {
-                self.announce.remove(&key);
-            }
+        }
+    }
+
+    /// Takes a range out of what is to be announced.
+    pub(crate) fn note_no_more(&mut self, stream: StreamKey, range: Range, news: News) {
+        let key = (stream, news);
+        let Some((ranges, _)) = self.announce.get_mut(&key) else { return };
+        let before = ranges.len();
+        subtract(ranges, range);
+        self.announce_ranges = (self.announce_ranges + ranges.len()).saturating_sub(before);
+        if ranges.is_empty() {
+            self.announce.remove(&key);
         }
     }
 }
@@ -131,6 +137,7 @@ impl Broadcast {
                         stream: key.0,
                         range,
                         pulled: false,
+                        asked: false,
                     }));
                 }
             }
@@ -331,6 +338,7 @@ impl Broadcast {
             return;
         }
         let limit = self.config.owed_ranges;
+        let mut left = MAX_PACKET_RANGES;
         for run in runs {
             if run.now && self.streams.peek(&run.stream).is_some() {
                 self.tree(run.stream.origin).push.insert(link);
@@ -338,11 +346,16 @@ impl Broadcast {
             }
             let Some(neighbour) = self.neighbours.get_mut(&link) else { return };
             for range in run.ranges {
-                if neighbour.owed.len() >= limit {
+                if neighbour.owed.len() >= limit || left == 0 {
                     cx.out.count("mesh_requests_dropped_total", 1);
                     break;
                 }
-                neighbour.owed.push_back(Owed { stream: run.stream, range, pulled: !run.now });
+                left -= 1;
+                let queued = cx.links.get(link).into_iter().flat_map(|it| it.queued_of(run.stream));
+                for range in neighbour.not_under_way(run.stream, range, queued) {
+                    let asked = Owed { stream: run.stream, range, pulled: !run.now, asked: true };
+                    neighbour.owed.push_back(asked);
+                }
             }
         }
         self.serve(link, cx);

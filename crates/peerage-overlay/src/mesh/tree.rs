@@ -31,7 +31,12 @@ const PARENT_SILENT: Duration = Duration::from_secs(1);
 
 /// What a tree takes in memory, and what each neighbour in all of its three sets does.
 pub(crate) const TREE_BYTES: usize = 216;
-pub(crate) const TREE_LINK_BYTES: usize = 16 + 32 + 16;
+pub(crate) const TREE_LINK_BYTES: usize = 16 + 32 + 16 + 32;
+/// Who was pruned for the second time within this is not asked again for being nearer only.
+const RESTLESS: Duration = Duration::from_secs(60);
+/// For so long, twice as long each time, up to 32 s: GossipSub 1.1's back-off is 60 s from the first time on, but a tree
+/// that forms prunes whom it will want.
+const BACK_OFF: Duration = Duration::from_secs(1);
 
 /// When a neighbour was asked not to push: first, since it pushed again, and last.
 #[derive(Clone, Copy, Debug)]
@@ -47,6 +52,8 @@ pub(crate) struct Tree {
     pub(crate) push: BTreeSet<LinkId>,
     /// Neighbours that were asked not to push to us, and when.
     pub(crate) pruned: BTreeMap<LinkId, Told>,
+    /// How often neighbours were pruned lately, and when last.
+    pub(crate) restless: BTreeMap<LinkId, (u32, Instant)>,
     /// Neighbours that said that they have nothing to push, and have pushed nothing since.
     pub(crate) dry: BTreeSet<LinkId>,
 }
@@ -56,10 +63,27 @@ impl Tree {
         self.push.remove(&link);
         self.pruned.remove(&link);
         self.dry.remove(&link);
+        self.restless.remove(&link);
+    }
+
+    /// It was pruned for the first time since it pushed, or was asked to.
+    fn turned_away(&mut self, link: LinkId, now: Instant) {
+        let (times, last) = self.restless.entry(link).or_insert((0, now));
+        *times = if *last + RESTLESS > now { times.saturating_add(1) } else { 1 };
+        *last = now;
+    }
+
+    /// Whether a neighbour was turned away so often that it is not to be asked just because it is nearer: two that
+    /// are about as near would take turns for ever. For what is missing, or when nobody feeds us, anybody is asked.
+    pub(crate) fn backs_off(&self, link: LinkId, now: Instant) -> bool {
+        self.restless.get(&link).is_some_and(|(times, last)| {
+            let doublings = times.saturating_sub(2).min(5);
+            *times >= 2 && *last + BACK_OFF * (1 << doublings) > now
+        })
     }
 
     pub(crate) fn footprint(&self) -> usize {
-        TREE_BYTES + self.push.len() * 16 + self.pruned.len() * 32 + self.dry.len() * 16
+        TREE_BYTES + self.push.len() * 16 + (self.pruned.len() + self.restless.len()) * 32 + self.dry.len() * 16
     }
 }
 
@@ -250,7 +274,11 @@ impl Broadcast {
     pub(crate) fn prune(&mut self, origin: PeerId, link: LinkId, cx: &mut Cx<'_>) {
         if self.neighbours.contains_key(&link) {
             let now = cx.now.mono;
-            let told = self.tree(origin).pruned.entry(link).or_insert(Told { first: now, last: now });
+            let tree = self.tree(origin);
+            if !tree.pruned.contains_key(&link) {
+                tree.turned_away(link, now);
+            }
+            let told = tree.pruned.entry(link).or_insert(Told { first: now, last: now });
             if told.last + FORGOTTEN <= now {
                 told.first = now;
             }

@@ -4,10 +4,11 @@ use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 
-use peerage_machine::{Instant, LinkId, UnixMillis};
+use peerage_machine::{Instant, LinkId};
 
 use super::config::MeshConfig;
 use super::message::{MessageId, Signed, StreamKey};
+use super::packet::Span;
 use super::ranges::{Range, append};
 
 /// What an entry takes beside the message, in bytes: two keys, a time, and the share of the map's nodes.
@@ -31,6 +32,8 @@ pub(crate) struct Window {
     messages: BTreeMap<MessageId, Held>,
     order: VecDeque<(MessageId, Instant)>,
     bytes: u64,
+    /// Of all messages that were ever kept.
+    ever: u64,
     max_bytes: u64,
     max_messages: usize,
     max_age: Duration,
@@ -42,6 +45,7 @@ impl Window {
             messages: BTreeMap::new(),
             order: VecDeque::new(),
             bytes: 0,
+            ever: 0,
             max_bytes: config.retain_bytes,
             max_messages: config.retain_messages,
             max_age: config.retain_for,
@@ -56,6 +60,7 @@ impl Window {
             return;
         }
         self.bytes += size;
+        self.ever = self.ever.saturating_add(size);
         self.order.push_back((id, now));
         while self.order.len() > 1 && (self.bytes > self.max_bytes || self.order.len() > self.max_messages) {
             self.drop_oldest();
@@ -93,15 +98,15 @@ impl Window {
     }
 
     /// What is held of what was said between these, by its origins' clocks, in the order of the ids.
-    pub(crate) fn between(&self, since: UnixMillis, until: UnixMillis) -> impl Iterator<Item = &MessageId> {
+    pub(crate) fn between(&self, span: Span) -> impl Iterator<Item = &MessageId> {
         let held = self.messages.iter();
-        held.filter(move |(_, held)| (since..=until).contains(&held.message.sent)).map(|(id, _)| id)
+        held.filter(move |(_, held)| (span.since..=span.until).contains(&held.message.sent)).map(|(id, _)| id)
     }
 
-    /// What is held, by stream.
-    pub(crate) fn streams(&self) -> Vec<(StreamKey, Vec<Range>)> {
+    /// The same, by stream.
+    pub(crate) fn streams(&self, span: Span) -> Vec<(StreamKey, Vec<Range>)> {
         let mut streams: Vec<(StreamKey, Vec<Range>)> = Vec::new();
-        for id in self.messages.keys() {
+        for id in self.between(span) {
             match streams.last_mut() {
                 Some((stream, ranges)) if *stream == id.stream() => append(ranges, id.seq),
                 _ => streams.push((id.stream(), vec![Range::one(id.seq)])),
@@ -110,12 +115,26 @@ impl Window {
         streams
     }
 
+    /// What is held of one stream.
+    pub(crate) fn ranges(&self, stream: StreamKey) -> Vec<Range> {
+        let mut ranges = Vec::new();
+        for (id, _) in self.messages.range(stream.message(0)..=stream.message(u64::MAX)) {
+            append(&mut ranges, id.seq);
+        }
+        ranges
+    }
+
     pub(crate) fn len(&self) -> usize {
         self.order.len()
     }
 
     pub(crate) fn is_empty(&self) -> bool {
         self.order.is_empty()
+    }
+
+    /// Bytes of all that were ever kept.
+    pub(crate) fn ever(&self) -> u64 {
+        self.ever
     }
 
     pub(crate) fn bytes(&self) -> u64 {

@@ -34,11 +34,16 @@ pub(crate) struct Alone {
 
 impl Alone {
     pub(crate) fn new(config: MeshConfig) -> Self {
+        Self::by(0, config)
+    }
+
+    /// The same, of the peer of this number.
+    pub(crate) fn by(number: u32, config: MeshConfig) -> Self {
         let now = Now { mono: Instant::START, wall: UnixMillis(WALL) };
         let start = MeshStart {
             now,
             seed: Seed::from_u64(1),
-            identity: identity(0),
+            identity: identity(number),
             incarnation: Incarnation([1; 16]),
             addresses: Vec::new(),
         };

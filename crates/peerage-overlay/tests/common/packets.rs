@@ -7,6 +7,7 @@ use peerage_overlay::Packet;
 use peerage_wire::PeerId;
 use peerage_wire::proto::mesh::v1 as proto;
 use peerage_wire::proto::mesh::v1::packet::Kind;
+use peerage_wire::proto::reconcile::v1 as proto_reconcile;
 use prost::Message as _;
 
 use super::identity;
@@ -112,12 +113,50 @@ fn named(rng: &mut Rng) -> Vec<proto::Run> {
     runs
 }
 
+/// A step of a session, most likely of none.
+fn session(rng: &mut Rng) -> proto_reconcile::reconcile::Kind {
+    use proto_reconcile::reconcile::Kind;
+    let batch = |rng: &mut Rng| {
+        let symbols = rng.below(20) as usize;
+        let mut sums = || (0..symbols).map(|_| rng.next_u64()).collect::<Vec<_>>();
+        let (sums, counts) = (sums(), sums());
+        let checks = sums.iter().map(|sum| *sum as u32).collect();
+        let counts = counts.into_iter().map(|count| (count % 9) as i64 - 4).collect();
+        Some(proto_reconcile::Batch { sums, checks, counts })
+    };
+    let ids = |rng: &mut Rng| {
+        let mut ids: Vec<u64> = (0..rng.below(6)).map(|_| rng.next_u64()).collect();
+        ids.sort_unstable();
+        ids
+    };
+    match rng.below(8) {
+        0 => Kind::More(proto_reconcile::More { until: rng.below(3000) as u32 }),
+        1 => Kind::Symbols(proto_reconcile::Symbols { from: rng.below(40) as u32, symbols: batch(rng) }),
+        2 => Kind::AskList(proto_reconcile::AskList {}),
+        3 => Kind::List(proto_reconcile::List { ids: ids(rng), through: u64::MAX }),
+        4 => Kind::Answer(proto_reconcile::Answer {
+            want: ids(rng),
+            have: ids(rng),
+            end: rng.below(3) as i32 + 1,
+            common: vec![1; 16].into(),
+        }),
+        5 => Kind::Stop(proto_reconcile::Stop {}),
+        _ => Kind::Open(proto_reconcile::Open {
+            salt: vec![3; 16].into(),
+            count: rng.below(60),
+            fingerprint: vec![4; 16].into(),
+            max_symbols: rng.below(2000) as u32,
+            symbols: batch(rng),
+        }),
+    }
+}
+
 /// Something that a peer might say at about that time.
 pub(crate) fn random(rng: &mut Rng, wall: u64) -> Packet {
     let (ttl, nonce) = (rng.below(17) as u32, rng.below(4));
     let signer = identity(rng.below(4) as u32);
     let sent = if rng.chance(0.1) { rng.next_u64() } else { wall };
-    packet(match rng.below(16) {
+    packet(match rng.below(19) {
         0 => Kind::Join(proto::Join { urgent: rng.chance(0.3) }),
         1 => Kind::Neighbour(proto::Neighbour { urgent: rng.chance(0.3) }),
         2 => Kind::NeighbourReply(proto::NeighbourReply { accepted: rng.chance(0.7), others: contacts(rng) }),
@@ -151,6 +190,12 @@ pub(crate) fn random(rng: &mut Rng, wall: u64) -> Packet {
             let mut whisper = whisper(&signer, &target, rng.below(6) + 1, sent);
             whisper.hops = rng.below(33) as u32;
             Kind::Whisper(whisper)
+        }
+        15 => Kind::Spare(proto::Spare { runs: named(rng) }),
+        16 | 17 => {
+            let step = Some(proto_reconcile::Reconcile { kind: Some(session(rng)) });
+            let (session, since) = (rng.below(3) as u32, if rng.chance(0.5) { 0 } else { wall });
+            Kind::Reconcile(proto::Reconcile { session, since, until: u64::MAX, step })
         }
         _ => Kind::WhisperResult(proto::WhisperResult {
             origin: bytes(&signer.peer_id()),

@@ -2,7 +2,7 @@
 /// One message of a mesh. Payload and Whisper travel in class 0 (interactive), all else in class 1 (control).
 #[derive(Clone, PartialEq, ::prost::Message)]
 pub struct Packet {
-    #[prost(oneof = "packet::Kind", tags = "1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 16")]
+    #[prost(oneof = "packet::Kind", tags = "1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 16, 17, 18")]
     pub kind: ::core::option::Option<packet::Kind>,
 }
 /// Nested message and enum types in `Packet`.
@@ -41,6 +41,10 @@ pub mod packet {
         Probe(super::Probe),
         #[prost(message, tag = "16")]
         Compare(super::Compare),
+        #[prost(message, tag = "17")]
+        Reconcile(super::Reconcile),
+        #[prost(message, tag = "18")]
+        Spare(super::Spare),
     }
 }
 /// A peer and where it listens.
@@ -223,6 +227,31 @@ pub struct Compare {
     /// significant first) of each of them, in the order of (origin, epoch, seq).
     #[prost(fixed64, tag = "3")]
     pub hash: u64,
+}
+/// A step of a session that finds the streams of which the two neighbours do not hold the same. Whoever finds Open in it and has
+/// few streams, or more than twice as many or less than half as many as it counts, sends Summary with `ask` instead.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct Reconcile {
+    /// Drawn at random by whoever begins; names the session.
+    #[prost(fixed32, tag = "1")]
+    pub session: u32,
+    /// With Open: it is about broadcasts whose `sent` lies between these, both included.
+    #[prost(uint64, tag = "2")]
+    pub since: u64,
+    #[prost(uint64, tag = "3")]
+    pub until: u64,
+    /// The keys of the sets have 48 bytes, one for each origin and epoch of which broadcasts are held: origin, epoch, and the
+    /// first 8 bytes of the BLAKE3 hash of their sequence numbers as ranges, first and last of each (32, 8, and in it 8 and
+    /// 8 bytes, least significant first).
+    #[prost(message, optional, tag = "4")]
+    pub step: ::core::option::Option<super::super::reconcile::v1::Reconcile>,
+}
+/// The sender has these broadcasts: whatever of them waits to be sent to it need not be. At most 64 runs. Origin and epoch
+/// may be given by a number.
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct Spare {
+    #[prost(message, repeated, tag = "1")]
+    pub runs: ::prost::alloc::vec::Vec<Run>,
 }
 /// Is the neighbour there? Answered by the same with `answer`.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
