@@ -11,6 +11,8 @@ use peerage_overlay::MeshConfig;
 use peerage_sim::Config;
 
 const SIZE: usize = 256 << 10;
+/// No message is as large.
+const PUSHED: u64 = 1 << 30;
 
 /// Payloads for each delivery beyond one, of the first message that each of so many says, and of the second; and how long the
 /// slowest took.
@@ -48,17 +50,18 @@ fn redundancy(seed: u64, large: u64, origins: usize) -> [(f64, Duration); 2] {
     rounds
 }
 
+/// Measured by ten seeds: 4.9 payloads too many of the first message without offers, 0.03 with them.
 #[test]
-fn large_messages_are_not_pushed_to_those_who_say_that_they_have_them() {
-    let (mut with, mut without) = (0.0, 0.0);
+fn a_large_message_comes_once_while_the_trees_form() {
     for seed in common::seeds(2, 10) {
-        for origins in [1, 8] {
-            let [(first, _), (second, _)] = redundancy(seed, 16 << 10, origins);
-            with += first + second;
-            let [(first, _), (second, _)] = redundancy(seed, u64::MAX >> 24, origins);
-            without += first + second;
-        }
+        let [(first, slowest), (again, _)] = redundancy(seed, 64 << 10, 1);
+        let [(first_pushed, slowest_pushed), (again_pushed, _)] = redundancy(seed, PUSHED, 1);
+        assert!(first < 0.15 && first_pushed > 3.0, "seed {seed}: {first}, without offers {first_pushed}");
+        assert!(slowest < slowest_pushed * 3 / 2, "seed {seed}: {slowest:?} {slowest_pushed:?}");
+        assert!(again <= again_pushed + 0.05, "seed {seed}: {again} {again_pushed}");
+        let [(first, _), (again, _)] = redundancy(seed, 64 << 10, 8);
+        let [(first_pushed, _), (again_pushed, _)] = redundancy(seed, PUSHED, 8);
+        assert!(first < first_pushed / 2.0, "seed {seed}: {first} {first_pushed}");
+        assert!(again <= again_pushed + 0.05, "seed {seed}: {again} {again_pushed}");
     }
-    println!("{with} {without}");
-    assert!(with < without);
 }

@@ -62,7 +62,7 @@ fn a_stuck_neighbour_holds_up_publishing_for_five_seconds_and_then_no_more() {
     let (class, runs) = announced.unwrap();
     assert_eq!((class, runs.len(), runs[0].now), (Class::Control, 1, true));
     mesh.say(2, Kind::Want(proto::Want { runs: vec![proto::Run { now: false, ..runs[0].clone() }] }));
-    assert_eq!(mesh.payloads(2).len(), said, "there is still no room");
+    assert!(mesh.payloads(2).len() <= said + 1, "there is room for one that is not our own at the most");
     let mut taken = 0;
     for _ in 0..200 {
         flow(&mut mesh, 2, &mut taken);

@@ -89,14 +89,19 @@ impl Pair {
     }
 
     fn delivered(&self) -> [usize; 2] {
-        let count = |side: &Alone| side.events.iter().filter(|it| matches!(it, MeshEvent::Message(_))).count();
+        let count =
+            |side: &Alone| side.events.iter().filter(|it| matches!(it, MeshEvent::Message(_))).count();
         let [first, second] = &self.sides;
         [count(first), count(second)]
     }
 
     /// What it cost to find out what differs: not the payloads, nor the requests for them.
     fn cost(&self) -> u64 {
-        self.bytes.iter().filter(|(kind, _)| !matches!(**kind, "payload" | "want")).map(|(_, bytes)| bytes).sum()
+        self.bytes
+            .iter()
+            .filter(|(kind, _)| !matches!(**kind, "payload" | "want"))
+            .map(|(_, bytes)| bytes)
+            .sum()
     }
 }
 

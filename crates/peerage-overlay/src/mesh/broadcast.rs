@@ -20,13 +20,14 @@ use super::event::MeshEvent;
 use super::links::Cx;
 use super::lru::Lru;
 use super::message::{MessageId, Signed, StreamKey};
-use super::missing::{Announcer, Missing};
+use super::missing::{Announcer, Awaited, Missing};
+use super::packet::Span;
 use super::pulls::Pulls;
 use super::ranges::{Range, Seen};
-use super::packet::Span;
 use super::score::Deed;
 use super::sessions::Comparing;
 use super::snapshot::MeshStats;
+use super::spare::OFFERED_BYTES;
 use super::tree::Tree;
 use super::window::{Held, Window};
 
@@ -114,11 +115,13 @@ pub(crate) struct Neighbour {
     pub(crate) announce: BTreeMap<(StreamKey, News), (Vec<Range>, u32)>,
     pub(crate) announce_ranges: usize,
     pub(crate) owed: VecDeque<Owed>,
+    /// Large messages that it may say that it has, and until when.
+    pub(crate) offered: BTreeMap<MessageId, Instant>,
     /// When it last sent something that it was asked for.
     pub(crate) answered: Instant,
     /// Since when it was blamed for broken promises, and how often.
     pub(crate) blamed: (Instant, usize),
-    /// It was sent something that it was owed since an own message went to it: the next may.
+    /// Something that others said went to it since something of ours did: it is our turn.
     pub(crate) own_turn: bool,
     pub(crate) pulls: Pulls,
     /// Finds what only one of us has.
@@ -162,6 +165,7 @@ pub(crate) enum Timer {
     Sweep,
     Stall,
     Settle,
+    Offers,
 }
 
 #[derive(Debug)]
@@ -256,6 +260,9 @@ impl Broadcast {
         {
             neighbour.answered = cx.now.mono;
         }
+        if self.is_large(message.body.len() as u64) {
+            self.need_not_send(link, &id);
+        }
         if self.is_stale(message.sent, cx.now.wall) {
             return cx.out.count("mesh_stale_total", 1);
         }
@@ -286,7 +293,7 @@ impl Broadcast {
         if full && !self.verifying.is_empty() {
             cx.out.count("mesh_unverified_dropped_total", 1);
             let due = cx.now.mono + self.config.graft_after;
-            let by = Announcer { link, hops, graft: false };
+            let by = Announcer { link, hops, graft: false, large: false };
             self.missing.announced(id.stream(), Range::one(id.seq), by, cx.now.mono, due);
             return;
         }
@@ -325,6 +332,11 @@ impl Broadcast {
     fn count_duplicate(&mut self, pulled: bool, cx: &mut Cx<'_>) {
         self.stats.duplicates += 1;
         cx.out.count(if pulled { "mesh_duplicate_pulls_total" } else { "mesh_duplicate_pushes_total" }, 1);
+    }
+
+    /// Whether a message of this name is here, and its signature being checked.
+    pub(crate) fn is_checked(&self, id: &MessageId) -> bool {
+        self.verifying_ids.contains_key(id)
     }
 
     /// A check of a signature ended, if it was one of ours.
@@ -372,7 +384,8 @@ impl Broadcast {
             self.unsettled.remove(&forgotten);
             cx.out.count("mesh_origins_forgotten_total", 1);
         }
-        let (nearest, asked) = self.note_arrival(&id, from, pulled, cx);
+        let awaited = self.note_arrival(&id, from, pulled, cx);
+        let nearest = awaited.nearest;
         if !pulled
             && !dry
             && let Some(link) = from.filter(|link| self.neighbours.contains_key(link))
@@ -386,10 +399,7 @@ impl Broadcast {
             now,
             Held { message: Arc::clone(&message), hops: depth, pushed: !pulled, from, since: now },
         );
-        if from.is_some() && self.is_large(message.body.len() as u64) {
-            self.spare_others(&id, depth, from, asked, cx);
-        }
-        let pushed = self.relay(&message, depth, from, pulled, cx);
+        let pushed = self.relay(&message, depth, from, pulled, &awaited, cx);
         if let Some((link, hops)) = nearest {
             self.nearer(link, id.stream(), hops, cx);
         }
@@ -415,27 +425,21 @@ impl Broadcast {
         pushed
     }
 
-    /// Gives who announced it from nearest to the origin, and who was asked for it last.
-    fn note_arrival(
-        &mut self,
-        id: &MessageId,
-        from: Option<LinkId>,
-        pulled: bool,
-        cx: &Cx<'_>,
-    ) -> (Option<(LinkId, u32)>, Option<LinkId>) {
+    /// Gives what was known of it before it came.
+    fn note_arrival(&mut self, id: &MessageId, from: Option<LinkId>, pulled: bool, cx: &Cx<'_>) -> Awaited {
         let (now, (mean, deviation)) = (cx.now.mono, self.lateness(cx));
         let Some(awaited) = self.missing.arrived(id) else {
             // It came before any announcement. What was measured in bad times, or not at all, fades.
             if !pulled && from.is_some() {
                 self.lateness = Some((mean * 255 / 256, deviation * 255 / 256));
             }
-            return (None, None);
+            return Awaited::default();
         };
         if awaited.asked.is_none() && !pulled {
             let sample = now.since(awaited.heard);
             self.lateness = Some((mean * 7 / 8 + sample / 8, deviation * 3 / 4 + mean.abs_diff(sample) / 4));
         }
-        (awaited.nearest, awaited.asked)
+        awaited
     }
 
     // The neighbours.
@@ -476,7 +480,10 @@ impl Broadcast {
             .values()
             .map(|it| {
                 let comparing = it.comparing.as_ref().map_or(0, |it| it.footprint());
-                it.owed.len() * 72 + it.announce_ranges * 16 + it.announce.len() * 128 + comparing
+                (it.owed.len() * 72 + it.offered.len() * OFFERED_BYTES)
+                    + it.announce_ranges * 16
+                    + it.announce.len() * 128
+                    + comparing
             })
             .sum();
         let trees: usize = self.trees.iter().map(|(_, tree)| tree.footprint()).sum();

@@ -78,13 +78,7 @@ impl Broadcast {
         over
     }
 
-    pub(crate) fn on_compare(
-        &mut self,
-        link: LinkId,
-        span: Span,
-        hash: u64,
-        cx: &mut Cx<'_>,
-    ) {
+    pub(crate) fn on_compare(&mut self, link: LinkId, span: Span, hash: u64, cx: &mut Cx<'_>) {
         if self.is_compared_too_often(link, cx) {
             return;
         }
@@ -98,7 +92,7 @@ impl Broadcast {
         for run in runs {
             let now = cx.now.mono;
             let due = if self.is_orphan(run.stream) { now } else { now + self.graft_after(link, cx) };
-            let by = Announcer { link, hops: u32::MAX, graft: false };
+            let by = Announcer { link, hops: u32::MAX, graft: false, large: false };
             for range in run.ranges {
                 self.hear_of(run.stream, range, by, due, cx);
             }

@@ -113,13 +113,14 @@ impl Link {
         self.room
     }
 
-    /// Bytes that may still be queued of what we say ourselves. The last eighth is for what others said.
-    pub(crate) fn room_for_own(&self) -> u64 {
-        self.room.saturating_sub(self.capacity / 8)
+    /// Bytes that may still be queued of what we say ourselves. The last eighth is for what others said, unless it is
+    /// our turn.
+    pub(crate) fn room_for_own(&self, own_turn: bool) -> u64 {
+        self.room.saturating_sub(if own_turn { 0 } else { self.capacity / 8 })
     }
 
-    pub(crate) fn has_room_for_own(&self, size: u64) -> bool {
-        size <= self.room_for_own() || self.room >= self.capacity
+    pub(crate) fn has_room_for_own(&self, size: u64, own_turn: bool) -> bool {
+        size <= self.room_for_own(own_turn) || self.room >= self.capacity
     }
 
     /// Bytes that are queued, as far as the queue goes.

@@ -32,6 +32,8 @@ struct Gap {
     sources: Vec<Source>,
     /// Ask for pushes of the origin's messages from now on, too.
     graft: bool,
+    /// It takes long to come.
+    large: bool,
     heard: Instant,
     due: Instant,
     asked: Option<LinkId>,
@@ -48,6 +50,8 @@ pub(crate) struct Announcer {
     pub(crate) hops: u32,
     /// Ask for pushes of the origin's messages from now on, too.
     pub(crate) graft: bool,
+    /// It is known to take long to come.
+    pub(crate) large: bool,
 }
 
 /// What the parent of a stream is doing about a message that others announced. Announcements overtake pushes, all the more on
@@ -74,7 +78,7 @@ pub(crate) struct Ask {
 }
 
 /// What was known of a message that now came.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Awaited {
     /// When it was first announced.
     pub(crate) heard: Instant,
@@ -82,6 +86,8 @@ pub(crate) struct Awaited {
     pub(crate) asked: Option<LinkId>,
     /// Who announced it from nearest to the origin, and how far we would be by that.
     pub(crate) nearest: Option<(LinkId, u32)>,
+    /// Who else announced it.
+    pub(crate) sources: Vec<LinkId>,
 }
 
 #[derive(Debug)]
@@ -110,7 +116,7 @@ impl Missing {
         now: Instant,
         due: Instant,
     ) -> bool {
-        let Announcer { link, hops, graft } = by;
+        let Announcer { link, hops, graft, large } = by;
         if self.gaps.len() + 2 >= self.limit {
             return false;
         }
@@ -131,6 +137,7 @@ impl Missing {
             if gap.asked.is_none() {
                 gap.due = gap.due.min(due);
             }
+            gap.large |= large;
             first_due = first_due.min(gap.due);
             at = gap.last.checked_add(1);
         }
@@ -148,6 +155,7 @@ impl Missing {
                 by: link,
                 sources: vec![Source { link, hops, asked: false }],
                 graft,
+                large,
                 heard: now,
                 due,
                 asked: None,
@@ -190,7 +198,8 @@ impl Missing {
             return None;
         }
         let nearest = gap.sources.iter().min_by_key(|it| it.hops).map(|it| (it.link, it.hops));
-        let awaited = Awaited { heard: gap.heard, asked: gap.asked, nearest };
+        let sources = gap.sources.iter().map(|it| it.link).collect();
+        let awaited = Awaited { heard: gap.heard, asked: gap.asked, nearest, sources };
         let first = *first;
         let mut gap = self.take((stream, first))?;
         if id.seq < gap.last {
@@ -201,6 +210,12 @@ impl Missing {
             self.put((stream, first), gap);
         }
         Some(awaited)
+    }
+
+    /// Whether somebody was asked for it.
+    pub(crate) fn is_asked(&self, id: &MessageId) -> bool {
+        let at = self.gaps.range((id.stream(), 0)..=(id.stream(), id.seq)).next_back();
+        at.is_some_and(|(_, gap)| id.seq <= gap.last && gap.asked.is_some())
     }
 
     /// The link sent a message, which is looked at now. If it was asked for it, it has kept its promise, whatever we make
@@ -282,12 +297,13 @@ impl Missing {
     }
 
     /// What to ask for now. `answers_since` says when a link last sent something that it was asked for: a link that is
-    /// at it is given `patience` from there. `fed` says what the parent does about a message that was announced then. Then,
-    /// how many ranges are given up, and who did not send what it was asked for.
+    /// at it is given `patience` from there, which goes by the link and by whether the message is large. `fed` says what the
+    /// parent does about a message that was announced then. Then, how many ranges are given up, and who did not send what it
+    /// was asked for.
     pub(crate) fn due(
         &mut self,
         now: Instant,
-        patience: impl Fn(LinkId) -> Duration,
+        patience: impl Fn(LinkId, bool) -> Duration,
         answers_since: impl Fn(LinkId) -> Instant,
         fed: impl Fn(&MessageId, Instant) -> Fed,
     ) -> (Vec<Ask>, u64, Vec<LinkId>) {
@@ -296,7 +312,7 @@ impl Missing {
         self.gaps.retain(|(stream, first), gap| {
             if gap.due <= now {
                 let busy = match gap.asked {
-                    Some(link) => Some(answers_since(link) + patience(link)),
+                    Some(link) => Some(answers_since(link) + patience(link, gap.large)),
                     None if gap.graft => match fed(&stream.message(*first), gap.heard) {
                         Fed::Soon(until) => Some(until),
                         Fed::Passed => {
@@ -326,7 +342,7 @@ impl Missing {
                     source.asked = true;
                     gap.asked = Some(source.link);
                     gap.kept = false;
-                    let patience = patience(source.link).saturating_mul(1 << gap.round.min(8));
+                    let patience = patience(source.link, gap.large).saturating_mul(1 << gap.round.min(8));
                     gap.due = now + patience.max(Duration::from_millis(1));
                     let range = Range::new(*first, gap.last);
                     asks.push(Ask {
@@ -369,18 +385,22 @@ mod tests {
     const LATER: Instant = Instant::from_micros(1_000_000);
 
     fn due(missing: &mut Missing, now: Instant) -> Vec<(u64, u64, u64)> {
-        let (asks, _, _) = missing.due(now, |_| Duration::from_secs(1), |_| Instant::START, |_, _| Fed::Not);
+        let (asks, _, _) =
+            missing.due(now, |_, _| Duration::from_secs(1), |_| Instant::START, |_, _| Fed::Not);
         asks.into_iter().map(|ask| (ask.link.0, ask.range.first, ask.range.last)).collect()
     }
 
     #[test]
     fn a_range_is_split_where_only_part_of_it_is_announced_or_arrives() {
         let mut missing = Missing::new(16);
-        let by = |link, hops| Announcer { link: LinkId(link), hops, graft: true };
+        let by = |link, hops| Announcer { link: LinkId(link), hops, graft: true, large: false };
         assert!(missing.announced(STREAM, Range::new(1, 9), by(1, 4), NOW, LATER));
         assert!(missing.announced(STREAM, Range::new(4, 12), by(2, 3), NOW, LATER));
         let nearest = Some((LinkId(2), 3));
-        assert_eq!(missing.arrived(&STREAM.message(6)), Some(Awaited { heard: NOW, asked: None, nearest }));
+        assert_eq!(
+            missing.arrived(&STREAM.message(6)),
+            Some(Awaited { heard: NOW, asked: None, nearest, sources: vec![LinkId(1), LinkId(2)] })
+        );
         assert_eq!(missing.arrived(&STREAM.message(6)), None);
         assert_eq!(due(&mut missing, LATER - Duration::from_micros(1)), []);
         assert_eq!(due(&mut missing, LATER), [(1, 1, 3), (1, 4, 5), (1, 7, 9), (2, 10, 12)]);
@@ -396,7 +416,7 @@ mod tests {
     #[test]
     fn one_who_announces_what_there_is_not_leaves_room_for_others() {
         let mut missing = Missing::new(30);
-        let by = |link| Announcer { link: LinkId(link), hops: 1, graft: false };
+        let by = |link| Announcer { link: LinkId(link), hops: 1, graft: false, large: false };
         let taken = |missing: &mut Missing, link, from: u64| {
             (from..from + 20)
                 .filter(|seq| missing.announced(STREAM, Range::one(seq * 2), by(link), NOW, LATER))
@@ -414,13 +434,13 @@ mod tests {
     #[test]
     fn who_sent_what_it_was_asked_for_has_broken_nothing() {
         let mut missing = Missing::new(16);
-        let by = Announcer { link: LinkId(1), hops: 1, graft: false };
+        let by = Announcer { link: LinkId(1), hops: 1, graft: false, large: false };
         missing.announced(STREAM, Range::new(1, 3), by, NOW, NOW);
         assert_eq!(due(&mut missing, NOW), [(1, 1, 3)]);
         assert!(!missing.came(&STREAM.message(2), LinkId(2)));
         assert!(missing.came(&STREAM.message(2), LinkId(1)));
         let (asks, _, broken) =
-            missing.due(LATER, |_| Duration::from_secs(1), |_| Instant::START, |_, _| Fed::Not);
+            missing.due(LATER, |_, _| Duration::from_secs(1), |_| Instant::START, |_, _| Fed::Not);
         // It was of no use, so it is asked for again, as the others are; those alone are broken promises.
         assert_eq!((asks.len(), broken.len()), (3, 2));
     }
@@ -428,7 +448,7 @@ mod tests {
     #[test]
     fn what_nobody_sends_is_given_up() {
         let mut missing = Missing::new(16);
-        let by = Announcer { link: LinkId(1), hops: 1, graft: false };
+        let by = Announcer { link: LinkId(1), hops: 1, graft: false, large: false };
         missing.announced(STREAM, Range::one(1), by, NOW, NOW);
         let mut now = NOW;
         let mut asked = 0;

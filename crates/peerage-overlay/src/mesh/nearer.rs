@@ -106,6 +106,7 @@ impl Broadcast {
     pub(crate) fn feeds_itself(&mut self, key: StreamKey, former: LinkId) {
         if let Some(tree) = self.trees.peek_mut(&key.origin) {
             tree.push.remove(&former);
+            tree.tried.remove(&former);
         }
     }
 

@@ -42,8 +42,8 @@ impl Broadcast {
         self.next_seq += 1;
         self.stats.published += 1;
         self.promised = None;
-        self.neighbours.values_mut().for_each(|neighbour| neighbour.own_turn = false);
         let neighbours = self.accept(message, 0, None, Came::default(), cx);
+        self.neighbours.values_mut().for_each(|neighbour| neighbour.own_turn = false);
         Ok(Receipt { id, neighbours })
     }
 
@@ -53,9 +53,10 @@ impl Broadcast {
         let stall_after = self.config.stall_after;
         let mut full = Ok(());
         for link in self.eager(self.me) {
-            let waits = self.neighbours.get(&link).is_some_and(|it| !it.owed.is_empty() && !it.own_turn);
+            let Some(neighbour) = self.neighbours.get(&link) else { continue };
+            let (waits, own_turn) = (!neighbour.owed.is_empty() && !neighbour.own_turn, neighbour.own_turn);
             let Some(it) = cx.links.get_mut(link) else { continue };
-            if it.has_room_for_own(size) && !waits {
+            if it.has_room_for_own(size, own_turn) && !waits {
                 continue;
             }
             let since = *it.starved_since.get_or_insert(now);
@@ -64,7 +65,8 @@ impl Broadcast {
                 if self.timers.at(&Timer::Stall).is_none_or(|at| wake < at) {
                     self.timers.arm(Timer::Stall, wake);
                 }
-                full = Err(BroadcastError::Full { neighbour: it.peer, size, credit: it.room_for_own() });
+                full =
+                    Err(BroadcastError::Full { neighbour: it.peer, size, credit: it.room_for_own(own_turn) });
             }
         }
         full

@@ -11,7 +11,7 @@ use super::window::Window;
 
 /// How often a neighbour may ask for all that is kept, and comes to be kept, within the time that it is kept for. Once is
 /// enough; a request that times out is made up to three times.
-const TIMES: u64 = 4;
+const TIMES: u64 = 3;
 /// What it may ask for however little is kept.
 const LEAST: u64 = 1 << 20;
 
@@ -26,7 +26,13 @@ pub(crate) struct Pulls {
 
 impl Pulls {
     /// So many bytes more: whether that is more than anybody needs.
-    pub(crate) fn is_too_much(&mut self, size: u64, window: &Window, kept_for: Duration, now: Instant) -> bool {
+    pub(crate) fn is_too_much(
+        &mut self,
+        size: u64,
+        window: &Window,
+        kept_for: Duration,
+        now: Instant,
+    ) -> bool {
         if self.since.is_none_or(|since| since + kept_for <= now) {
             *self = Self { since: Some(now), bytes: 0, before: window.ever().saturating_sub(window.bytes()) };
         }
@@ -52,6 +58,7 @@ impl Neighbour {
         for owed in self.owed.iter().filter(|owed| owed.stream == stream && owed.range.meets(range)) {
             subtract(&mut ranges, owed.range);
         }
+        self.offered.retain(|id, _| id.stream() != stream || !range.meets(Range::one(id.seq)));
         queued.for_each(|seq| subtract(&mut ranges, Range::one(seq)));
         for news in [News::Lazy, News::PutOff] {
             self.note_no_more(stream, range, news);

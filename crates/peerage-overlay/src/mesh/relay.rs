@@ -8,30 +8,44 @@ use peerage_machine::{LinkId, Message as _};
 use super::broadcast::{Broadcast, News, Owed, Timer};
 use super::links::{Cx, Sent};
 use super::message::{MessageId, Signed};
+use super::missing::Awaited;
 use super::packet::{MAX_HOPS, Packet, Words};
 use super::ranges::Range;
-use super::spare::QUEUED;
+use super::spare::{MAX_OFFERED, QUEUED};
+use super::tree::Tree;
 
 impl Broadcast {
     /// Sends the message on: pushed along the tree where there is room, announced elsewhere. What was pulled is old news
-    /// to most, and only announced. Gives how many it was pushed to.
+    /// to most, and only announced. `awaited` is what was known of it before it came. Gives how many it was pushed to.
     pub(crate) fn relay(
         &mut self,
         message: &Arc<Signed>,
         hops: u32,
         from: Option<LinkId>,
         pulled: bool,
+        awaited: &Awaited,
         cx: &mut Cx<'_>,
     ) -> usize {
         let id = message.id;
         let next_hops = if from.is_some() { hops.saturating_add(1).min(MAX_HOPS) } else { 0 };
-        let eager = if pulled { BTreeSet::new() } else { self.eager(id.origin) };
+        // Nobody has what we say ourselves before we send it.
+        let is_large = from.is_some() && self.is_large(message.body.len() as u64);
+        let mut eager = if pulled { BTreeSet::new() } else { self.eager(id.origin) };
+        if is_large {
+            self.fed_by_others(id.origin, &awaited.sources);
+            eager.retain(|link| !awaited.sources.contains(link));
+        }
         let words = Words::Payload { message: Arc::clone(message), hops: next_hops, pulled: false };
         let size = if eager.is_empty() { 0 } else { Packet(words.clone()).encoded_len() as u64 };
-        // Nobody has what we say ourselves before we send it.
-        let is_large = from.is_some() && self.is_large(size);
         let kept_free = self.kept_free();
         let most_owed = self.config.owed_ranges;
+        let now = cx.now.mono;
+        let proved = |tree: &Tree, link| tree.is_proved(link, now);
+        let unproved: Vec<LinkId> = match self.trees.peek(&id.origin).filter(|_| is_large) {
+            Some(tree) => eager.iter().copied().filter(|link| !proved(tree, *link)).collect(),
+            None => Vec::new(),
+        };
+        let (mut offer, mut spare) = (Vec::new(), Vec::new());
         let (mut push, mut noted, mut dropped) = (Vec::new(), false, 0);
         for (link, neighbour) in &mut self.neighbours {
             if Some(*link) == from {
@@ -41,14 +55,26 @@ impl Broadcast {
             let is_eager = eager.contains(link);
             let fits = is_eager && size <= it.max_message;
             let goes = match from {
-                None => it.has_room_for_own(size),
+                None => it.has_room_for_own(size, neighbour.own_turn),
                 Some(_) => neighbour.owed.is_empty() && it.has_room(size.saturating_add(kept_free)),
             };
-            if fits && goes && !(is_large && it.queued() > QUEUED) {
+            let is_offered = fits && unproved.contains(link) && neighbour.offered.len() < MAX_OFFERED;
+            if is_large && !(fits || is_offered) {
+                spare.push(*link);
+            }
+            if is_offered {
+                offer.push(*link);
+            } else if fits && goes && !(is_large && it.queued() > QUEUED) {
                 push.push(*link);
+                neighbour.own_turn |= from.is_some();
             } else if fits && is_large && neighbour.owed.len() < most_owed {
                 // Until its turn comes, the neighbour may say that it has it.
-                neighbour.owed.push_back(Owed { stream: id.stream(), range: Range::one(id.seq), pulled: false, asked: false });
+                neighbour.owed.push_back(Owed {
+                    stream: id.stream(),
+                    range: Range::one(id.seq),
+                    pulled: false,
+                    asked: false,
+                });
             } else {
                 noted = true;
                 let news = if is_eager { News::PutOff } else { News::Lazy };
@@ -60,6 +86,12 @@ impl Broadcast {
         }
         if dropped > 0 {
             cx.out.count("mesh_announcements_dropped_total", dropped);
+        }
+        if is_large {
+            self.spare_others(&id, next_hops, &offer, spare.into_iter(), awaited.asked, cx);
+        }
+        if let Some(tree) = self.trees.peek_mut(&id.origin) {
+            push.iter().for_each(|link| tree.pushed(*link, now));
         }
         let pushed = push.len();
         self.stats.payloads_sent += pushed as u64;
@@ -85,13 +117,20 @@ impl Broadcast {
             if !it.has_room(size.saturating_add(kept_free)) || waits {
                 return;
             }
-            if owed.asked && neighbour.pulls.is_too_much(size, &self.window, self.config.retain_for, cx.now.mono) {
+            if owed.asked
+                && neighbour.pulls.is_too_much(size, &self.window, self.config.retain_for, cx.now.mono)
+            {
                 // Nobody needs as much: what it misses it asks others for.
                 neighbour.owed.retain(|owed| !owed.asked);
                 cx.out.count("mesh_requests_refused_total", 1);
                 continue;
             }
             neighbour.own_turn = true;
+            if !owed.pulled
+                && let Some(tree) = self.trees.peek_mut(&owed.stream.origin)
+            {
+                tree.pushed(link, cx.now.mono);
+            }
             if size <= it.max_message {
                 self.stats.payloads_sent += 1;
                 cx.links.send(vec![link], words, size, Sent::Broadcast(owed.stream.message(seq)), cx.out);

@@ -46,8 +46,10 @@ impl Neighbour {
     /// be nearer by us.
     pub(crate) fn has(&mut self, stream: StreamKey, range: Range, depth: u32) {
         for news in [News::Lazy, News::PutOff] {
-            let nearer_by_us =
-                self.announce.get(&(stream, news)).is_some_and(|(_, hops)| news == News::Lazy && *hops < depth);
+            let nearer_by_us = self
+                .announce
+                .get(&(stream, news))
+                .is_some_and(|(_, hops)| news == News::Lazy && *hops < depth);
             if !nearer_by_us {
                 self.note_no_more(stream, range, news);
             }
@@ -80,6 +82,7 @@ impl Broadcast {
                 Timer::Sweep => self.sweep(cx),
                 Timer::Stall => self.offer_room(cx),
                 Timer::Settle => self.settle_trees(cx),
+                Timer::Offers => self.push_offered(cx),
             }
         }
         if self.missing.deadline().is_some_and(|at| at <= now) {
@@ -156,7 +159,7 @@ impl Broadcast {
             let (mut all_seen, now) = (true, cx.now.mono);
             let due =
                 if run.now || self.is_orphan(run.stream) { now } else { now + self.graft_after(link, cx) };
-            let by = Announcer { link, hops: run.hops, graft: !run.now };
+            let by = Announcer { link, hops: run.hops, graft: !run.now, large: false };
             for range in &run.ranges {
                 all_seen &= self.hear_of(run.stream, *range, by, due, cx);
                 if let Some(neighbour) = self.neighbours.get_mut(&link) {
@@ -208,8 +211,12 @@ impl Broadcast {
         let (least, most) = (self.least_wait(cx), self.config.graft_after_max);
         let links = &*cx.links;
         // An answer takes a round trip, and what is before it in the queue.
-        let patience =
-            |link: LinkId| links.get(link).map_or(least, |link| (link.rtt * 4 + least).min(most.max(least)));
+        let patience = |link: LinkId, large: bool| match links.get(link) {
+            // Nobody knows how large it is, nor how fast the link. A neighbour that is gone is noticed otherwise.
+            Some(_) if large => most.max(least),
+            Some(link) => (link.rtt * 4 + least).min(most.max(least)),
+            None => least,
+        };
         let answered = |link: LinkId| neighbours.get(&link).map_or(Instant::START, |it| it.answered);
         let (now, checked, streams) = (cx.now.mono, &self.verifying_ids, &self.streams);
         let silent_after = self.usual_lateness(cx).clamp(least, most.max(least));
@@ -341,7 +348,7 @@ impl Broadcast {
         let mut left = MAX_PACKET_RANGES;
         for run in runs {
             if run.now && self.streams.peek(&run.stream).is_some() {
-                self.tree(run.stream.origin).push.insert(link);
+                self.tree(run.stream.origin).asked(link);
                 self.feeds_us_no_more(run.stream, link, cx);
             }
             let Some(neighbour) = self.neighbours.get_mut(&link) else { return };

@@ -107,14 +107,7 @@ impl Broadcast {
         streams > self.config.told_streams && streams <= MAX_STREAMS
     }
 
-    pub(crate) fn on_reconcile(
-        &mut self,
-        link: LinkId,
-        name: u32,
-        span: Span,
-        step: Step,
-        cx: &mut Cx<'_>,
-    ) {
+    pub(crate) fn on_reconcile(&mut self, link: LinkId, name: u32, span: Span, step: Step, cx: &mut Cx<'_>) {
         if let Step::Open(open) = step {
             return self.on_open(link, name, span, &open, cx);
         }
@@ -155,7 +148,8 @@ impl Broadcast {
             return cx.out.count("mesh_sessions_failed_total", 1);
         };
         if let Some(neighbour) = self.neighbours.get_mut(&link) {
-            neighbour.comparing = Some(Box::new(Comparing { name, span, set, session, since: now, ours: false }));
+            neighbour.comparing =
+                Some(Box::new(Comparing { name, span, set, session, since: now, ours: false }));
             self.carry_on(link, name, span, step, cx);
         }
     }

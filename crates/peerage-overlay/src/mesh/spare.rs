@@ -1,25 +1,62 @@
-//! "I don't want" for large messages (GossipSub 1.2's IDONTWANT): who has one says so at once to those who may be about
-//! to push it, and what of it waits there is not sent.
+//! Large messages on links that may not need them (after GossipSub 1.2's IDONTWANT).
 //!
-//! What a link has queued cannot be called back, so a large push waits here while there is much before it. A settled tree
-//! pushes nothing twice and says next to nothing of this kind; where trees form or change it saves payloads.
+//! To say "I have it" as soon as one does saves next to nothing: neighbours that are as far from the origin get a large
+//! message at about the same time, and both pushes are under way before either word arrives; what is under way cannot be
+//! called back. So on a link that has not proved to be part of the tree a large message is offered first, and pushed when
+//! it is asked for, or when nothing is heard. A settled tree pushes at once, and says nothing of this kind.
 
-use peerage_machine::LinkId;
+use std::time::Duration;
 
-use super::broadcast::{Broadcast, Neighbour, Owed};
+use peerage_machine::{Instant, LinkId};
+
+use super::broadcast::{Broadcast, Neighbour, Owed, Timer};
 use super::links::Cx;
-use super::message::MessageId;
+use super::message::{MessageId, StreamKey};
+use super::missing::Announcer;
 use super::packet::{Run, Words};
 use super::ranges::{Range, subtract};
+use super::tree::Tree;
 
 /// A large push waits while its link has more than this queued: enough to keep it busy until the next comes.
 pub(crate) const QUEUED: u64 = 128 << 10;
+/// Offers to one neighbour that wait for its word. More are pushed when there is room.
+pub(crate) const MAX_OFFERED: usize = 64;
+/// What each takes in memory.
+pub(crate) const OFFERED_BYTES: usize = 96;
+/// An offer that is not answered within two round trips and this is a push.
+const ANSWER_WITHIN: Duration = Duration::from_millis(50);
+/// A neighbour that was pushed something so long ago, and has not said that it gets it elsewhere, is fed by us.
+const PROVED_AFTER: Duration = Duration::from_secs(1);
+
+impl Tree {
+    /// A message of the origin's goes to a neighbour.
+    pub(crate) fn pushed(&mut self, link: LinkId, now: Instant) {
+        self.tried.entry(link).or_insert(now);
+    }
+
+    /// The neighbour asked to be fed.
+    pub(crate) fn asked(&mut self, link: LinkId) {
+        self.push.insert(link);
+        self.tried.insert(link, Instant::START);
+    }
+
+    /// Whether a neighbour that we push to needs it.
+    pub(crate) fn is_proved(&self, link: LinkId, now: Instant) -> bool {
+        self.tried.get(&link).is_some_and(|since| *since == Instant::START || *since + PROVED_AFTER <= now)
+    }
+}
 
 impl Neighbour {
-    /// Takes a range out of what it is owed. Whether anything of it was. It is split at most once for each call.
-    fn owes_no_more(&mut self, gone: &Run, range: Range, limit: usize) -> bool {
-        let Some(at) = self.owed.iter().position(|it| it.stream == gone.stream && it.range.meets(range)) else {
-            return false;
+    fn is_offered(&self, stream: StreamKey, range: Range) -> bool {
+        self.offered.keys().any(|id| id.stream() == stream && range.meets(Range::one(id.seq)))
+    }
+
+    /// Takes a range out of what it is owed and offered. Whether anything of it was. Of what it is owed, one at a time.
+    fn owes_no_more(&mut self, stream: StreamKey, range: Range, limit: usize) -> bool {
+        let before = self.offered.len();
+        self.offered.retain(|id, _| id.stream() != stream || !range.meets(Range::one(id.seq)));
+        let Some(at) = self.owed.iter().position(|it| it.stream == stream && it.range.meets(range)) else {
+            return self.offered.len() < before;
         };
         let Some(owed) = self.owed.remove(at) else { return false };
         let mut left = vec![owed.range];
@@ -39,43 +76,140 @@ impl Broadcast {
         size >= self.config.large_message
     }
 
-    /// A large message is here: whoever may push it need not. Those who were told to push nothing of the origin's will not.
+    /// A large message is here: it is offered to some, and others that may push it need not. Those who were told to push
+    /// nothing of the origin's will not, and those that it is pushed to hear of it soon enough.
     pub(crate) fn spare_others(
         &mut self,
         id: &MessageId,
         hops: u32,
-        from: Option<LinkId>,
+        offered: &[LinkId],
+        others: impl Iterator<Item = LinkId>,
         asked: Option<LinkId>,
         cx: &mut Cx<'_>,
     ) {
+        let now = cx.now.mono;
         let pruned = self.trees.peek(&id.origin).map(|tree| &tree.pruned);
         let may_push =
-            |link: LinkId| asked == Some(link) || pruned.is_none_or(|pruned| !pruned.contains_key(&link));
-        let links = self.neighbours.keys().copied();
-        let links: Vec<LinkId> = links.filter(|link| Some(*link) != from && may_push(*link)).collect();
-        for link in links {
-            let run = Run { stream: id.stream(), ranges: vec![Range::one(id.seq)], hops, now: false };
+            |link: &LinkId| asked == Some(*link) || pruned.is_none_or(|pruned| !pruned.contains_key(link));
+        let mut told: Vec<(LinkId, bool)> = others.filter(may_push).map(|link| (link, false)).collect();
+        for link in offered {
+            let answered = now + cx.links.slowest(std::iter::once(*link)) * 2 + ANSWER_WITHIN;
+            if let Some(neighbour) = self.neighbours.get_mut(link) {
+                neighbour.offered.insert(*id, answered);
+            }
+            if self.timers.at(&Timer::Offers).is_none_or(|at| answered < at) {
+                self.timers.arm(Timer::Offers, answered);
+            }
+            told.push((*link, true));
+        }
+        for (link, now) in told {
+            let run = Run { stream: id.stream(), ranges: vec![Range::one(id.seq)], hops, now };
             let notices = cx.links.notices(link, vec![run], cx.now.mono);
             cx.links.control_if_room(link, Words::Spare { notices }, cx.out);
         }
     }
 
+    /// These had a large message before we did, or get it from somebody else: we do not feed them.
+    pub(crate) fn fed_by_others(&mut self, origin: peerage_wire::PeerId, links: &[LinkId]) {
+        if let Some(tree) = self.trees.peek_mut(&origin) {
+            for link in links {
+                tree.push.remove(link);
+                tree.tried.remove(link);
+            }
+        }
+    }
+
     pub(crate) fn on_spare(&mut self, link: LinkId, runs: Vec<Run>, cx: &mut Cx<'_>) {
         let limit = self.config.owed_ranges;
-        let Some(neighbour) = self.neighbours.get_mut(&link) else { return };
         let mut spared = 0;
         for run in runs {
             for range in &run.ranges {
-                while neighbour.owes_no_more(&run, *range, limit) {
+                let Some(neighbour) = self.neighbours.get(&link) else { return };
+                if neighbour.is_offered(run.stream, *range) {
+                    self.fed_by_others(run.stream.origin, &[link]);
+                }
+                let Some(neighbour) = self.neighbours.get_mut(&link) else { return };
+                while neighbour.owes_no_more(run.stream, *range, limit) {
                     spared += 1;
                 }
                 neighbour.has(run.stream, *range, run.hops);
+                if run.now {
+                    self.on_offer(link, run.stream, *range, run.hops, cx);
+                }
             }
         }
         if spared > 0 {
             cx.out.count("mesh_pushes_spared_total", spared);
             self.serve(link, cx);
             self.offer_room(cx);
+        }
+    }
+
+    /// A neighbour would push these, and asks whether they come from elsewhere.
+    fn on_offer(&mut self, link: LinkId, stream: StreamKey, range: Range, hops: u32, cx: &mut Cx<'_>) {
+        let now = cx.now.mono;
+        let first = stream.message(range.first);
+        let awaited = self.missing.is_asked(&first) || self.is_checked(&first);
+        let (fed, is_known) = (!self.is_orphan(stream), self.streams.peek(&stream).is_some());
+        let elsewhere = awaited || fed && is_known;
+        let due = if elsewhere { now + self.graft_after(link, cx) } else { now };
+        let by = Announcer { link, hops: hops.saturating_add(1), graft: true, large: true };
+        if self.hear_of(stream, range, by, due, cx) || !elsewhere {
+            // It is here, as the neighbour hears by what we said ourselves; or it is asked for.
+            return;
+        }
+        if fed && is_known && self.parent(stream) != Some(link) {
+            return self.prune(stream.origin, link, cx);
+        }
+        let run = Run { stream, ranges: vec![range], hops: 0, now: false };
+        let notices = cx.links.notices(link, vec![run], now);
+        cx.links.control_if_room(link, Words::Spare { notices }, cx.out);
+    }
+
+    /// What was offered and is not answered is pushed.
+    pub(crate) fn push_offered(&mut self, cx: &mut Cx<'_>) {
+        let (now, limit) = (cx.now.mono, self.config.owed_ranges);
+        let (mut next, mut served) = (None::<Instant>, Vec::new());
+        for (link, neighbour) in &mut self.neighbours {
+            let due: Vec<MessageId> =
+                neighbour.offered.iter().filter(|(_, at)| **at <= now).map(|(id, _)| *id).collect();
+            for id in due {
+                neighbour.offered.remove(&id);
+                if neighbour.owed.len() < limit {
+                    let range = Range::one(id.seq);
+                    neighbour.owed.push_back(Owed {
+                        stream: id.stream(),
+                        range,
+                        pulled: false,
+                        asked: false,
+                    });
+                }
+                served.push(*link);
+            }
+            let at = neighbour.offered.values().min().copied();
+            next = next.into_iter().chain(at).min();
+        }
+        if let Some(at) = next {
+            self.timers.arm(Timer::Offers, at);
+        }
+        served.dedup();
+        for link in served {
+            self.serve(link, cx);
+        }
+    }
+
+    /// The neighbour has this message.
+    pub(crate) fn need_not_send(&mut self, link: LinkId, id: &MessageId) {
+        let limit = self.config.owed_ranges;
+        if let Some(neighbour) = self.neighbours.get_mut(&link) {
+            neighbour.owes_no_more(id.stream(), Range::one(id.seq), limit);
+        }
+    }
+
+    /// The neighbour wants nothing pushed of this origin.
+    pub(crate) fn withdraw_offers(&mut self, link: LinkId, origin: peerage_wire::PeerId) {
+        if let Some(neighbour) = self.neighbours.get_mut(&link) {
+            neighbour.offered.retain(|id, _| id.origin != origin);
         }
     }
 }

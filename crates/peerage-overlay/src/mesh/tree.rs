@@ -31,7 +31,7 @@ const PARENT_SILENT: Duration = Duration::from_secs(1);
 
 /// What a tree takes in memory, and what each neighbour in all of its three sets does.
 pub(crate) const TREE_BYTES: usize = 216;
-pub(crate) const TREE_LINK_BYTES: usize = 16 + 32 + 16 + 32;
+pub(crate) const TREE_LINK_BYTES: usize = 16 + 32 + 16 + 32 + 32;
 /// Who was pruned for the second time within this is not asked again for being nearer only.
 const RESTLESS: Duration = Duration::from_secs(60);
 /// For so long, twice as long each time, up to 32 s: GossipSub 1.1's back-off is 60 s from the first time on, but a tree
@@ -52,6 +52,8 @@ pub(crate) struct Tree {
     pub(crate) push: BTreeSet<LinkId>,
     /// Neighbours that were asked not to push to us, and when.
     pub(crate) pruned: BTreeMap<LinkId, Told>,
+    /// Since when neighbours have been pushed to.
+    pub(crate) tried: BTreeMap<LinkId, Instant>,
     /// How often neighbours were pruned lately, and when last.
     pub(crate) restless: BTreeMap<LinkId, (u32, Instant)>,
     /// Neighbours that said that they have nothing to push, and have pushed nothing since.
@@ -61,6 +63,7 @@ pub(crate) struct Tree {
 impl Tree {
     pub(crate) fn forget(&mut self, link: LinkId) {
         self.push.remove(&link);
+        self.tried.remove(&link);
         self.pruned.remove(&link);
         self.dry.remove(&link);
         self.restless.remove(&link);
@@ -83,7 +86,10 @@ impl Tree {
     }
 
     pub(crate) fn footprint(&self) -> usize {
-        TREE_BYTES + self.push.len() * 16 + (self.pruned.len() + self.restless.len()) * 32 + self.dry.len() * 16
+        TREE_BYTES
+            + self.push.len() * 16
+            + (self.tried.len() + self.pruned.len() + self.restless.len()) * 32
+            + self.dry.len() * 16
     }
 }
 
@@ -95,6 +101,7 @@ impl Broadcast {
         if self.trees.peek(&origin).is_none() {
             if let Some((model, tree)) = self.trees.iter().next() {
                 fresh.push.clone_from(&tree.push);
+                fresh.tried.clone_from(&tree.tried);
                 let parents = self.streams.iter().filter(|(key, _)| key.origin == *model);
                 let parents = parents.filter_map(|(_, stream)| stream.from);
                 fresh.push.extend(parents.filter(|link| self.neighbours.contains_key(link)));
@@ -291,6 +298,8 @@ impl Broadcast {
         // Nothing was pushed without a tree, so whoever names another origin makes none, and pushes out none.
         if let Some(tree) = self.trees.peek_mut(&origin) {
             tree.push.remove(&link);
+            tree.tried.remove(&link);
+            self.withdraw_offers(link, origin);
         }
         if origin == self.me {
             // Perhaps this was the one without room.
@@ -304,5 +313,31 @@ impl Broadcast {
 
     pub(crate) fn eager_origins(&self, link: LinkId) -> usize {
         self.trees.iter().filter(|(_, tree)| tree.push.contains(&link)).count()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn who_is_turned_away_again_and_again_is_left_alone_for_longer_and_longer() {
+        let (mut tree, link) = (Tree::default(), LinkId(1));
+        let mut now = Instant::START + Duration::from_secs(1);
+        assert!(!tree.backs_off(link, now));
+        tree.turned_away(link, now);
+        assert!(!tree.backs_off(link, now), "a tree that forms prunes whom it will want");
+        for seconds in [1, 2, 4, 8, 16, 32, 32] {
+            tree.turned_away(link, now);
+            assert!(tree.backs_off(link, now + Duration::from_millis(seconds * 1000 - 1)));
+            now = now + Duration::from_secs(seconds);
+            assert!(!tree.backs_off(link, now), "{seconds}");
+        }
+        now = now + RESTLESS;
+        tree.turned_away(link, now);
+        assert!(!tree.backs_off(link, now), "long ago is forgotten");
+        tree.turned_away(link, now);
+        tree.forget(link);
+        assert!(!tree.backs_off(link, now));
     }
 }

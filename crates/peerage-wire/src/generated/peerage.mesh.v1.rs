@@ -246,8 +246,9 @@ pub struct Reconcile {
     #[prost(message, optional, tag = "4")]
     pub step: ::core::option::Option<super::super::reconcile::v1::Reconcile>,
 }
-/// The sender has these broadcasts: whatever of them waits to be sent to it need not be. At most 64 runs. Origin and epoch
-/// may be given by a number.
+/// The sender has these broadcasts, or will have them from elsewhere: whatever of them waits to be sent to it need not be. With
+/// `now`, an offer: it has them, and would push them to the receiver, who says whether it wants them. At most 64 runs.
+/// Origin and epoch may be given by a number.
 #[derive(Clone, PartialEq, ::prost::Message)]
 pub struct Spare {
     #[prost(message, repeated, tag = "1")]
