@@ -7,9 +7,10 @@ use std::collections::BTreeMap;
 
 use bytes::Bytes;
 use common::alone::{Alone, WALL};
-use common::{MS, SECOND, identity, packets};
+use common::{MS, SECOND, World, identity, packets};
 use peerage_machine::LinkId;
-use peerage_overlay::{MeshConfig, MeshEvent};
+use peerage_overlay::{MeshConfig, MeshEvent, MessageId};
+use peerage_sim::Config;
 use peerage_wire::proto::mesh::v1 as proto;
 use peerage_wire::proto::mesh::v1::packet::Kind;
 
@@ -212,4 +213,37 @@ fn a_session_of_lies_ends_and_is_followed_by_one_that_works() {
     pair.connect();
     pair.run(200);
     assert_eq!(pair.delivered(), [101, 101]);
+}
+
+/// More origins than are told outright, each of which is heard by its own half only while the mesh is split.
+#[test]
+fn after_a_partition_heals_everyone_has_what_all_the_others_said() {
+    for seed in common::seeds(2, 20) {
+        let mut world = World::formed(Config::seeded(seed), 40);
+        let all = world.nodes.clone();
+        let say = |world: &mut World| -> Vec<MessageId> {
+            all.iter().map(|node| world.say(*node, "hello").unwrap()).collect()
+        };
+        let mut ids = say(&mut world);
+        world.sim.run_for(SECOND * 2);
+        let (even, odd): (Vec<_>, Vec<_>) = all.iter().partition(|node| node.index() % 2 == 0);
+        world.sim.partition(&[even, odd]);
+        world.sim.run_for(SECOND * 10);
+        for _ in 0..2 {
+            ids.extend(say(&mut world));
+            world.sim.run_for(SECOND * 3);
+        }
+        world.sim.heal();
+        world.sim.run_for(SECOND * 30);
+        world.collect();
+        for node in world.running() {
+            let others: Vec<MessageId> =
+                ids.iter().copied().filter(|id| world.sim.node(&id.origin) != Some(node)).collect();
+            world.assert_heard(node, &others);
+        }
+        let sessions: u64 = all.iter().map(|node| world.sim.counter(*node, "mesh_sessions_total")).sum();
+        let failed: u64 = all.iter().map(|node| world.sim.counter(*node, "mesh_sessions_failed_total")).sum();
+        println!("seed {seed}: {sessions} sessions, {failed} without a result");
+        assert!(sessions > 10 && failed == 0, "seed {seed}: {sessions} sessions, {failed} without a result");
+    }
 }

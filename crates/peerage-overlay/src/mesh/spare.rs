@@ -13,7 +13,7 @@ use super::broadcast::{Broadcast, Neighbour, Owed, Timer};
 use super::links::Cx;
 use super::message::{MessageId, StreamKey};
 use super::missing::Announcer;
-use super::packet::{Run, Words};
+use super::packet::{MAX_PACKET_RANGES, Run, Words};
 use super::ranges::{Range, subtract};
 use super::tree::Tree;
 
@@ -121,9 +121,11 @@ impl Broadcast {
 
     pub(crate) fn on_spare(&mut self, link: LinkId, runs: Vec<Run>, cx: &mut Cx<'_>) {
         let limit = self.config.owed_ranges;
-        let mut spared = 0;
+        // Each looks through all that is owed; nobody has as many large messages to speak of.
+        let (mut spared, mut left) = (0, MAX_PACKET_RANGES);
         for run in runs {
-            for range in &run.ranges {
+            for range in run.ranges.iter().take(left) {
+                left -= 1;
                 let Some(neighbour) = self.neighbours.get(&link) else { return };
                 if neighbour.is_offered(run.stream, *range) {
                     self.fed_by_others(run.stream.origin, &[link]);
