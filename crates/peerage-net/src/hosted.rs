@@ -13,7 +13,7 @@ use bytes::Bytes;
 use peerage_identity::{Check, verify_all};
 use peerage_machine::{
     Class, DialId, Effect, Input, Instant, JobId, LinkId, LinkInfo, Machine, Message, Now, OutboxOf,
-    StoreError, Why,
+    Why,
 };
 use peerage_wire::PeerId;
 use tokio::sync::Notify;
@@ -231,8 +231,8 @@ impl<M: Machine + Send + 'static> Cell<M> {
                         peer.handle.ask(Command::Fault(what));
                     }
                 }
-                Effect::Store { op, .. } => {
-                    follow.push_back(Input::Stored { op, result: Err(StoreError::Absent) });
+                Effect::Store { op, batch } => {
+                    follow.push_back(Input::Stored { op, result: sink.store(batch) });
                 }
                 Effect::Verify { job, signer, domain, message, signature } => {
                     jobs.push(Job { job, signer, domain, message, signature });

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use peerage_identity::Identity;
-use peerage_machine::{CallId, Incarnation, InstanceName, Machine, Now, OnReturn, Seed};
+use peerage_machine::{CallId, Incarnation, InstanceName, Machine, Now, OnReturn, Seed, StoreError, Write};
 use peerage_wire::Address;
 use peerage_wire::hello::Instance;
 
@@ -55,6 +55,16 @@ pub trait Sink<M: Machine>: Send + 'static {
 
     /// A question ended.
     fn answer(&mut self, call: CallId, answer: M::Answer);
+
+    /// The machine wants this kept for the next start. `Ok` promises that it will be written soon, not that it is: this is
+    /// no place to wait for a disk. As it stands, nothing is kept.
+    ///
+    /// # Errors
+    /// Why it will not be written: [`StoreError::Absent`] when nothing ever is.
+    fn store(&mut self, batch: Vec<Write>) -> Result<(), StoreError> {
+        drop(batch);
+        Err(StoreError::Absent)
+    }
 
     /// The instance is closed: nothing follows.
     fn closed(&mut self);

@@ -353,3 +353,57 @@ async fn a_peer_that_restarts_with_its_identity_is_back_at_once() {
         // Dropped, not closed: as a crash leaves it.
     }
 }
+
+#[tokio::test]
+async fn a_peer_that_restarts_without_a_contact_finds_those_in_its_address_book() {
+    let directory = tempfile::tempdir().unwrap();
+    let mut config = MeshConfig::named("news");
+    config.book = Some(directory.path().join("news.book"));
+    let others = peers(4, MeshConfig::named("news")).await;
+    let start = async |config: &MeshConfig| {
+        let builder = Endpoint::builder().identity(Identity::from_seed([4; 32]));
+        let endpoint = builder.listen("tcp://127.0.0.1:0".parse().unwrap()).bind().await.unwrap();
+        let mesh = Mesh::open(&endpoint, config.clone()).unwrap();
+        (endpoint, mesh)
+    };
+    let (contact, _) = others.first().unwrap();
+    let (first, mesh) = start(&config).await;
+    within("joining", mesh.join(&contact.addresses())).await.unwrap();
+    mesh.close();
+    first.close().await;
+    // The contact is gone for good.
+    contact.close().await;
+    let (second, mesh) = start(&config).await;
+    within("a neighbour", mesh.ready()).await.unwrap();
+    mesh.broadcast("back").await.unwrap();
+    for (_, other) in others.iter().skip(1) {
+        assert_eq!(within("its message", other.recv()).await.unwrap().body().as_ref(), b"back");
+    }
+    second.close().await;
+    // Without its book it knows nobody.
+    let (_third, mesh) = start(&MeshConfig::named("news")).await;
+    assert_eq!(mesh.snapshot().unwrap().passive, 0);
+}
+
+#[tokio::test]
+async fn a_book_that_cannot_be_read_is_named_and_one_that_makes_no_sense_is_passed_over() {
+    let directory = tempfile::tempdir().unwrap();
+    let endpoint = endpoint().await;
+    let mut config = MeshConfig::named("news");
+    config.book = Some(directory.path().to_owned());
+    let error = Mesh::open(&endpoint, config.clone()).unwrap_err();
+    let OpenError::Book { path, .. } = &error else { panic!("{error}") };
+    assert_eq!(path, directory.path());
+    let file = directory.path().join("news.book");
+    std::fs::write(&file, b"\xff\xff").unwrap();
+    config.book = Some(file.clone());
+    let mesh = Mesh::open(&endpoint, config.clone()).unwrap();
+    assert_eq!(mesh.snapshot().unwrap().passive, 0);
+    // It is replaced by one that makes sense as soon as there is somebody to write down.
+    let (_other, other) = joined(&mesh, MeshConfig::named("news")).await;
+    within("a neighbour", mesh.ready()).await.unwrap();
+    mesh.close();
+    let known = std::fs::read(&file).unwrap();
+    let key = other.endpoint().peer_id();
+    assert!(known.windows(32).any(|bytes| bytes == key.as_bytes()));
+}

@@ -5,11 +5,14 @@ mod common;
 use std::collections::BTreeSet;
 
 use bytes::Bytes;
-use common::{MS, SECOND, World, seeds};
-use peerage_machine::Why;
+use common::alone::Alone;
+use common::{MS, SECOND, World, identity, packets, seeds};
+use peerage_machine::{Input, LinkId, Why};
 use peerage_overlay::{JoinError, Loss, MeshAnswer, MeshConfig, MeshEvent, MessageId};
 use peerage_sim::{Config, NodeId, address};
-use peerage_wire::Address;
+use peerage_wire::proto::mesh::v1 as proto;
+use peerage_wire::proto::mesh::v1::packet::Kind;
+use peerage_wire::{Address, PeerId};
 use proptest::prelude::*;
 
 #[test]
@@ -83,6 +86,90 @@ fn a_crash_of_half_the_peers_leaves_the_others_connected() {
         assert_eq!(world.component(), 100, "seed {seed}");
         assert!(world.is_mutual(), "seed {seed}");
     }
+}
+
+/// A peer with seven neighbours that has been told of a hundred others.
+fn acquainted() -> Alone {
+    let mut config = MeshConfig::named("news");
+    config.outbound = 0;
+    let mut mesh = Alone::new(config);
+    for link in 1..=7 {
+        mesh.neighbour(link, 1 << 20);
+        let contact = |number: u64| proto::Contact {
+            peer: packets::bytes(&identity(1000 + number as u32).peer_id()),
+            addresses: vec![format!("tcp://10.1.0.{number}:1")],
+        };
+        let told = (link * 15..link * 15 + 15).map(contact).collect();
+        let shuffle = proto::Shuffle { nonce: link, ttl: 0, sample: told };
+        mesh.say(link, Kind::Shuffle(shuffle));
+    }
+    assert!(mesh.mesh.snapshot().passive > 90, "{}", mesh.mesh.snapshot().passive);
+    mesh
+}
+
+/// Fails so many of the dials under way.
+fn nobody_answers(mesh: &mut Alone, most: usize) -> Vec<PeerId> {
+    let most = most.min(mesh.dials.len());
+    let dials: Vec<_> = mesh.dials.drain(..most).collect();
+    for (dial, _) in &dials {
+        mesh.input(Input::DialFailed { dial: *dial, why: Why::NoAddress });
+    }
+    dials.into_iter().map(|(_, peer)| peer).collect()
+}
+
+#[test]
+fn when_most_are_gone_everybody_who_is_known_is_visited_even_after_the_view_is_full() {
+    let mut mesh = acquainted();
+    let known = mesh.mesh.snapshot().passive;
+    mesh.silent.extend((1..=3).map(LinkId));
+    mesh.wait(SECOND * 5);
+    assert_eq!(mesh.mesh.neighbours().len(), 4);
+    let mut tried = BTreeSet::new();
+    while tried.len() < 8 {
+        tried.extend(nobody_answers(&mut mesh, 8));
+    }
+    // Others come, and the view is full.
+    (8..=10).for_each(|link| mesh.neighbour(link, 1 << 20));
+    assert_eq!(mesh.mesh.neighbours().len(), 7);
+    for _ in 0..100 {
+        assert!(mesh.dials.len() <= 32);
+        tried.extend(nobody_answers(&mut mesh, 8));
+    }
+    let told = (0..120).map(|number| identity(1000 + number).peer_id());
+    assert_eq!(told.filter(|peer| tried.contains(peer)).count(), known);
+}
+
+#[test]
+fn when_few_are_gone_nobody_is_visited() {
+    let mut mesh = acquainted();
+    mesh.silent.extend((1..=3).map(LinkId));
+    mesh.wait(SECOND * 5);
+    nobody_answers(&mut mesh, 2);
+    (8..=10).for_each(|link| mesh.neighbour(link, 1 << 20));
+    let mut tried = BTreeSet::new();
+    for _ in 0..100 {
+        tried.extend(nobody_answers(&mut mesh, 8));
+    }
+    assert!(tried.len() <= 5, "{tried:?}");
+}
+
+#[test]
+fn who_did_not_answer_is_not_recommended() {
+    let mut mesh = acquainted();
+    mesh.silent.extend((1..=3).map(LinkId));
+    mesh.wait(SECOND * 5);
+    let mut dead: BTreeSet<Bytes> = BTreeSet::new();
+    for _ in 0..100 {
+        dead.extend(nobody_answers(&mut mesh, 8).iter().map(packets::bytes));
+    }
+    assert!(dead.len() > 90);
+    mesh.neighbour(20, 1 << 20);
+    let said = mesh.sent.get(&LinkId(20)).into_iter().flatten();
+    let others = said.filter_map(|(_, _, kind)| match kind {
+        Kind::NeighbourReply(reply) => Some(&reply.others),
+        _ => None,
+    });
+    assert!(others.flatten().all(|contact| !dead.contains(&contact.peer)));
 }
 
 #[test]

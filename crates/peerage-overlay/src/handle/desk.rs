@@ -3,13 +3,14 @@
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, Weak};
 
-use peerage_machine::CallId;
+use peerage_machine::{CallId, StoreError, Write};
 use peerage_net::Sink;
 use tokio::sync::{Notify, oneshot, watch};
 
+use super::book::Book;
 use super::events::Event;
 use super::queue::{Queue, lock};
-use crate::mesh::{MeshAnswer, MeshConfig, MeshEvent, MeshMachine, Message};
+use crate::mesh::{BOOK, MeshAnswer, MeshConfig, MeshEvent, MeshMachine, Message};
 
 /// Events that wait for a slow subscriber. Few are worth having late.
 const EVENTS: usize = 4096;
@@ -82,11 +83,14 @@ impl Desk {
 }
 
 /// The machine's side of the desk.
-pub(super) struct Counter(pub(super) Arc<Desk>);
+pub(super) struct Counter {
+    pub(super) desk: Arc<Desk>,
+    pub(super) book: Option<Arc<Book>>,
+}
 
 impl Sink<MeshMachine> for Counter {
     fn event(&mut self, event: MeshEvent) {
-        let desk = &self.0;
+        let desk = &self.desk;
         let event = match event {
             MeshEvent::Room => return desk.room.notify_waiters(),
             MeshEvent::Connected => {
@@ -111,14 +115,23 @@ impl Sink<MeshMachine> for Counter {
     }
 
     fn answer(&mut self, call: CallId, answer: MeshAnswer) {
-        if let Some(waiting) = lock(&self.0.calls).remove(&call) {
+        if let Some(waiting) = lock(&self.desk.calls).remove(&call) {
             // Whoever asked may have stopped waiting.
             let _ = waiting.send(answer);
         }
     }
 
+    fn store(&mut self, batch: Vec<Write>) -> Result<(), StoreError> {
+        let Some(book) = &self.book else { return Err(StoreError::Absent) };
+        let values = batch.into_iter().filter(|write| write.key == BOOK).filter_map(|write| write.value);
+        for value in values {
+            book.write_soon(value).map_err(|error| StoreError::Failed(error.to_string()))?;
+        }
+        Ok(())
+    }
+
     fn closed(&mut self) {
-        let desk = &self.0;
+        let desk = &self.desk;
         desk.standing.send_replace(Standing::Closed);
         desk.inbox.close();
         desk.room.notify_waiters();

@@ -1,19 +1,23 @@
 //! The handle itself.
 
+use std::collections::BTreeMap;
 use std::fmt;
+use std::path::PathBuf;
 use std::sync::{Arc, Mutex, RwLock, Weak};
 
+use bytes::Bytes;
 use peerage_machine::{CallId, InstanceName};
 use peerage_net::{Endpoint, HostError, Hosted, InstanceSpec, OnReturn};
 use peerage_wire::{Address, PeerId};
 
 use super::Closed;
+use super::book::Book;
 use super::desk::{Counter, Desk, Standing};
 use super::events::Events;
 use super::queue::{Next, Queue, lock};
 use super::received::{Handled, Received, RecvError};
 use crate::mesh::{
-    BroadcastError, Conduct, ConfigError, IntoParts, JoinError, MeshAnswer, MeshConfig, MeshMachine,
+    BOOK, BroadcastError, Conduct, ConfigError, IntoParts, JoinError, MeshAnswer, MeshConfig, MeshMachine,
     MeshSnapshot, MeshStart, Message, Receipt, WhisperError,
 };
 
@@ -27,6 +31,14 @@ pub enum OpenError {
     /// The endpoint does not run it.
     #[error(transparent)]
     Host(#[from] HostError),
+    /// [`MeshConfig::book`] is there and cannot be read.
+    #[error("the address book {}: {detail}", path.display())]
+    Book {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong with it.
+        detail: String,
+    },
 }
 
 type Handler = Box<dyn Fn(&Received) -> Handled + Send + Sync>;
@@ -41,6 +53,7 @@ pub struct Mesh {
 struct Inner {
     hosted: Hosted<MeshMachine>,
     desk: Arc<Desk>,
+    book: Option<Arc<Book>>,
     handlers: RwLock<Vec<Handler>>,
     /// What no handler took; there once there is a handler.
     passed: Mutex<Option<Arc<Queue<Message>>>>,
@@ -58,6 +71,9 @@ impl Inner {
         // Closed already is as good.
         let _ = self.hosted.call(|machine, now, out| machine.leave(now, out));
         self.hosted.close();
+        if let Some(book) = &self.book {
+            book.write();
+        }
     }
 }
 
@@ -81,7 +97,8 @@ impl Drop for Pending<'_> {
 }
 
 impl Mesh {
-    /// Opens a mesh on an endpoint. It knows nobody yet: see [`Mesh::join`]; others may join by this peer.
+    /// Opens a mesh on an endpoint. It knows nobody yet: see [`Mesh::join`]; others may join by this peer. With
+    /// [`MeshConfig::book`], it turns to those that an earlier start knew, which [`Mesh::ready`] waits for.
     ///
     /// # Errors
     /// [`OpenError`].
@@ -94,14 +111,31 @@ impl Mesh {
             on_return: OnReturn::Replace,
         };
         let desk = Arc::new(Desk::new(&config));
+        let (book, known) = match config.book.as_deref() {
+            Some(path) => {
+                let opened = Book::open(path);
+                let (book, known) = opened.map_err(|error| OpenError::Book {
+                    path: path.to_owned(),
+                    detail: error.to_string(),
+                })?;
+                (Some(Arc::new(book)), known)
+            }
+            None => (None, None),
+        };
         let settings = config.clone();
         let make = |start: peerage_net::Start| {
             let peerage_net::Start { now, seed, identity, incarnation, addresses, .. } = start;
             MeshMachine::new(settings, MeshStart { now, seed, identity, incarnation, addresses })
         };
-        let hosted = endpoint.host(spec, make, Counter(Arc::clone(&desk)))?;
+        let sink = Counter { desk: Arc::clone(&desk), book: book.clone() };
+        let hosted = endpoint.host(spec, make, sink)?;
+        if let Some(known) = known {
+            let stored = BTreeMap::from([(Bytes::from_static(BOOK), known)]);
+            // An endpoint that closes meanwhile is told of by whatever is called next.
+            let _ = hosted.call(|machine, now, out| machine.restore(now, &stored, out));
+        }
         let (handlers, passed) = (RwLock::default(), Mutex::default());
-        Ok(Self { inner: Arc::new(Inner { hosted, desk, handlers, passed, config }) })
+        Ok(Self { inner: Arc::new(Inner { hosted, desk, book, handlers, passed, config }) })
     }
 
     /// The network's name.

@@ -3,6 +3,7 @@
 //! Thin: the protocol is in [`crate::MeshMachine`]. Here are queues between it and the application, and futures that
 //! wait for its answers.
 
+mod book;
 mod desk;
 mod events;
 mod mesh;

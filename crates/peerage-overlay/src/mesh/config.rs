@@ -1,5 +1,6 @@
 //! What a mesh may cost and how it behaves.
 
+use std::path::PathBuf;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -74,8 +75,8 @@ pub struct MeshConfig {
     pub shun_below: i64,
     /// How long it is shunned. 10 min.
     pub shun_for: Duration,
-    /// How often the peers that are known are written to the host's store. 60 s, give or take a fifth; 8 KiB each time, and
-    /// nothing when nothing changed.
+    /// How often the peers that are known are written to the host's store. 60 s, give or take a fifth, the first time after
+    /// 5 s at most; 8 KiB each time, and nothing when nothing changed.
     pub save_every: Duration,
     /// How long the answer to a request for neighbourhood may take. 5 s.
     pub answer_within: Duration,
@@ -84,7 +85,7 @@ pub struct MeshConfig {
     /// How long [`crate::Mesh::join`] waits for the first neighbour. 15 s.
     pub join_within: Duration,
     /// How often a peer that is not a neighbour of a contact that it joined by goes and sees whether both are still in one
-    /// mesh, give or take a half. 120 s, some 900 bytes each time.
+    /// mesh, and tries one of those again that did not answer, give or take a half. 120 s, some 900 bytes each time.
     pub contact_every: Duration,
 
     /// What is kept for neighbours that did not get it yet, in bytes. 32 MiB: 3 s at 10 MB/s.
@@ -161,6 +162,11 @@ pub struct MeshConfig {
     pub inbox_messages: usize,
     /// The same in bytes. 64 MiB.
     pub inbox_bytes: u64,
+    /// A file of this mesh and this peer alone, in which the handle keeps whom the peer knows, so that its next start needs no
+    /// contact: [`crate::Mesh::open`] reads it, and it is written a few seconds after the first neighbour, then every
+    /// [`MeshConfig::save_every`] in which something changed, and when the mesh is closed. A thread of its own replaces it
+    /// whole. None.
+    pub book: Option<PathBuf>,
 }
 
 impl MeshConfig {
@@ -224,6 +230,7 @@ impl MeshConfig {
             max_links: 1024,
             inbox_messages: 1 << 16,
             inbox_bytes: 64 << 20,
+            book: None,
         }
     }
 

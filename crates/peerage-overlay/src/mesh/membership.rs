@@ -9,8 +9,11 @@ mod book;
 mod diversity;
 mod places;
 mod probe;
+mod survey;
 mod upkeep;
 mod words;
+
+pub(crate) use book::BOOK;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -134,8 +137,11 @@ pub(crate) struct Membership {
     keeps: bool,
     /// Whether the last shuffle told of anybody new.
     learnt: bool,
-    /// Attempts that failed since the last one that did not.
+    /// Neighbours that fell silent and attempts at which nobody answered, since the last that went well.
     failed: u32,
+    /// Who is to be visited because most are gone, and when that was found last.
+    unvisited: Vec<PeerId>,
+    surveyed: Option<Instant>,
     /// When the neighbours are to be looked at.
     probe_at: Instant,
     changes: Vec<Change>,
@@ -167,6 +173,8 @@ impl Membership {
             keeps: true,
             learnt: true,
             failed: 0,
+            unvisited: Vec::new(),
+            surveyed: None,
             probe_at: Instant::START,
             changes: Vec::new(),
             config,
@@ -244,6 +252,9 @@ impl Membership {
     }
 
     pub(crate) fn leave(&mut self, cx: &mut Cx<'_>) {
+        if self.keeps {
+            self.save(cx);
+        }
         for (peer, link) in std::mem::take(&mut self.active) {
             cx.control(link, Words::Disconnect { leaving: true, others: Vec::new() });
             cx.links.unneed(link, Need::Neighbour, cx.out);
@@ -317,9 +328,7 @@ impl Membership {
             }
             Dial::Check { .. } => {}
             Dial::Peer { peer, .. } => {
-                self.failed = self.failed.saturating_add(1);
-                let forget = !self.active.is_empty();
-                self.passive.failed(&peer, cx.now.mono, forget, &mut self.rng);
+                self.unanswered(&peer, cx.now.mono);
             }
         }
         self.settle(cx);
@@ -329,7 +338,7 @@ impl Membership {
         let peer = contact.peer;
         if self.asked.remove(&link).is_some() {
             self.timers.cancel(&Timer::Asked(link));
-            self.passive.failed(&peer, cx.now.mono, !self.active.is_empty(), &mut self.rng);
+            self.unanswered(&peer, cx.now.mono);
         }
         if self.active.get(&peer) == Some(&link) {
             self.active.remove(&peer);
@@ -363,9 +372,8 @@ impl Membership {
                 Timer::Save => self.save(cx),
                 Timer::Asked(link) => {
                     if self.asked.remove(&link).is_some() {
-                        self.failed = self.failed.saturating_add(1);
                         if let Some(peer) = cx.links.get(link).map(|link| link.peer) {
-                            self.passive.failed(&peer, now, !self.active.is_empty(), &mut self.rng);
+                            self.unanswered(&peer, now);
                         }
                         cx.links.unneed(link, Need::Asked, cx.out);
                         self.settle(cx);
@@ -401,6 +409,7 @@ impl Membership {
         self.failed = 0;
         self.arm_probe(cx);
         self.arm_save(cx);
+        self.arm_contact_check(cx);
         self.answer_joins(cx);
     }
 

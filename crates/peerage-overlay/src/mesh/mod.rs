@@ -43,6 +43,7 @@ mod tree;
 mod window;
 
 pub use config::MeshConfig;
+pub(crate) use membership::BOOK;
 pub use error::{BroadcastError, ConfigError, JoinError, WhisperError};
 pub use event::{Loss, MeshAnswer, MeshEvent};
 pub use machine::{MeshMachine, MeshStart};

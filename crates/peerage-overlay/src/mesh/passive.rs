@@ -41,6 +41,17 @@ struct Entry {
     source: Source,
     retry_at: Instant,
     failures: u32,
+    /// Nobody answered there last.
+    silent: bool,
+}
+
+/// Why a peer did not become a neighbour.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Failure {
+    /// It has no place.
+    Refused,
+    /// Nobody answered.
+    Silent,
 }
 
 /// The passive view: peers with addresses, in no order.
@@ -76,7 +87,7 @@ impl Passive {
         if let Some(gone) = gone {
             self.entries.swap_remove(gone);
         }
-        self.entries.push(Entry { contact, source, retry_at, failures: 0 });
+        self.entries.push(Entry { contact, source, retry_at, failures: 0, silent: false });
     }
 
     /// Where a random one of these is.
@@ -97,9 +108,16 @@ impl Passive {
         self.entries.retain(|entry| entry.contact.peer != *peer);
     }
 
-    /// The peer did not become a neighbour: not again for a while, twice as long each time, and not at all if it was
-    /// unreachable too often.
-    pub(crate) fn failed(&mut self, peer: &PeerId, now: Instant, forget: bool, rng: &mut Rng) {
+    /// The peer did not become a neighbour: not again for a while, twice as long each time, and with `forget`, not at all if
+    /// it failed too often.
+    pub(crate) fn failed(
+        &mut self,
+        peer: &PeerId,
+        why: Failure,
+        now: Instant,
+        forget: bool,
+        rng: &mut Rng,
+    ) {
         let Some(at) = self.entries.iter().position(|entry| entry.contact.peer == *peer) else { return };
         let Some(entry) = self.entries.get_mut(at) else { return };
         entry.failures += 1;
@@ -108,9 +126,23 @@ impl Passive {
             return;
         }
         entry.retry_at = now + rng.jitter(back_off(entry.failures), 0.5);
+        entry.silent = why == Failure::Silent;
     }
 
-    /// A random peer that may be tried now, of those that failed least; every other time, of those that proved themselves.
+    /// The peer was a neighbour and fell silent.
+    pub(crate) fn doubt(&mut self, peer: &PeerId) {
+        if let Some(entry) = self.entries.iter_mut().find(|entry| entry.contact.peer == *peer) {
+            entry.silent = true;
+        }
+    }
+
+    /// Those of whom nothing is known but that they exist: nobody has tried them.
+    pub(crate) fn untried(&self) -> impl Iterator<Item = &Contact> {
+        self.entries.iter().filter(|entry| entry.failures == 0 && !entry.silent).map(|entry| &entry.contact)
+    }
+
+    /// A random peer that may be tried now, of those that answered last time, and of these, of those that failed least; every
+    /// other time, of those that proved themselves.
     pub(crate) fn candidate(
         &self,
         now: Instant,
@@ -118,8 +150,8 @@ impl Passive {
         unfit: impl Fn(&Contact) -> bool + Copy,
     ) -> Option<Contact> {
         let ready = self.entries.iter().filter(|entry| entry.retry_at <= now && !unfit(&entry.contact));
-        let least = ready.clone().map(|entry| entry.failures).min()?;
-        let best = ready.filter(|entry| entry.failures == least);
+        let least = ready.clone().map(|entry| (entry.silent, entry.failures)).min()?;
+        let best = ready.filter(|entry| (entry.silent, entry.failures) == least);
         let proven = best.clone().filter(|entry| entry.source == Source::Proven);
         let chosen = if rng.chance(0.5) { rng.sample(proven, 1) } else { Vec::new() };
         chosen.first().or(rng.sample(best, 1).first()).map(|entry| entry.contact.clone())
@@ -130,15 +162,23 @@ impl Passive {
         self.entries.iter().map(|entry| entry.retry_at).filter(|at| *at > now).min()
     }
 
-    /// All of them, those that failed least first.
+    /// All of them, those first that answered last time, and of these, those that failed least.
     pub(crate) fn contacts(&self) -> Vec<&Contact> {
         let mut entries: Vec<&Entry> = self.entries.iter().collect();
-        entries.sort_by_key(|entry| (entry.failures, entry.contact.peer));
+        entries.sort_by_key(|entry| (entry.silent, entry.failures, entry.contact.peer));
         entries.into_iter().map(|entry| &entry.contact).collect()
     }
 
+    /// A random one of those that did not answer last.
+    pub(crate) fn silent(&self, rng: &mut Rng) -> Option<Contact> {
+        let silent = self.entries.iter().filter(|entry| entry.silent).map(|entry| &entry.contact);
+        rng.sample(silent, 1).first().map(|contact| (*contact).clone())
+    }
+
+    /// Some that others may be told of: none that did not answer us.
     pub(crate) fn sample(&self, count: usize, rng: &mut Rng) -> Vec<Contact> {
-        rng.sample(self.entries.iter().map(|entry| &entry.contact), count).into_iter().cloned().collect()
+        let good = self.entries.iter().filter(|entry| !entry.silent).map(|entry| &entry.contact);
+        rng.sample(good, count).into_iter().cloned().collect()
     }
 
     pub(crate) fn len(&self) -> usize {

@@ -5,8 +5,8 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use peerage_machine::{
-    Class, Direction, Effect, Incarnation, Input, Instant, JobId, LinkId, LinkInfo, Machine as _,
-    Message as _, Now, Outbox, Seed, SendId, UnixMillis,
+    Class, DialId, Direction, Effect, Incarnation, Input, Instant, JobId, LinkId, LinkInfo, Machine as _,
+    Message as _, Now, Outbox, Seed, SendId, Target, UnixMillis,
 };
 use peerage_overlay::{MeshAnswer, MeshConfig, MeshEvent, MeshMachine, MeshStart, Packet};
 use peerage_wire::PeerId;
@@ -30,6 +30,8 @@ pub(crate) struct Alone {
     /// Links whose peers do not answer probes.
     pub(crate) silent: Vec<LinkId>,
     probes: Vec<LinkId>,
+    /// Peers that are being dialled.
+    pub(crate) dials: Vec<(DialId, PeerId)>,
 }
 
 impl Alone {
@@ -58,6 +60,7 @@ impl Alone {
             last_send: None,
             silent: Vec::new(),
             probes: Vec::new(),
+            dials: Vec::new(),
         }
     }
 
@@ -83,6 +86,7 @@ impl Alone {
                         self.sent.entry(link).or_default().push((class, size, kind.clone()));
                     }
                 }
+                Effect::Dial { id, target: Target::Peer { peer, .. } } => self.dials.push((id, peer)),
                 Effect::Verify { job, .. } => self.verify.push(job),
                 Effect::Emit(event) => self.events.push(event),
                 Effect::Fault { link, what } => self.faults.push((link, what)),

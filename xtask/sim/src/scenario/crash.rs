@@ -1,5 +1,6 @@
 //! A share of all peers crashes at once.
 
+use std::ops::RangeInclusive;
 use std::time::Duration;
 
 use anyhow::{Result, bail};
@@ -12,6 +13,9 @@ use crate::figures::Figures;
 use crate::plot::Curve;
 use crate::world::{World, verifier};
 
+/// When links notice by themselves that nobody is there: pings are 5 s apart, and three must be lost. What happens before is
+/// what probes found.
+const NOTICED: RangeInclusive<Duration> = Duration::from_secs(10)..=Duration::from_secs(15);
 /// Cycles that are looked at.
 const CYCLES: u32 = 5;
 /// Looks at the components in a cycle.
@@ -25,9 +29,9 @@ pub(super) fn run(
     world: impl FnOnce(Config) -> World,
 ) -> Result<(Outcome, World)> {
     let peers = options.peers(super::Scenario::Crash.peers());
-    let cycle = options.cycle();
-    let config = Config { verifier: verifier(), detection: Duration::ZERO..=cycle, ..Config::seeded(seed) };
+    let config = Config { verifier: verifier(), detection: NOTICED, ..Config::seeded(seed) };
     let mut world = world(config);
+    let cycle = options.cycle(world.mesh().probe_cycle());
     world.form(peers, options.settle(Duration::from_secs(300)))?;
     let mut figures = Figures::default();
     views(&world, &mut figures);
@@ -71,6 +75,8 @@ pub(super) fn run(
             first = Some(say_first(&mut world, origin, &survivors)?);
         }
     }
+    let alone = survivors.iter().filter(|node| world.honest(**node).is_some_and(|mesh| !mesh.is_ready()));
+    figures.add("alone", "", alone.count() as f64);
     world.pass(Duration::from_secs(10), "waiting for the last")?;
     let nodes: Vec<NodeId> = world.running().collect();
     let ids: Vec<_> = first.into_iter().collect();

@@ -1,6 +1,7 @@
 //! The address book: who was known, kept in the host's store for the next start.
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 use bytes::Bytes;
 use peerage_machine::{Effect, OpId, StoreError, Write};
@@ -12,12 +13,18 @@ use crate::mesh::packet::Contact;
 use crate::mesh::passive::Source;
 
 /// Where it is kept.
-const KEY: &[u8] = b"mesh/book";
+pub(crate) const BOOK: &[u8] = b"mesh/book";
+
+/// From the first neighbour to the first time.
+const FIRST_SAVE: Duration = Duration::from_secs(5);
 
 impl Membership {
     pub(super) fn arm_save(&mut self, cx: &Cx<'_>) {
         if self.keeps && !self.timers.is_armed(&Timer::Save) {
-            let wait = self.rng.jitter(self.config.save_every, 0.2);
+            // Whoever runs for seconds only is to know somebody next time.
+            let usual = self.config.save_every;
+            let every = if self.saved.is_none() { usual.min(FIRST_SAVE) } else { usual };
+            let wait = self.rng.jitter(every, 0.2);
             self.timers.arm(Timer::Save, cx.now.mono + wait);
         }
     }
@@ -34,7 +41,7 @@ impl Membership {
                 let op = cx.ids.op();
                 self.saving = Some(op);
                 self.saved = Some(book.clone());
-                let batch = vec![Write { key: Bytes::from_static(KEY), value: Some(book) }];
+                let batch = vec![Write { key: Bytes::from_static(BOOK), value: Some(book) }];
                 cx.out.push(Effect::Store { op, batch });
             }
         }
@@ -62,7 +69,7 @@ impl Membership {
 
     /// What an earlier start wrote. Whoever is in it is asked now.
     pub(crate) fn restore(&mut self, stored: &BTreeMap<Bytes, Bytes>, cx: &mut Cx<'_>) {
-        let Some(book) = stored.get(KEY) else { return };
+        let Some(book) = stored.get(BOOK) else { return };
         let Some(contacts) = decode_book(book.clone(), self.config.passive_view) else {
             return cx.out.count("mesh_unreadable_book_total", 1);
         };

@@ -62,6 +62,7 @@ impl Membership {
 
     fn lose_silent(&mut self, peer: PeerId, link: LinkId, after: Duration, cx: &mut Cx<'_>) {
         self.active.remove(&peer);
+        self.failed = self.failed.saturating_add(1);
         self.hungry = 0;
         self.broken = Some(cx.now.mono);
         // In case it hears after all.
@@ -69,6 +70,7 @@ impl Membership {
         if let Some(contact) = cx.links.contact(link) {
             self.remember_lost(contact.clone(), cx);
             self.remember(contact, link, back_off(4), cx);
+            self.passive.doubt(&peer);
         }
         cx.links.unneed(link, Need::Neighbour, cx.out);
         self.changes.push(Change::Down(link, peer, Loss::Silent { after }));

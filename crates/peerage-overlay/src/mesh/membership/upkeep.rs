@@ -31,6 +31,7 @@ impl Membership {
                 break;
             }
         }
+        self.visit(cx);
         let short = lacking > 0 && self.pending() < most;
         match self.passive.next_retry(now).filter(|_| short) {
             Some(at) => self.timers.arm(Timer::Refill, at),
@@ -175,8 +176,14 @@ impl Membership {
         }
     }
 
-    /// Two halves of a mesh that forgot each other still have the contact in common.
+    /// Two halves of a mesh that forgot each other still have the contact in common, or somebody who did not answer then and
+    /// does now.
     pub(super) fn check_contact(&mut self, cx: &mut Cx<'_>) {
+        if !self.active.is_empty()
+            && let Some(contact) = self.passive.silent(&mut self.rng)
+        {
+            self.ask(contact, Reason::Merge { again: true }, cx);
+        }
         let strangers: Vec<Address> = self
             .contacts
             .iter()

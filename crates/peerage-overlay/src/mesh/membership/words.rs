@@ -7,7 +7,7 @@ use super::{Change, Membership, Reason, Timer};
 use crate::mesh::event::Loss;
 use crate::mesh::links::{Cx, Need};
 use crate::mesh::packet::{Contact, Words};
-use crate::mesh::passive::{Source, back_off};
+use crate::mesh::passive::{Failure, Source, back_off};
 
 impl Membership {
     pub(crate) fn on_join(&mut self, link: LinkId, peer: PeerId, urgent: bool, cx: &mut Cx<'_>) {
@@ -66,8 +66,9 @@ impl Membership {
         if accepted && !self.active.contains_key(&peer) {
             let uninvited = reason == Some(Reason::Invited) && !self.has_uninvited_room(cx);
             if reason.is_none() || uninvited || self.active.len() >= self.config.active_limit() {
-                // It came too late, or others were quicker.
-                cx.control(link, Words::Disconnect { leaving: false, others: Vec::new() });
+                // It came too late, or others were quicker. It may have nobody else.
+                let others = self.others(&peer, cx);
+                cx.control(link, Words::Disconnect { leaving: false, others });
             } else {
                 self.add_active(link, peer, cx);
                 if reason == Some(Reason::Rotate) && self.active.len() > self.config.active_view {
@@ -78,7 +79,7 @@ impl Membership {
             if self.active.is_empty() {
                 self.refused_alone += 1;
             }
-            self.passive.failed(&peer, cx.now.mono, false, &mut self.rng);
+            self.passive.failed(&peer, Failure::Refused, cx.now.mono, false, &mut self.rng);
             if reason == Some(Reason::Merge { again: true })
                 && let Some(other) = stranger
             {
