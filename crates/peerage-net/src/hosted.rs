@@ -12,8 +12,7 @@ use std::sync::{Arc, Mutex, Weak};
 use bytes::Bytes;
 use peerage_identity::{Check, verify_all};
 use peerage_machine::{
-    Class, DialId, Effect, Input, Instant, JobId, LinkId, LinkInfo, Machine, Message, Now, OutboxOf,
-    Why,
+    Class, DialId, Effect, Input, Instant, JobId, LinkId, LinkInfo, Machine, Message, Now, OutboxOf, Why,
 };
 use peerage_wire::PeerId;
 use tokio::sync::Notify;

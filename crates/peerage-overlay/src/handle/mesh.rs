@@ -114,10 +114,8 @@ impl Mesh {
         let (book, known) = match config.book.as_deref() {
             Some(path) => {
                 let opened = Book::open(path);
-                let (book, known) = opened.map_err(|error| OpenError::Book {
-                    path: path.to_owned(),
-                    detail: error.to_string(),
-                })?;
+                let (book, known) = opened
+                    .map_err(|error| OpenError::Book { path: path.to_owned(), detail: error.to_string() })?;
                 (Some(Arc::new(book)), known)
             }
             None => (None, None),

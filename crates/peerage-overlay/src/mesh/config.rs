@@ -42,7 +42,7 @@ pub struct MeshConfig {
     /// How often views are mixed, give or take a fifth. 30 s: about 4 kB each time, over all hops of the walk and back.
     pub shuffle_every: Duration,
     /// The same while no neighbour breaks off and there is little to learn: the passive view is full, or a shuffle told of
-    /// nobody new. 180 s: 20 bytes per second and peer, at 30 s it was 110.
+    /// nobody new. 300 s: 20 bytes per second and peer, at 30 s it was 110.
     pub calm_shuffle_every: Duration,
     /// The same while there are fewer neighbours than looked for. 1 s.
     pub hungry_shuffle_every: Duration,
@@ -184,7 +184,7 @@ impl MeshConfig {
             active_walk: 6,
             passive_walk: 3,
             shuffle_every: Duration::from_secs(30),
-            calm_shuffle_every: Duration::from_secs(180),
+            calm_shuffle_every: Duration::from_secs(300),
             hungry_shuffle_every: Duration::from_secs(1),
             shuffle_active: 3,
             shuffle_passive: 4,

@@ -43,10 +43,10 @@ mod tree;
 mod window;
 
 pub use config::MeshConfig;
-pub(crate) use membership::BOOK;
 pub use error::{BroadcastError, ConfigError, JoinError, WhisperError};
 pub use event::{Loss, MeshAnswer, MeshEvent};
 pub use machine::{MeshMachine, MeshStart};
+pub(crate) use membership::BOOK;
 pub use message::{IntoParts, Kind, Message, MessageId, MessageIdError, Receipt};
 pub use packet::Packet;
 pub use score::Conduct;

@@ -110,14 +110,7 @@ impl Passive {
 
     /// The peer did not become a neighbour: not again for a while, twice as long each time, and with `forget`, not at all if
     /// it failed too often.
-    pub(crate) fn failed(
-        &mut self,
-        peer: &PeerId,
-        why: Failure,
-        now: Instant,
-        forget: bool,
-        rng: &mut Rng,
-    ) {
+    pub(crate) fn failed(&mut self, peer: &PeerId, why: Failure, now: Instant, forget: bool, rng: &mut Rng) {
         let Some(at) = self.entries.iter().position(|entry| entry.contact.peer == *peer) else { return };
         let Some(entry) = self.entries.get_mut(at) else { return };
         entry.failures += 1;
@@ -147,14 +140,21 @@ impl Passive {
         &self,
         now: Instant,
         rng: &mut Rng,
-        unfit: impl Fn(&Contact) -> bool + Copy,
+        unfit: impl Fn(&Contact) -> bool,
     ) -> Option<Contact> {
-        let ready = self.entries.iter().filter(|entry| entry.retry_at <= now && !unfit(&entry.contact));
-        let least = ready.clone().map(|entry| (entry.silent, entry.failures)).min()?;
-        let best = ready.filter(|entry| (entry.silent, entry.failures) == least);
-        let proven = best.clone().filter(|entry| entry.source == Source::Proven);
-        let chosen = if rng.chance(0.5) { rng.sample(proven, 1) } else { Vec::new() };
-        chosen.first().or(rng.sample(best, 1).first()).map(|entry| entry.contact.clone())
+        let prefers_proven = rng.chance(0.5);
+        let ready = self.entries.iter().filter(|entry| entry.retry_at <= now);
+        let mut ready: Vec<(bool, u32, bool, u64, &Contact)> = ready
+            .map(|entry| {
+                let proven = prefers_proven && entry.source == Source::Proven;
+                (entry.silent, entry.failures, !proven, rng.next_u64(), &entry.contact)
+            })
+            .collect();
+        ready.sort_unstable_by_key(|(silent, failures, unproven, chance, _)| {
+            (*silent, *failures, *unproven, *chance)
+        });
+        // Whether it fits takes longer than all of this, and mostly the first one does.
+        ready.into_iter().map(|(.., contact)| contact).find(|contact| !unfit(contact)).cloned()
     }
 
     /// When the next peer may be tried that may not now.

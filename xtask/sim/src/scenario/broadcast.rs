@@ -16,6 +16,9 @@ use crate::world::{World, verifier};
 /// From one broadcast to the next: time enough for each to reach everyone.
 const EVERY: Duration = Duration::from_secs(1);
 
+/// Words that take less, as a share of the payloads' bytes, are not named.
+const WORTH_NAMING: f64 = 0.001;
+
 /// Nothing keeps a message from its receivers: by then they have it, or it is lost.
 const LAST: Duration = Duration::from_secs(20);
 
@@ -53,6 +56,12 @@ pub(super) fn run(
     figures.add("duplicate_pulls", "", since.counter(&world, "mesh_duplicate_pulls_total") as f64);
     let (payload, control) = since.bytes(&world);
     figures.add_at_most("control_ratio", "", control as f64 / payload.max(1) as f64, 0.1);
+    for (kind, bytes) in since.control(&world) {
+        let share = bytes as f64 / payload.max(1) as f64;
+        if share >= WORTH_NAMING {
+            figures.add(format!("control_{kind}"), "", share);
+        }
+    }
     figures.add("refused", "", world.refused as f64);
     world.pass(LAST, "waiting for the last")?;
     world.must_have(&nodes, &ids)?;

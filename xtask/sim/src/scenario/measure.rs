@@ -31,6 +31,14 @@ impl Since {
         (payload - payload_before, other - other_before)
     }
 
+    /// Bytes of everything but payloads that were sent since then, by kind.
+    pub(crate) fn control(&self, world: &World) -> Vec<(&'static str, u64)> {
+        let before = |kind| self.0.sent_of_kind.get(kind).map_or(0, |it| it.bytes);
+        let now = world.sim.stats().sent_of_kind;
+        let since = now.into_iter().map(|(kind, it)| (kind, it.bytes - before(kind)));
+        since.filter(|(kind, _)| *kind != "payload").collect()
+    }
+
     pub(crate) fn counter(&self, world: &World, name: &str) -> u64 {
         world.sim.stats().counter(name) - self.0.counter(name)
     }

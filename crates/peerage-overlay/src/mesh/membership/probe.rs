@@ -38,6 +38,8 @@ impl Membership {
         let now = cx.now.mono;
         // Who comes late itself has not heard what came in time (Lifeguard, arXiv 1707.00788, section 3).
         let late = now.since(self.probe_at) >= self.config.probe_within / 2;
+        // Who is due soon is asked now as well: a call for each costs more than the words.
+        let early = self.config.probe_every - self.config.probe_every / 4;
         let mut silent: Vec<(PeerId, LinkId, Duration)> = Vec::new();
         for (peer, link) in self.active.clone() {
             let patience = cx.links.get(link).map_or(Duration::ZERO, |it| self.patience(it.rtt));
@@ -46,7 +48,7 @@ impl Membership {
                 Some(_) if late => it.probed = Some(now),
                 Some(since) if since + patience <= now => silent.push((peer, link, now.since(it.heard))),
                 Some(_) => {}
-                None if it.heard + self.config.probe_every <= now => {
+                None if it.heard + early <= now => {
                     it.probed = Some(now);
                     cx.control(link, Words::Probe { answer: false });
                 }
