@@ -14,6 +14,9 @@
 //! - A slow neighbour never holds up relaying; one that is stuck holds up publishing for [`MeshConfig::stall_after`].
 //! - A whisper that returns `Ok` was confirmed by its target, signed.
 //! - A peer that loses everybody goes on trying its contacts, and everybody it knows, until it finds one.
+//! - A peer that restarts finds the mesh without its contact while one of those lives that it knew, with [`MeshConfig::book`].
+//! - Of a mesh most of which is gone at once, those who are left find each other, also who knows nobody among them: measured,
+//!   of 10,000 peers 95 % of which crash.
 //! - A neighbour that is gone is noticed within [`MeshConfig::probe_cycle`], whatever its link says.
 //! - A neighbour that forges, promises and does not send, or floods with control messages is let go, and [`Mesh::explain`]
 //!   says why.

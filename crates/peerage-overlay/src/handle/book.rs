@@ -91,3 +91,46 @@ fn replace(path: &Path, bytes: &[u8]) -> io::Result<()> {
     file.sync_all()?;
     fs::rename(&beside, path)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_last_book_is_in_the_file_however_many_are_written_at_once() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("news.book");
+        let (book, held) = Book::open(&path).unwrap();
+        assert_eq!(held, None);
+        let book = Arc::new(book);
+        for number in 0..100_u8 {
+            book.write_soon(Bytes::from(vec![number; 1000])).unwrap();
+        }
+        book.write();
+        let (_, held) = Book::open(&path).unwrap();
+        assert_eq!(held, Some(Bytes::from(vec![99; 1000])));
+        let names = fs::read_dir(directory.path()).unwrap().count();
+        assert_eq!(names, 1, "nothing is left beside the file");
+    }
+
+    #[test]
+    fn what_could_not_be_written_is_written_when_it_can_be() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("later").join("news.book");
+        let book = Arc::new(Book::open(&path).unwrap().0);
+        book.write_soon(Bytes::from_static(b"known")).unwrap();
+        book.write();
+        assert!(!path.exists());
+        fs::create_dir(directory.path().join("later")).unwrap();
+        book.write();
+        assert_eq!(fs::read(&path).unwrap(), b"known");
+    }
+
+    #[test]
+    fn a_file_that_is_far_too_long_is_refused() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("film");
+        fs::File::create(&path).unwrap().set_len(MAX_BYTES + 1).unwrap();
+        assert_eq!(Book::open(&path).unwrap_err().kind(), ErrorKind::InvalidData);
+    }
+}

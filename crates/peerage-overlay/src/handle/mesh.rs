@@ -284,7 +284,8 @@ impl Mesh {
     }
 
     /// Leaves the mesh: neighbours are told, waiting calls end as closed, and readers get what is left and then the end.
-    /// What was broadcast goes out while the endpoint lives: [`Endpoint::close`] flushes it.
+    /// What was broadcast goes out while the endpoint lives: [`Endpoint::close`] flushes it. The address book is written before
+    /// this returns.
     pub fn close(&self) {
         self.inner.leave();
     }

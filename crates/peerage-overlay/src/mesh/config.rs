@@ -4,6 +4,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use bytes::Bytes;
+use peerage_wire::PeerId;
 use peerage_wire::limits::MAX_NAME;
 
 use super::broadcast::STREAM_BYTES;
@@ -75,8 +76,8 @@ pub struct MeshConfig {
     pub shun_below: i64,
     /// How long it is shunned. 10 min.
     pub shun_for: Duration,
-    /// How often the peers that are known are written to the host's store. 60 s, give or take a fifth, the first time after
-    /// 5 s at most; 8 KiB each time, and nothing when nothing changed.
+    /// How often the peers that are known are written to the host's store. 60 s, give or take a fifth; the first
+    /// time 5 s after the first neighbour; 8 KiB each time, and nothing when nothing changed.
     pub save_every: Duration,
     /// How long the answer to a request for neighbourhood may take. 5 s.
     pub answer_within: Duration,
@@ -163,9 +164,8 @@ pub struct MeshConfig {
     /// The same in bytes. 64 MiB.
     pub inbox_bytes: u64,
     /// A file of this mesh and this peer alone, in which the handle keeps whom the peer knows, so that its next start needs no
-    /// contact: [`crate::Mesh::open`] reads it, and it is written a few seconds after the first neighbour, then every
-    /// [`MeshConfig::save_every`] in which something changed, and when the mesh is closed. A thread of its own replaces it
-    /// whole. None.
+    /// contact. [`crate::Mesh::open`] reads it; it is written as [`MeshConfig::save_every`] says, by a thread of its own, and
+    /// when the mesh is closed. Whatever happens, it is whole: the last one or the one before. None.
     pub book: Option<PathBuf>,
 }
 
@@ -357,6 +357,7 @@ impl MeshConfig {
         let contacts = self.passive_view + MAX_LOST + MAX_JOINED_BY * (1 + MAX_JOINS);
         // Walks; requests are at most as many as links, and dials of joins more than those of refills.
         let membership = count(contacts, CONTACT_BYTES)
+            + count(self.passive_view, size_of::<PeerId>())
             + count(MAX_WALKS + MAX_PENDING + MAX_JOINED_BY * MAX_JOINS + self.max_links, 512);
         let links = count(self.max_links, LINK_BYTES) + count(REMEMBERED_SENDS, 128);
         let scores = count(SCORED, SCORE_BYTES);

@@ -197,7 +197,8 @@ impl Membership {
         let contacts = self.passive.len() + self.lost.len() + self.contacts.len();
         let failures: usize = self.joins.values().map(|join| join.failures.len()).sum();
         ((contacts + failures) * CONTACT_BYTES
-            + (self.walks.len() + self.dials.len() + self.asked.len()) * 512) as u64
+            + (self.walks.len() + self.dials.len() + self.asked.len()) * 512
+            + self.unvisited.len() * size_of::<PeerId>()) as u64
     }
 
     pub(crate) fn take_changes(&mut self) -> Vec<Change> {
