@@ -7,23 +7,9 @@
 
 use std::collections::BTreeMap;
 
+use peerage_wire::Network;
+
 use crate::source::Source;
-
-/// Addresses that one owner has as a rule: an IPv4 /24, an IPv6 /48.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-enum Network {
-    V4([u8; 3]),
-    V6([u8; 6]),
-}
-
-impl From<Source> for Network {
-    fn from(source: Source) -> Self {
-        match source {
-            Source::V4([a, b, c, _]) => Self::V4([a, b, c]),
-            Source::V6([a, b, c, d, e, f, _, _]) => Self::V6([a, b, c, d, e, f]),
-        }
-    }
-}
 
 /// Those who came with a cookie and have a place, by where they came from.
 #[derive(Debug, Default)]
@@ -36,7 +22,7 @@ impl Places {
     /// One more from there, when so many places are free; false when its address, which may have `most`, or its network
     /// has enough. Whoever has none gets the last one.
     pub(crate) fn take(&mut self, source: Source, free: usize, most: usize) -> bool {
-        let network = Network::from(source);
+        let network = Network::site(source.into());
         let of_source = self.sources.get(&source).copied().unwrap_or_default();
         let of_network = self.networks.get(&network).copied().unwrap_or_default();
         if of_source >= free.div_ceil(4).min(most) || of_network >= free.div_ceil(2) {
@@ -50,7 +36,7 @@ impl Places {
     /// One less.
     pub(crate) fn leave(&mut self, source: Source) {
         take_one(&mut self.sources, source);
-        take_one(&mut self.networks, Network::from(source));
+        take_one(&mut self.networks, Network::site(source.into()));
     }
 }
 

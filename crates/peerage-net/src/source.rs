@@ -29,15 +29,26 @@ impl From<IpAddr> for Source {
     }
 }
 
+impl From<Source> for IpAddr {
+    /// The address, or the first one of the prefix.
+    fn from(source: Source) -> Self {
+        match source {
+            Source::V4(ip) => Ipv4Addr::from(ip).into(),
+            Source::V6(prefix) => {
+                let mut ip = [0; 16];
+                ip.iter_mut().zip(prefix).for_each(|(into, byte)| *into = byte);
+                Ipv6Addr::from(ip).into()
+            }
+        }
+    }
+}
+
 impl fmt::Display for Source {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let ip = IpAddr::from(*self);
         match self {
-            Self::V4(ip) => Ipv4Addr::from(*ip).fmt(f),
-            Self::V6(prefix) => {
-                let mut ip = [0; 16];
-                ip.iter_mut().zip(prefix).for_each(|(into, byte)| *into = *byte);
-                write!(f, "{}/64", Ipv6Addr::from(ip))
-            }
+            Self::V4(_) => ip.fmt(f),
+            Self::V6(_) => write!(f, "{ip}/64"),
         }
     }
 }

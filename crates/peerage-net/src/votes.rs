@@ -7,34 +7,14 @@
 use std::collections::BTreeMap;
 use std::net::IpAddr;
 
+use peerage_wire::Network;
+
 #[cfg(test)]
 mod tests;
 
 /// The most networks of each family whose votes are kept; the oldest goes first. Bounds memory to a few kilobytes, and
 /// lets a peer that moved forget where it was.
 const KEPT: usize = 64;
-
-/// A network that has one vote.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-enum Network {
-    V4([u8; 2]),
-    V6([u8; 4]),
-}
-
-impl From<IpAddr> for Network {
-    fn from(ip: IpAddr) -> Self {
-        match ip {
-            IpAddr::V4(ip) => {
-                let [a, b, ..] = ip.octets();
-                Self::V4([a, b])
-            }
-            IpAddr::V6(ip) => {
-                let [a, b, c, d, ..] = ip.octets();
-                Self::V6([a, b, c, d])
-            }
-        }
-    }
-}
 
 /// An address at which others see this endpoint, and how many networks say so.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -75,7 +55,7 @@ impl Votes {
         if voter.is_ipv4() != seen.is_ipv4() || !is_plausible(voter, seen) {
             return;
         }
-        self.votes.insert(Network::from(voter), Vote { seen, number: self.next });
+        self.votes.insert(Network::provider(voter), Vote { seen, number: self.next });
         self.next += 1;
         let family = || self.votes.iter().filter(|(_, vote)| vote.seen.is_ipv4() == seen.is_ipv4());
         if family().count() > KEPT

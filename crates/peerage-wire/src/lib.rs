@@ -49,11 +49,13 @@ pub mod frame;
 pub mod handshake;
 pub mod hello;
 pub mod limits;
+mod network;
 mod peer_id;
 pub mod preface;
 pub mod proto;
 mod suite;
 
 pub use address::{Address, AddressError};
+pub use network::Network;
 pub use peer_id::{PeerId, PeerIdError};
 pub use suite::Suite;

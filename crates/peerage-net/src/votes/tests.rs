@@ -104,7 +104,7 @@ proptest! {
         // The same, counted slowly.
         let mut latest = BTreeMap::new();
         for (voter, seen) in &cast {
-            latest.insert(Network::from(*voter), *seen);
+            latest.insert(Network::provider(*voter), *seen);
         }
         let most = latest.values().collect::<BTreeSet<_>>().into_iter().find(|seen| {
             let count = latest.values().filter(|other| other == seen).count();
@@ -123,7 +123,7 @@ proptest! {
         for (voter, seen) in &cast {
             votes.vote(*voter, *seen);
             prop_assert!(votes.votes.len() <= KEPT);
-            prop_assert_eq!(votes.votes.get(&Network::from(*voter)).map(|vote| vote.seen), Some(*seen));
+            prop_assert_eq!(votes.votes.get(&Network::provider(*voter)).map(|vote| vote.seen), Some(*seen));
             prop_assert!(votes.elected().len() <= 1);
         }
     }

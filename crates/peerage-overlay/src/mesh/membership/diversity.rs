@@ -1,8 +1,6 @@
 //! Whom to have for neighbours, and whom not: not all of one network, not only those who came by themselves, and nobody
 //! who misbehaved.
 
-use std::net::{IpAddr, SocketAddr};
-
 use peerage_machine::LinkId;
 use peerage_wire::{Address, PeerId};
 
@@ -44,9 +42,9 @@ impl Membership {
     }
 
     fn is_crowded(&self, addresses: &[Address], cx: &Cx<'_>) -> bool {
-        let Some(prefix) = addresses.first().and_then(prefix) else { return false };
+        let Some(site) = addresses.first().and_then(Address::site) else { return false };
         let neighbours = self.active.values().filter_map(|link| cx.links.get(*link));
-        let same = neighbours.filter(|link| link.addresses.first().and_then(self::prefix) == Some(prefix));
+        let same = neighbours.filter(|link| link.addresses.first().and_then(Address::site) == Some(site));
         same.count() >= self.config.per_prefix
     }
 
@@ -60,41 +58,5 @@ impl Membership {
             self.changes.push(Change::Down(link, *peer, Loss::Shunned));
         }
         self.settle(cx);
-    }
-}
-
-/// The part of an address that one who has many addresses has many of; `None` where nobody is far.
-fn prefix(address: &Address) -> Option<u64> {
-    let ip = address.rest().parse::<SocketAddr>().ok()?.ip().to_canonical();
-    match ip {
-        IpAddr::V4(v4) => {
-            let near = v4.is_loopback() || v4.is_private() || v4.is_link_local() || v4.is_unspecified();
-            (!near).then(|| u64::from(u32::from(v4) >> 8))
-        }
-        IpAddr::V6(v6) => {
-            let near =
-                v6.is_loopback() || v6.is_unique_local() || v6.is_unicast_link_local() || v6.is_unspecified();
-            // 48 bits, above all prefixes of IPv4.
-            (!near).then(|| (u128::from(v6) >> 80) as u64 | 1 << 63)
-        }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::prefix;
-
-    #[test]
-    fn prefixes_are_of_networks_that_are_far() {
-        let of = |text: &str| prefix(&text.parse().unwrap());
-        assert_eq!(of("tcp://203.0.113.7:1"), of("tcp://203.0.113.250:9"));
-        assert_ne!(of("tcp://203.0.113.7:1"), of("tcp://203.0.112.7:1"));
-        assert_eq!(of("tcp://[2001:db8:1:2::3]:1"), of("tcp://[2001:db8:1:9::]:1"));
-        assert_ne!(of("tcp://[2001:db8:1::]:1"), of("tcp://[2001:db8:2::]:1"));
-        for near in
-            ["tcp://127.0.0.1:1", "tcp://10.1.2.3:1", "tcp://[::1]:1", "tcp://[fe80::1]:1", "mem://alice"]
-        {
-            assert_eq!(of(near), None, "{near}");
-        }
     }
 }
