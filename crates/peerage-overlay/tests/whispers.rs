@@ -69,7 +69,7 @@ fn a_neighbour_is_told_directly() {
 
 #[test]
 fn a_reply_reaches_a_sender_who_is_five_hops_away_and_cannot_be_dialled() {
-    let mut world = chain(3, 6);
+    let mut world = chain(4, 6);
     let (first, last) = (world.nodes[0], world.nodes[5]);
     assert!(world.is_connected(), "the chain is one");
     world.say(first, "who is there?").unwrap();

@@ -4,7 +4,6 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use bytes::Bytes;
-use peerage_wire::PeerId;
 use peerage_wire::limits::MAX_NAME;
 
 use super::broadcast::STREAM_BYTES;
@@ -354,10 +353,10 @@ impl MeshConfig {
         let missing = count(self.missing_ranges + 2, 384);
         let whispers = self.whispers.1.max(message) + message + count(self.whispers.0, 512);
         let relays = count(self.relays, 512) + count(self.routes, 192);
-        let contacts = self.passive_view + MAX_LOST + MAX_JOINED_BY * (1 + MAX_JOINS);
+        // Who is remembered, and may have to be visited.
+        let contacts = self.passive_view * 2 + MAX_LOST + MAX_JOINED_BY * (1 + MAX_JOINS);
         // Walks; requests are at most as many as links, and dials of joins more than those of refills.
         let membership = count(contacts, CONTACT_BYTES)
-            + count(self.passive_view, size_of::<PeerId>())
             + count(MAX_WALKS + MAX_PENDING + MAX_JOINED_BY * MAX_JOINS + self.max_links, 512);
         let links = count(self.max_links, LINK_BYTES) + count(REMEMBERED_SENDS, 128);
         let scores = count(SCORED, SCORE_BYTES);

@@ -137,10 +137,10 @@ pub(crate) struct Membership {
     keeps: bool,
     /// Whether the last shuffle told of anybody new.
     learnt: bool,
-    /// Neighbours that fell silent and attempts at which nobody answered, since the last that went well.
+    /// Neighbours that fell silent and others that did not answer, since the last attempt that went well.
     failed: u32,
     /// Who is to be visited because most are gone, and when that was found last.
-    unvisited: Vec<PeerId>,
+    unvisited: Vec<Contact>,
     surveyed: Option<Instant>,
     /// When the neighbours are to be looked at.
     probe_at: Instant,
@@ -194,11 +194,10 @@ impl Membership {
     }
 
     pub(crate) fn footprint(&self) -> u64 {
-        let contacts = self.passive.len() + self.lost.len() + self.contacts.len();
+        let contacts = self.passive.len() + self.unvisited.len() + self.lost.len() + self.contacts.len();
         let failures: usize = self.joins.values().map(|join| join.failures.len()).sum();
         ((contacts + failures) * CONTACT_BYTES
-            + (self.walks.len() + self.dials.len() + self.asked.len()) * 512
-            + self.unvisited.len() * size_of::<PeerId>()) as u64
+            + (self.walks.len() + self.dials.len() + self.asked.len()) * 512) as u64
     }
 
     pub(crate) fn take_changes(&mut self) -> Vec<Change> {
@@ -350,6 +349,8 @@ impl Membership {
                 self.passive.remove(&peer);
             } else {
                 self.broken = Some(cx.now.mono);
+                // Others may have lost the same one.
+                self.passive.try_again(cx.now.mono);
                 self.remember_lost(contact.clone(), cx);
                 let source = self.source_of(&contact.peer, false, cx);
                 self.passive.add(contact, source, cx.now.mono + back_off(1), &mut self.rng);

@@ -122,6 +122,13 @@ impl Passive {
         entry.silent = why == Failure::Silent;
     }
 
+    /// Whoever has no place for us may have one now: to be tried at once.
+    pub(crate) fn try_again(&mut self, now: Instant) {
+        for entry in self.entries.iter_mut().filter(|entry| !entry.silent) {
+            entry.retry_at = entry.retry_at.min(now);
+        }
+    }
+
     /// The peer was a neighbour and fell silent.
     pub(crate) fn doubt(&mut self, peer: &PeerId) {
         if let Some(entry) = self.entries.iter_mut().find(|entry| entry.contact.peer == *peer) {
@@ -129,9 +136,14 @@ impl Passive {
         }
     }
 
-    /// Those of whom nothing is known but that they exist: nobody has tried them.
-    pub(crate) fn untried(&self) -> impl Iterator<Item = &Contact> {
-        self.entries.iter().filter(|entry| entry.failures == 0 && !entry.silent).map(|entry| &entry.contact)
+    /// All of whom it is not known that nobody answers there.
+    pub(crate) fn hopeful(&self) -> impl Iterator<Item = &Contact> {
+        self.entries.iter().filter(|entry| !entry.silent).map(|entry| &entry.contact)
+    }
+
+    /// Whether it did not answer last.
+    pub(crate) fn is_silent(&self, peer: &PeerId) -> bool {
+        self.entries.iter().any(|entry| entry.silent && entry.contact.peer == *peer)
     }
 
     /// A random peer that may be tried now, of those that answered last time, and of these, of those that failed least; every

@@ -74,6 +74,7 @@ impl Membership {
             self.remember(contact, link, back_off(4), cx);
             self.passive.doubt(&peer);
         }
+        self.passive.try_again(cx.now.mono);
         cx.links.unneed(link, Need::Neighbour, cx.out);
         self.changes.push(Change::Down(link, peer, Loss::Silent { after }));
     }

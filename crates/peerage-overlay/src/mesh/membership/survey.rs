@@ -19,14 +19,17 @@ const MOST_ARE_GONE: u32 = 8;
 const SURVEY_EVERY: Duration = Duration::from_secs(60);
 
 impl Membership {
-    /// An attempt at which nobody answered.
+    /// An attempt at which nobody answered. Another one to whom did not answer before shows nothing new.
     pub(super) fn unanswered(&mut self, peer: &PeerId, now: Instant) {
+        if self.passive.is_silent(peer) {
+            return self.passive.failed(peer, Failure::Silent, now, !self.active.is_empty(), &mut self.rng);
+        }
         self.failed = self.failed.saturating_add(1);
         self.passive.failed(peer, Failure::Silent, now, !self.active.is_empty(), &mut self.rng);
         let due = self.surveyed.is_none_or(|at| now.since(at) >= SURVEY_EVERY);
         if self.failed >= MOST_ARE_GONE && due {
             self.surveyed = Some(now);
-            self.unvisited = self.passive.untried().map(|contact| contact.peer).collect();
+            self.unvisited = self.passive.hopeful().cloned().collect();
             self.rng.shuffle(&mut self.unvisited);
         }
     }
@@ -34,9 +37,8 @@ impl Membership {
     /// Goes on with those who are to be visited.
     pub(super) fn visit(&mut self, cx: &mut Cx<'_>) {
         while self.pending() < MAX_PENDING {
-            let Some(peer) = self.unvisited.pop() else { return };
-            let found = self.passive.untried().find(|contact| contact.peer == peer).cloned();
-            if let Some(contact) = found.filter(|contact| !self.is_unfit(contact, cx)) {
+            let Some(contact) = self.unvisited.pop() else { return };
+            if !self.passive.is_silent(&contact.peer) && !self.is_unfit(&contact, cx) {
                 self.ask(contact, Reason::Merge { again: false }, cx);
             }
         }
