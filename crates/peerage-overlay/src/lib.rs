@@ -44,5 +44,5 @@ pub use handle::{Closed, Event, Events, Handled, Mesh, OpenError, Received, Recv
 pub use mesh::{
     BroadcastError, Conduct, ConfigError, IntoParts, JoinError, Kind, Loss, MeshAnswer, MeshConfig,
     MeshEvent, MeshMachine, MeshSnapshot, MeshStart, MeshStats, Message, MessageId, MessageIdError,
-    NeighbourInfo, Packet, Receipt, WhisperError,
+    NeighbourInfo, Overfull, Packet, Receipt, WhisperError,
 };

@@ -109,6 +109,7 @@ impl Subject for Mesh {
     }
 
     fn held_bytes(&self, machine: &MeshMachine) -> usize {
+        machine.holds_within(&self.config).unwrap();
         machine.snapshot().memory as usize
     }
 

@@ -82,6 +82,32 @@ fn a_message_larger_than_the_queue_goes_when_the_queue_is_empty() {
 }
 
 #[test]
+fn what_is_owed_to_one_neighbour_has_a_limit_of_its_own() {
+    let mut tight = MeshConfig::named("news");
+    (tight.owed_ranges, tight.publish_alone) = (16, true);
+    for (limit, found) in
+        [(16, None), (512, Some("49 ranges owed to one neighbour are held, at most 17 are allowed"))]
+    {
+        let mut config = tight.clone();
+        config.owed_ranges = limit;
+        let mut mesh = Alone::new(config);
+        (0..100).for_each(|_| say(&mut mesh, 1000).unwrap());
+        mesh.neighbour(1, 1000);
+        mesh.wait(MS * 100);
+        let told = mesh.sent[&LinkId(1)].iter().find_map(|(.., kind)| match kind {
+            Kind::Summary(summary) => summary.runs.first().cloned(),
+            _ => None,
+        });
+        // Every other one of a hundred: fifty ranges. It has room for the first.
+        let ranges = std::iter::repeat_n([1, 0], 50).flatten();
+        let run = proto::Run { ranges: ranges.collect(), now: false, ..told.unwrap() };
+        mesh.say(1, Kind::Want(proto::Want { runs: vec![run] }));
+        let overfull = mesh.mesh.holds_within(&tight).err().map(|overfull| overfull.to_string());
+        assert_eq!(overfull.as_deref(), found);
+    }
+}
+
+#[test]
 fn a_push_that_the_link_refuses_is_announced_instead() {
     let mut mesh = Alone::new(MeshConfig::named("news"));
     mesh.neighbour(1, 10_000);

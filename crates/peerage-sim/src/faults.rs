@@ -23,6 +23,7 @@ impl<M: Machine> Sim<M> {
             node.storing.len() as u64
         };
         self.trace.line(now, Kind::Crash, id.0, 0, kept);
+        self.show_stop(id);
         let kept = self.rng.below(kept + 1);
         if let Some(node) = self.nodes.get_mut(id.index()) {
             for (_, batch) in std::mem::take(&mut node.storing).into_iter().take(kept as usize) {
@@ -65,6 +66,7 @@ impl<M: Machine> Sim<M> {
             }
         }
         self.trace.line(now, Kind::Crash, id.0, 1, 0);
+        self.show_stop(id);
         self.dials.forget(id);
         for (_, key, side) in self.links.of(id) {
             let Some(link) = self.links.get(key) else { continue };

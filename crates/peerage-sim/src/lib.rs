@@ -146,7 +146,7 @@ mod watch;
 mod wire;
 
 pub use chance::exponential;
-pub use checks::{bounded, once};
+pub use checks::{bounded, holds, once, within_credit};
 pub use config::{Config, Region, Route};
 pub use names::{Instance, NodeId, Start, address, peer};
 pub use read::LinkView;
@@ -154,5 +154,5 @@ pub use role::{Impostor, Role};
 pub use sim::Sim;
 pub use stats::{ByClass, Dropped, Observed, Stats, Traffic};
 pub use verifier::{Judge, Verifier};
-pub use watch::{Violation, Watch};
+pub use watch::{Sent, Violation, Watch};
 pub use wire::{Wire, WireEnd};

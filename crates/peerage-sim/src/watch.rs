@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use peerage_machine::{Instant, Machine};
+use peerage_machine::{Class, Instant, LinkId, Machine, Why};
 
 use crate::{NodeId, Sim};
 
@@ -19,6 +19,17 @@ pub trait Watch<M: Machine> {
         let _ = (at, node);
     }
 
+    /// A node's machine is gone: it crashed, or its program ended.
+    fn stopped(&mut self, at: Instant, node: NodeId) {
+        let _ = (at, node);
+    }
+
+    /// A machine sends a message on a link that it sees, and the link takes it, or not. Called for each link of a send,
+    /// before the machine's call is over.
+    fn sent(&mut self, at: Instant, sent: Sent<'_, M::Message>) {
+        let _ = (at, sent);
+    }
+
     /// A machine was called, and what it wanted is carried out.
     ///
     /// # Errors
@@ -28,6 +39,29 @@ pub trait Watch<M: Machine> {
         Ok(())
     }
 }
+
+/// A message on its way into the queue of a link.
+#[derive(Debug)]
+pub struct Sent<'a, M> {
+    /// Whose machine sends it.
+    pub from: NodeId,
+    /// Who is at the other end of the link.
+    pub to: NodeId,
+    /// In which class.
+    pub class: Class,
+    /// What.
+    pub message: &'a M,
+    /// Why the link does not take it, if it does not.
+    pub refused: Option<&'a Why>,
+}
+
+impl<M> Clone for Sent<'_, M> {
+    fn clone(&self) -> Self {
+        *self
+    }
+}
+
+impl<M> Copy for Sent<'_, M> {}
 
 /// Something that must never be, as a [`Watch`] found it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -61,6 +95,33 @@ impl<M: Machine> Sim<M> {
     pub(crate) fn show_start(&mut self, node: NodeId) {
         let at = self.now;
         self.watches.iter_mut().for_each(|watch| watch.started(at, node));
+    }
+
+    pub(crate) fn show_stop(&mut self, node: NodeId) {
+        let at = self.now;
+        self.watches.iter_mut().for_each(|watch| watch.stopped(at, node));
+    }
+
+    pub(crate) fn show_sent(
+        &mut self,
+        from: NodeId,
+        link: LinkId,
+        class: Class,
+        message: Option<&M::Message>,
+        refused: Option<&Why>,
+    ) {
+        if self.watches.is_empty() {
+            return;
+        }
+        let at = self.now;
+        let to = self
+            .links
+            .find(from, link)
+            .and_then(|(key, side)| self.links.get(key).map(|link| link.end(side.other()).node));
+        if let (Some(to), Some(message)) = (to, message) {
+            let sent = Sent { from, to, class, message, refused };
+            self.watches.iter_mut().for_each(|watch| watch.sent(at, sent));
+        }
     }
 
     /// The event, unless somebody keeps it.

@@ -1,7 +1,7 @@
-//! What was said, and who heard it when.
+//! What was said, who heard it when, and who must have heard it by when.
 
 use std::cell::RefCell;
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::rc::Rc;
 
 use bytes::Bytes;
@@ -41,12 +41,26 @@ impl Said {
     }
 }
 
-/// Everything that was said, and by whom it was heard. What is heard and was not said, or a second time, ends the run.
+/// A message that must have arrived: at whoever is honest, and has run since then.
+#[derive(Clone, Copy, Debug)]
+struct Promise {
+    id: MessageId,
+    since: Instant,
+}
+
+/// Everything that was said, and by whom it was heard. What is heard and was not said, or a second time, or not heard in
+/// time, ends the run.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Ledger {
     pub(crate) said: BTreeMap<MessageId, Said>,
-    /// Who says nothing but what is written here.
-    pub(crate) honest: BTreeSet<PeerId>,
+    /// Who says nothing but what is written here, and which node that is.
+    pub(crate) honest: BTreeMap<PeerId, NodeId>,
+    /// The same by number of the node.
+    are_honest: Vec<bool>,
+    /// Since when each honest node runs, by number; `None` of others.
+    runs_since: Vec<Option<Instant>>,
+    /// By when, and what.
+    promises: BTreeMap<Instant, Vec<Promise>>,
     /// How often peers heard what attackers said in their own names.
     pub(crate) foreign: u64,
     /// Messages that peers told their applications to have missed.
@@ -60,6 +74,72 @@ impl Ledger {
         self.said.insert(id, said);
     }
 
+    /// From now on the node is expected to hear what it must, and to say nothing that is not written here.
+    pub(crate) fn trust(&mut self, peer: PeerId, node: NodeId, since: Instant) {
+        self.honest.insert(peer, node);
+        if self.are_honest.len() <= node.index() {
+            self.are_honest.resize(node.index() + 1, false);
+        }
+        if let Some(honest) = self.are_honest.get_mut(node.index()) {
+            *honest = true;
+        }
+        self.set_running(node, Some(since));
+    }
+
+    pub(crate) fn is_honest(&self, node: NodeId) -> bool {
+        self.are_honest.get(node.index()) == Some(&true)
+    }
+
+    /// These must be with whoever is honest and runs since then, by then.
+    pub(crate) fn promise(&mut self, ids: impl IntoIterator<Item = MessageId>, since: Instant, by: Instant) {
+        self.promises.entry(by).or_default().extend(ids.into_iter().map(|id| Promise { id, since }));
+    }
+
+    /// What should have happened before now, and has not.
+    ///
+    /// # Errors
+    /// A message that did not arrive where it must.
+    pub(crate) fn keep_promises(&mut self, now: Instant) -> Result<(), String> {
+        while let Some(first) = self.promises.first_entry().filter(|first| *first.key() <= now) {
+            for Promise { id, since } in first.remove() {
+                self.must_be_everywhere(&id, since)?;
+            }
+        }
+        Ok(())
+    }
+
+    fn must_be_everywhere(&self, id: &MessageId, since: Instant) -> Result<(), String> {
+        let Some(said) = self.said.get(id) else { return Ok(()) };
+        let (mut first, mut lack, mut all) = (None, 0_usize, 0_usize);
+        for node in self.honest.values() {
+            let there = self.runs_since.get(node.index()).copied().flatten().is_some_and(|at| at <= since);
+            if !there || *node == said.origin {
+                continue;
+            }
+            all += 1;
+            if !said.was_heard_by(*node) {
+                lack += 1;
+                first = Some(first.map_or(*node, |first: NodeId| first.min(*node)));
+            }
+        }
+        match first {
+            None => Ok(()),
+            Some(first) => Err(format!(
+                "{lack} of {all} reachable peers, {first} for one, lost {id}, said at {:?}",
+                said.at
+            )),
+        }
+    }
+
+    fn set_running(&mut self, node: NodeId, since: Option<Instant>) {
+        if self.runs_since.len() <= node.index() {
+            self.runs_since.resize(node.index() + 1, None);
+        }
+        if let Some(runs) = self.runs_since.get_mut(node.index()) {
+            *runs = since;
+        }
+    }
+
     /// The node has started anew: what it heard before, it may hear again.
     fn forget(&mut self, node: NodeId) {
         for said in self.said.values_mut() {
@@ -71,7 +151,7 @@ impl Ledger {
 
     fn hear(&mut self, at: Instant, node: NodeId, message: &Message) -> Result<(), String> {
         let Some(said) = self.said.get_mut(&message.id) else {
-            if !self.honest.contains(&message.origin) {
+            if !self.honest.contains_key(&message.origin) {
                 self.foreign += 1;
                 return Ok(());
             }
@@ -109,11 +189,19 @@ impl Watch<Role<MeshMachine>> for Clerk {
         None
     }
 
-    fn started(&mut self, _: Instant, node: NodeId) {
-        self.0.borrow_mut().forget(node);
+    fn started(&mut self, at: Instant, node: NodeId) {
+        let mut ledger = self.0.borrow_mut();
+        ledger.forget(node);
+        ledger.set_running(node, Some(at));
     }
 
-    fn called(&mut self, _: Instant, _: NodeId, _: &Role<MeshMachine>) -> Result<(), String> {
-        self.0.borrow_mut().wrong.take().map_or(Ok(()), Err)
+    fn stopped(&mut self, _: Instant, node: NodeId) {
+        self.0.borrow_mut().set_running(node, None);
+    }
+
+    fn called(&mut self, at: Instant, _: NodeId, _: &Role<MeshMachine>) -> Result<(), String> {
+        let mut ledger = self.0.borrow_mut();
+        ledger.wrong.take().map_or(Ok(()), Err)?;
+        ledger.keep_promises(at)
     }
 }

@@ -10,6 +10,7 @@ mod plot;
 mod process;
 mod progress;
 mod regressions;
+mod relay;
 mod run;
 mod scenario;
 #[cfg(test)]

@@ -6,19 +6,22 @@ use std::rc::Rc;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use anyhow::{Result, bail};
+use anyhow::{Result, anyhow, bail};
 use bytes::Bytes;
 use peerage_identity::{Identity, verify};
 use peerage_link::{Capacity, LinkConfig, Memory, Setup};
 use peerage_machine::{Direction, Instant, Rng, Seed};
 use peerage_overlay::{BroadcastError, MeshConfig, MeshMachine, MeshStart, MessageId, Packet};
-use peerage_sim::{Config, Instance, NodeId, Role, Sim, Verifier, Wire, address, bounded};
+use peerage_sim::{
+    Config, Instance, NodeId, Role, Sim, Verifier, Wire, address, bounded, holds, within_credit,
+};
 use peerage_wire::{PeerId, Suite};
 
 use crate::attack::{Attack, Gang};
 use crate::graph::Graph;
 use crate::ledger::{Clerk, Ledger};
 use crate::progress::Progress;
+use crate::relay::{Overseer, Relays};
 
 /// How often progress is shown, in virtual time.
 const SLICE: Duration = Duration::from_millis(250);
@@ -27,7 +30,8 @@ const FIRST: usize = 100;
 /// What a peer's links share, in bytes, as an endpoint's do by default: windows that grow, and messages in parts.
 const WINDOWS: u64 = 64 << 20;
 const MESSAGES: u64 = 128 << 20;
-/// A mesh's memory is added up after every so many calls of it: that takes longer than the call.
+/// What each part of a mesh holds is looked at after every call of it; all of it together, to the byte, is added up after
+/// every so many, for that takes longer than a call.
 const EXAMINED: u32 = 256;
 /// How soon an own message that was refused is tried again.
 const TRY_AGAIN: Duration = Duration::from_millis(100);
@@ -41,6 +45,9 @@ pub(crate) struct World {
     pub(crate) sim: Sim<Role<MeshMachine>>,
     pub(crate) nodes: Vec<NodeId>,
     pub(crate) ledger: Rc<RefCell<Ledger>>,
+    relays: Rc<RefCell<Relays>>,
+    /// Within what time everything said from now on must be everywhere, if it must.
+    pub(crate) arrives_within: Option<Duration>,
     /// What the scenario draws from.
     pub(crate) rng: Rng,
     mesh: Arc<MeshConfig>,
@@ -99,8 +106,16 @@ impl World {
         let mut sim = Sim::new(config);
         sim.count_kinds(Packet::kind);
         let ledger = Rc::new(RefCell::new(Ledger::default()));
+        let relays = Rc::new(RefCell::new(Relays::new(Rc::clone(&ledger), mesh.announce_after)));
+        sim.watch(Overseer(Rc::clone(&relays)));
         sim.watch(Clerk(Rc::clone(&ledger)));
-        let most = mesh.worst_case_bytes();
+        let honest = Rc::clone(&ledger);
+        sim.watch(within_credit(move |node| honest.borrow().is_honest(node)));
+        let (limits, most) = (mesh.clone(), mesh.worst_case_bytes());
+        sim.watch(holds(move |role: &Role<MeshMachine>| {
+            let Some(mesh) = role.honest() else { return Ok(()) };
+            mesh.holds_within(&limits).map_err(|overfull| overfull.to_string())
+        }));
         sim.watch(bounded(most, EXAMINED, |role: &Role<MeshMachine>| {
             role.honest().map_or(0, |mesh| mesh.snapshot().memory)
         }));
@@ -108,6 +123,8 @@ impl World {
             sim,
             nodes: Vec::new(),
             ledger,
+            relays,
+            arrives_within: None,
             rng,
             mesh: Arc::new(mesh),
             refused: 0,
@@ -121,8 +138,7 @@ impl World {
     /// One more peer, alone.
     pub(crate) fn add(&mut self) -> NodeId {
         let (number, identity, instance) = self.next();
-        self.ledger.borrow_mut().honest.insert(identity.peer_id());
-        let config = Arc::clone(&self.mesh);
+        let (peer, config) = (identity.peer_id(), Arc::clone(&self.mesh));
         let node = self.sim.add(identity.peer_id(), [address(number)], instance, move |start| {
             let start = MeshStart {
                 now: start.now,
@@ -133,8 +149,14 @@ impl World {
             };
             Role::Honest(MeshMachine::new(Arc::clone(&config), start))
         });
+        self.trust(peer, node);
         self.nodes.push(node);
         node
+    }
+
+    /// The node is to keep to everything that must be.
+    pub(crate) fn trust(&mut self, peer: PeerId, node: NodeId) {
+        self.ledger.borrow_mut().trust(peer, node, self.sim.now());
     }
 
     /// One more peer, which does as the attack says.
@@ -235,31 +257,19 @@ impl World {
         self.pass(at.since(self.sim.now()), doing)
     }
 
-    /// Fails unless all of these nodes have all of these messages: for the end of a run in which nothing keeps them from it.
-    pub(crate) fn must_have(&self, nodes: &[NodeId], ids: &[MessageId]) -> Result<()> {
-        let ledger = self.ledger.borrow();
-        for (id, said) in ids.iter().filter_map(|id| Some((id, ledger.said.get(id)?))) {
-            let lacking: Vec<NodeId> = nodes
-                .iter()
-                .copied()
-                .filter(|node| *node != said.origin && !said.was_heard_by(*node))
-                .collect();
-            if let Some(first) = lacking.first() {
-                bail!(
-                    "what must never be: {} of {} reachable peers, {first} for one, lost {id}",
-                    lacking.len(),
-                    nodes.len()
-                );
-            }
-        }
-        Ok(())
+    /// From so long ahead on, all of these must be with whoever runs now and still does then.
+    pub(crate) fn promise(&mut self, ids: &[MessageId], within: Duration) {
+        let now = self.sim.now();
+        self.ledger.borrow_mut().promise(ids.iter().copied(), now, now + within);
     }
 
     fn must_be_right(&self) -> Result<()> {
-        match self.sim.violation() {
-            None => Ok(()),
-            Some(violation) => bail!("what must never be, {violation}"),
+        if let Some(violation) = self.sim.violation() {
+            bail!("what must never be, {violation}");
         }
+        // Where nothing happens any more, nothing is looked at either.
+        let kept = self.ledger.borrow_mut().keep_promises(self.sim.now());
+        kept.map_err(|wrong| anyhow!("what must never be, at {:?}: {wrong}", self.sim.now()))
     }
 
     pub(crate) fn running(&self) -> impl Iterator<Item = NodeId> {
@@ -289,6 +299,10 @@ impl World {
                 Some(Ok(receipt)) => {
                     let id = receipt.id;
                     self.ledger.borrow_mut().say(id, node, at, body);
+                    self.relays.borrow_mut().taken(at, node, id);
+                    if let Some(within) = self.arrives_within {
+                        self.promise(&[id], within);
+                    }
                     return Ok(id);
                 }
                 Some(Err(BroadcastError::Full { .. } | BroadcastError::NoNeighbours)) if at < give_up => {

@@ -187,7 +187,7 @@ pub(crate) struct Broadcast {
     pub(crate) unsettled: BTreeSet<StreamKey>,
     pub(crate) verifying: BTreeMap<JobId, Verifying>,
     pub(crate) verifying_ids: BTreeMap<MessageId, JobId>,
-    verifying_bytes: u64,
+    pub(crate) verifying_bytes: u64,
     /// How late pushes are after the announcement, smoothed, and how much that varies: RFC 6298's way, section 2.
     pub(crate) lateness: Option<(Duration, Duration)>,
     /// Comparisons with neighbours so far.

@@ -5,6 +5,7 @@
 //! target takes the short cut. If no such way is known or it fails, the target is dialled where an address is known.
 //! The result goes back the way that the whisper came.
 
+mod audit;
 mod peers;
 
 use std::collections::BTreeMap;

@@ -159,7 +159,7 @@ pub(crate) enum Sent {
 pub(crate) struct Links {
     links: BTreeMap<LinkId, Link>,
     by_peer: BTreeMap<PeerId, LinkId>,
-    sent: VecDeque<(SendId, Sent, u64)>,
+    pub(crate) sent: VecDeque<(SendId, Sent, u64)>,
     next_send: u64,
     pub(crate) scores: Scores,
 }

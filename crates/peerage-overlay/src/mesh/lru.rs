@@ -58,6 +58,12 @@ impl<K: Ord + Clone, V> Lru<K, V> {
         self.peek(key).map(|value| (key, value))
     }
 
+    /// The entry that was touched last.
+    pub(crate) fn newest(&self) -> Option<(&K, &V)> {
+        let key = self.order.values().next_back()?;
+        self.peek(key).map(|value| (key, value))
+    }
+
     pub(crate) fn pop_oldest(&mut self) -> Option<(K, V)> {
         let (_, key) = self.order.pop_first()?;
         self.entries.remove(&key).map(|(value, _)| (key, value))
@@ -90,7 +96,7 @@ mod tests {
         assert_eq!(lru.touch(&1, || "new"), (&mut "one", None));
         assert_eq!(lru.touch(&3, || "three"), (&mut "three", Some((2, "two"))));
         assert!(!lru.insert(3, "drei"));
-        assert_eq!(lru.oldest(), Some((&1, &"one")));
+        assert_eq!((lru.oldest(), lru.newest()), (Some((&1, &"one")), Some((&3, &"drei"))));
         assert_eq!(lru.remove(&1), Some("one"));
         assert_eq!(lru.pop_oldest(), Some((3, "drei")));
         assert_eq!((lru.len(), lru.oldest()), (0, None));

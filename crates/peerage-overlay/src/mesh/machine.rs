@@ -16,6 +16,7 @@ use super::config::MeshConfig;
 use super::direct::Direct;
 use super::error::{BroadcastError, JoinError, WhisperError};
 use super::event::{MeshAnswer, MeshEvent, Out};
+use super::holdings::Audit;
 use super::links::{Cx, Ids, Links, Sent};
 use super::membership::{Change, Membership};
 use super::message::Receipt;
@@ -163,6 +164,13 @@ impl MeshMachine {
     /// How a peer has behaved, in five numbers and their sum; `None` of one that did nothing of note lately.
     pub fn explain(&self, now: Now, peer: &PeerId) -> Option<Conduct> {
         self.links.scores.conduct(peer, now.mono)
+    }
+
+    pub(crate) fn audit(&self, limits: &MeshConfig, audit: &mut Audit) {
+        self.broadcast.audit(limits, audit);
+        self.direct.audit(limits, audit);
+        self.membership.audit(limits, audit);
+        self.links.audit(limits, audit);
     }
 
     /// A reading.

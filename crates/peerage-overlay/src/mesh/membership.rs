@@ -5,6 +5,7 @@
 //! only some: see `places`.
 //! Whoever refuses or lets go names others to try.
 
+mod audit;
 mod book;
 mod diversity;
 mod places;

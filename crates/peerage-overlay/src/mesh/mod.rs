@@ -9,6 +9,7 @@
 //! | `window`, `missing`, `ranges` | what is kept, what is lacking, what was seen |
 //! | `direct` | messages to one |
 //! | `links`, `names` | what the parts share: links, their room, ids; numbers for streams |
+//! | `holdings` | what each part holds, against what it may |
 //! | `score`, `meter` | how peers behave, and who is shunned; how much a link may say |
 //! | `packet`, `convert` | the words, and their bytes |
 
@@ -19,6 +20,7 @@ mod convert;
 mod direct;
 mod error;
 mod event;
+mod holdings;
 mod links;
 mod lru;
 mod machine;
@@ -45,6 +47,7 @@ mod window;
 pub use config::MeshConfig;
 pub use error::{BroadcastError, ConfigError, JoinError, WhisperError};
 pub use event::{Loss, MeshAnswer, MeshEvent};
+pub use holdings::Overfull;
 pub use machine::{MeshMachine, MeshStart};
 pub(crate) use membership::BOOK;
 pub use message::{IntoParts, Kind, Message, MessageId, MessageIdError, Receipt};

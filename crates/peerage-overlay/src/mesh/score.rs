@@ -175,8 +175,13 @@ impl Scores {
         Some(score.conduct(left))
     }
 
+    /// How many are judged, or shunned.
+    pub(crate) fn len(&self) -> usize {
+        self.peers.len().max(self.shunned.len())
+    }
+
     pub(crate) fn footprint(&self) -> u64 {
-        (self.peers.len().max(self.shunned.len()) * SCORE_BYTES) as u64
+        (self.len() * SCORE_BYTES) as u64
     }
 }
 

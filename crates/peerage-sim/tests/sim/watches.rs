@@ -4,7 +4,9 @@ use std::cell::RefCell;
 use std::rc::Rc;
 
 use peerage_machine::{Class, DialId, Input, Instant, LinkId, Machine, Now, OutboxOf, Target};
-use peerage_sim::{Config, NodeId, Role, Sim, Watch, address, bounded, once, peer};
+use peerage_sim::{
+    Config, NodeId, Role, Sent, Sim, Watch, address, bounded, holds, once, peer, within_credit,
+};
 
 use crate::puppet::*;
 
@@ -101,6 +103,58 @@ fn a_machine_that_holds_more_than_it_promised_is_caught() {
         let expected = "a machine holds 168 bytes, at most 160 were promised".to_owned();
         assert_eq!(found, caught.then_some((listener, expected)));
     }
+}
+
+#[test]
+fn a_machine_of_which_something_does_not_hold_is_caught_after_the_call_that_broke_it() {
+    let (mut sim, [speaker, listener], link) = pair(|| Ear { hoards: true, ..Ear::default() });
+    sim.watch(holds(|ear: &Ear| {
+        if ear.heard.len() > 10 { Err(format!("{} words are remembered", ear.heard.len())) } else { Ok(()) }
+    }));
+    talk(&mut sim, speaker, link, 40);
+    let found = sim.violation().map(|violation| (violation.at, violation.node, violation.what.as_str()));
+    assert_eq!(found, Some((at(110 + 20 * 10), listener, "11 words are remembered")));
+}
+
+#[test]
+fn a_machine_that_sends_to_a_peer_that_takes_nothing_is_caught_where_its_queue_is_full() {
+    for whose in [0, 1] {
+        let (mut sim, [speaker, listener], link) = pair(Ear::default);
+        sim.watch(within_credit(move |node: NodeId| node.index() == whose));
+        assert!(sim.stall(speaker, listener, millis(60_000)));
+        for number in 0..2 {
+            let word = Word { number, ballast: 700 << 10 };
+            sim.command(speaker, |_, _, out| out.send(link, word));
+        }
+        let found = sim.violation().map(|violation| violation.what.clone());
+        let expected = "n0 sends more to n1, in whose queue are 716808 of 1048576 bytes".to_owned();
+        assert_eq!(found, (whose == 0).then_some(expected));
+    }
+}
+
+#[test]
+fn who_looks_on_sees_what_is_sent_and_who_is_gone() {
+    #[derive(Default)]
+    struct Seen(Rc<RefCell<Vec<String>>>);
+    impl Watch<Ear> for Seen {
+        fn sent(&mut self, _: Instant, sent: Sent<'_, Word>) {
+            let how = sent.refused.map_or("taken".to_owned(), ToString::to_string);
+            self.0.borrow_mut().push(format!("{} to {}: {}, {how}", sent.from, sent.to, sent.message.number));
+        }
+        fn stopped(&mut self, _: Instant, node: NodeId) {
+            self.0.borrow_mut().push(format!("{node} is gone"));
+        }
+    }
+    let (mut sim, [speaker, listener], link) = pair(Ear::default);
+    let seen = Rc::new(RefCell::new(Vec::new()));
+    sim.watch(Seen(Rc::clone(&seen)));
+    talk(&mut sim, speaker, link, 1);
+    sim.crash(listener);
+    sim.crash(listener);
+    sim.run_for(millis(5000));
+    talk(&mut sim, speaker, link, 1);
+    sim.stop(speaker);
+    assert_eq!(*seen.borrow(), ["n0 to n1: 0, taken", "n1 is gone", "n0 is gone"]);
 }
 
 #[test]
