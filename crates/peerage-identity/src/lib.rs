@@ -77,6 +77,6 @@ pub use cipher::suites_by_speed;
 pub use handshake::{Handshake, HandshakeError};
 pub use identity::{EntropyError, Identity};
 pub use key_file::KeyFileError;
-pub use record::{Opener, RecordError, SealError, Sealer};
+pub use record::{Opener, RecordError, SealError, Sealer, records_under};
 pub use sealed_box::{BOX_OVERHEAD, BoxOpenError, BoxSealError, BoxSecret, Recipient, RecipientError};
 pub use signature::{NOISE_STATIC, SignatureError, verify};

@@ -3,6 +3,7 @@
 use std::fmt;
 
 use bytes::BytesMut;
+use peerage_wire::Suite;
 use peerage_wire::limits::{MAX_PLAINTEXT, MAX_RECORD, RECORD_LENGTH_LEN, TAG_LEN};
 
 use crate::cipher::Cipher;
@@ -102,6 +103,16 @@ impl Opener {
         direction.advance().map_err(|_| RecordError::Forged { number })?;
         Ok(plaintext)
     }
+}
+
+/// Both ends of one direction of records under a key that is there already: no handshake was made, and nobody has proven
+/// anything. For simulators and measurements, where both ends are in one hand.
+///
+/// # Errors
+/// [`SealError::Cipher`] when the cipher does not take the key.
+pub fn records_under(suite: Suite, key: &[u8; 32]) -> Result<(Sealer, Opener), SealError> {
+    let cipher = || Cipher::new(suite, key).map(Box::new).map_err(|_| SealError::Cipher);
+    Ok((Sealer::new(cipher()?), Opener::new(cipher()?)))
 }
 
 impl fmt::Debug for Sealer {

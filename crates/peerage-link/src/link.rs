@@ -1,5 +1,6 @@
 //! The link itself: phases, and who hears what.
 
+mod pair;
 mod receive;
 mod timer;
 
@@ -10,7 +11,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
-use peerage_identity::Opener;
+use peerage_identity::{Identity, Opener};
 use peerage_machine::{Class, Direction, Instant, Refusal, RefusalReason, Side, Why};
 use peerage_wire::hello::{Hello, Instance, Limits};
 use peerage_wire::preface::Cookie;
@@ -74,9 +75,30 @@ pub struct Link {
     stats: LinkStats,
 }
 
+/// What a link says first.
+struct Start {
+    hello: Hello,
+    identity: Arc<Identity>,
+    opening: Opening,
+}
+
 impl Link {
     /// A new link; [`Link::transmit`] has the first bytes when it dialled.
     pub fn new(setup: Setup, now: Instant) -> Self {
+        let (mut link, Start { hello, identity, opening }) = Self::prepare(setup, now);
+        if let Err(error) = hello.check() {
+            link.end(Why::Limit { by: Side::Us, what: error.to_string() });
+            return link;
+        }
+        match Greeting::new(link.direction, identity, opening, &hello, now, link.outbound.clear()) {
+            Ok(greeting) => link.phase = Phase::Greeting(Box::new(greeting)),
+            Err(why) => link.end(why),
+        }
+        link
+    }
+
+    /// A link that has said nothing yet, and what it would say.
+    fn prepare(setup: Setup, now: Instant) -> (Self, Start) {
         let Setup {
             direction,
             identity,
@@ -104,7 +126,7 @@ impl Link {
             addresses,
             instances: instances.clone(),
         };
-        let mut link = Self {
+        let link = Self {
             direction,
             us: hello.identity,
             expected,
@@ -134,16 +156,7 @@ impl Link {
             stats: LinkStats::default(),
             config,
         };
-        if let Err(error) = hello.check() {
-            link.end(Why::Limit { by: Side::Us, what: error.to_string() });
-            return link;
-        }
-        let opening = Opening { suites, entropy, cookie };
-        match Greeting::new(direction, identity, opening, &hello, now, link.outbound.clear()) {
-            Ok(greeting) => link.phase = Phase::Greeting(Box::new(greeting)),
-            Err(why) => link.end(why),
-        }
-        link
+        (link, Start { hello, identity, opening: Opening { suites, entropy, cookie } })
     }
 
     /// The host agrees to the link. When both sides run instances and none of them meet, the link is refused all the

@@ -58,6 +58,9 @@ pub struct Config {
     pub verifier: Verifier,
     /// With what probability each link is lost in each second, 0 to 1. Default 0.
     pub link_loss_per_second: f64,
+    /// With what probability each link is half open from each second on, 0 to 1: one of its ends has lost it and knows; the
+    /// other one goes on sending until it notices, after [`Config::detection`]. Default 0.
+    pub half_open_per_second: f64,
     /// With what probability each direction of each link stalls in each second, 0 to 1: as a stream whose packets are lost,
     /// it carries nothing for a while and then everything, in order. Default 0.
     pub stalls_per_second: f64,
@@ -90,6 +93,13 @@ impl Config {
         })
     }
 
+    /// Whether links have to be looked at each second.
+    pub(crate) fn troubles_links(&self) -> bool {
+        [self.link_loss_per_second, self.half_open_per_second, self.stalls_per_second]
+            .iter()
+            .any(|p| *p > 0.0)
+    }
+
     /// The defaults, with this seed.
     pub fn seeded(seed: u64) -> Self {
         Self { seed, ..Self::default() }
@@ -114,6 +124,7 @@ impl Default for Config {
             verify_delay: Duration::from_micros(100),
             verifier: Verifier::AlwaysValid,
             link_loss_per_second: 0.0,
+            half_open_per_second: 0.0,
             stalls_per_second: 0.0,
             stall: millis(200)..=millis(2000),
             wall_skew: millis(50),

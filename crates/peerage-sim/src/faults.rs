@@ -88,11 +88,16 @@ impl<M: Machine> Sim<M> {
     /// void until it notices ([`crate::Config::detection`]). Whether there was one.
     pub fn half_open(&mut self, ghost: NodeId, gone: NodeId) -> bool {
         let Some((key, side, _)) = self.links.up(gone, ghost) else { return false };
+        self.forget_at(key, side);
+        true
+    }
+
+    /// The link is gone at this end; the other one has a ghost of it.
+    fn forget_at(&mut self, key: LinkKey, side: Side) {
         self.break_off(key);
         self.down_at(self.now, key, side, Why::Lost("the connection was reset".to_owned()));
         let noticed = self.detected();
         self.down_at(noticed, key, side.other(), Why::Lost("the peer does not answer".to_owned()));
-        true
     }
 
     /// What the first node sends to the second on the link that they have leaves after so long at the earliest, in order.
@@ -227,11 +232,15 @@ impl<M: Machine> Sim<M> {
         if !self.links.get(key).is_some_and(|link| link.is_alive()) {
             return;
         }
+        // Nothing is drawn for what is not asked for: kept seeds go on to mean the same.
         if self.rng.chance(self.config.link_loss_per_second) {
             self.lose(key);
+        } else if self.config.half_open_per_second > 0.0 && self.rng.chance(self.config.half_open_per_second)
+        {
+            let side = if self.rng.chance(0.5) { Side::Dialer } else { Side::Acceptor };
+            self.forget_at(key, side);
         } else {
             for side in Side::BOTH {
-                // Without stalls nothing is drawn for them: kept seeds go on to mean the same.
                 if self.config.stalls_per_second > 0.0 && self.rng.chance(self.config.stalls_per_second) {
                     let (least, most) = (*self.config.stall.start(), *self.config.stall.end());
                     let until = self.now + self.rng.duration_between(least, most);

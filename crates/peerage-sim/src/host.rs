@@ -184,7 +184,7 @@ impl<M: Machine> Sim<M> {
         let latency = self.latency(dialer, acceptor);
         let key = self.links.open(dialer, acceptor, latency, now);
         self.stats.links_up += 1;
-        if self.config.link_loss_per_second > 0.0 || self.config.stalls_per_second > 0.0 {
+        if self.config.troubles_links() {
             self.schedule(now + Duration::from_secs(1), Happening::LossCheck { link: key });
         }
         let regions = [self.get(dialer).region, self.get(acceptor).region];

@@ -23,7 +23,10 @@ const HANDSHAKE: usize = 64;
 /// and pings, on a stream with the network's latency, bandwidth and stalls. For hundreds of nodes: a handshake costs half
 /// a millisecond, a message some microseconds.
 #[derive(Clone)]
-pub struct Wire(Arc<dyn Fn(WireEnd) -> Setup + Send + Sync>);
+pub struct Wire {
+    setup: Arc<dyn Fn(WireEnd) -> Setup + Send + Sync>,
+    handshake: bool,
+}
 
 /// One end of a connection, for which a link is to be set up.
 #[derive(Clone, Debug)]
@@ -47,13 +50,20 @@ pub struct WireEnd {
 impl Wire {
     /// Links are set up like this. Simulated nodes have no secrets: who knows their identities does.
     pub fn new(setup: impl Fn(WireEnd) -> Setup + Send + Sync + 'static) -> Self {
-        Self(Arc::new(setup))
+        Self { setup: Arc::new(setup), handshake: true }
+    }
+
+    /// The same without a handshake: each end knows what the other one would have said ([`Link::pair`]). A link then costs
+    /// some microseconds.
+    #[must_use]
+    pub fn without_handshake(self) -> Self {
+        Self { handshake: false, ..self }
     }
 }
 
 impl fmt::Debug for Wire {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("Wire(…)")
+        f.write_str(if self.handshake { "Wire(…)" } else { "Wire(without handshake, …)" })
     }
 }
 
@@ -74,13 +84,13 @@ struct Half {
 
 impl Wired {
     /// Both ends, shaken hands. The time that took is the dial's.
-    fn join(dialer: Setup, acceptor: Setup, now: Instant) -> Result<Self, String> {
-        let half = |setup| Half {
-            link: Link::new(setup, now),
-            input: BytesMut::new(),
-            timer_at: None,
-            waits: false,
+    fn join(dialer: Setup, acceptor: Setup, handshake: bool, now: Instant) -> Result<Self, String> {
+        let (dialer, acceptor) = if handshake {
+            (Link::new(dialer, now), Link::new(acceptor, now))
+        } else {
+            Link::pair(dialer, acceptor, now).map_err(|why| why.to_string())?
         };
+        let half = |link| Half { link, input: BytesMut::new(), timer_at: None, waits: false };
         let mut wired = Self { dialer: half(dialer), acceptor: half(acceptor) };
         let mut up = [false; 2];
         for _ in 0..HANDSHAKE {
@@ -134,7 +144,7 @@ impl<M: Machine> Sim<M> {
     /// The two ends of a link that has just come up, joined.
     #[expect(clippy::panic, reason = "a scenario whose links cannot agree is wrong, and says so")]
     pub(crate) fn wire(&mut self, key: LinkKey) {
-        let Some(Wire(setup)) = self.config.wire.clone() else { return };
+        let Some(Wire { setup, handshake }) = self.config.wire.clone() else { return };
         let now = self.now;
         let Some(nodes) = self.links.get(key).map(|link| Side::BOTH.map(|side| link.end(side).node)) else {
             return;
@@ -155,7 +165,7 @@ impl<M: Machine> Sim<M> {
         };
         let (outbound, inbound) =
             (end(dialer, acceptor, Direction::Outbound), end(acceptor, dialer, Direction::Inbound));
-        match Wired::join(outbound, inbound, now) {
+        match Wired::join(outbound, inbound, handshake, now) {
             Ok(wired) => {
                 if let Some(link) = self.links.get_mut(key) {
                     link.wired = Some(Box::new(wired));

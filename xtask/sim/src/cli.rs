@@ -5,16 +5,25 @@ use std::time::Duration;
 
 use anyhow::{Result, bail};
 use clap::error::ErrorKind;
-use clap::{CommandFactory, Parser, ValueEnum};
+use clap::{Arg, Args as _, Command, CommandFactory, Parser, ValueEnum};
 
 use crate::attack::Attack;
 use crate::figures;
 use crate::scenario::Scenario;
+use crate::span::span;
+use crate::weather::Weather;
+use crate::world::Fidelity;
 
 /// Peers that one process has been seen to hold, and ten times as many.
 const MOST_PEERS: usize = 1_000_000;
 /// More runs than this are another tool's work.
 const MOST_SEEDS: u64 = 1_000_000;
+
+/// More threads than any machine has processors.
+const MOST_JOBS: usize = 256;
+
+/// What the arguments of one scenario are called in the help.
+const OWN: &str = "Of one scenario";
 
 /// Runs a network of thousands of peers in virtual time, from one seed, and says what came of it.
 #[derive(Clone, Debug, Parser)]
@@ -35,6 +44,9 @@ pub(crate) struct Options {
     /// Run so often, the seed one higher each time, and end with medians and worst values.
     #[arg(long, value_name = "K", default_value_t = 1)]
     pub(crate) seeds: u64,
+    /// Run so many seeds at a time, each in a thread of its own.
+    #[arg(long, value_name = "J", default_value_t = 1)]
+    pub(crate) jobs: usize,
     /// Append the figures to this file, a JSON object per line.
     #[arg(long, value_name = "FILE")]
     pub(crate) json: Option<PathBuf>,
@@ -52,37 +64,58 @@ pub(crate) struct Options {
     pub(crate) payload: usize,
     /// Move bytes through the codec and the links of real connections: for hundreds of peers.
     #[arg(long)]
-    pub(crate) bytes: bool,
+    bytes: bool,
+    /// With --bytes: links know each other without shaking hands, which is most of what they cost.
+    #[arg(long, requires = "bytes")]
+    null_handshake: bool,
     /// Virtual time from the last join to the first measurement, such as 30s.
     #[arg(long, value_name = "SPAN", value_parser = span)]
     settle: Option<Duration>,
     /// broadcast: peers that speak, in turn [default: 1].
-    #[arg(long, value_name = "N")]
+    #[arg(long, value_name = "N", help_heading = OWN)]
     origins: Option<usize>,
     /// broadcast: rounds in which each origin speaks once before anything is measured [default: 10, of many origins 5].
-    #[arg(long, value_name = "N")]
+    #[arg(long, value_name = "N", help_heading = OWN)]
     warm: Option<usize>,
     /// broadcast: messages that are measured [default: 20, of many origins 64].
-    #[arg(long, value_name = "N")]
+    #[arg(long, value_name = "N", help_heading = OWN)]
     broadcasts: Option<usize>,
     /// crash: the share of all peers that crash at once [default: 0.5].
-    #[arg(long, value_name = "SHARE")]
+    #[arg(long, value_name = "SHARE", help_heading = OWN)]
     fraction: Option<f64>,
     /// crash: from one look at the survivors to the next [default: 4s, in which each neighbour is probed once].
-    #[arg(long, value_name = "SPAN", value_parser = span)]
+    #[arg(long, value_name = "SPAN", value_parser = span, help_heading = OWN)]
     cycle: Option<Duration>,
     /// churn: how long peers stay, on average [default: 30s].
-    #[arg(long, value_name = "SPAN", value_parser = span)]
+    #[arg(long, value_name = "SPAN", value_parser = span, help_heading = OWN)]
     session: Option<Duration>,
+    /// churn: what peers that come back have of their earlier start: nothing, so that they join by somebody who runs, or
+    /// the peers that they knew [default: lost].
+    #[arg(long, value_enum, value_name = "STORE", help_heading = OWN)]
+    store: Option<Store>,
     /// partition: how long it lasts [default: 10m].
-    #[arg(long, value_name = "SPAN", value_parser = span)]
+    #[arg(long, value_name = "SPAN", value_parser = span, help_heading = OWN)]
     lasting: Option<Duration>,
+    /// partition: what each part says does not reach the next one, and comes through the other way; both ends notice.
+    #[arg(long, help_heading = OWN)]
+    one_way: bool,
     /// sybil: attackers for each honest peer [default: 20].
-    #[arg(long, value_name = "N")]
+    #[arg(long, value_name = "N", help_heading = OWN)]
     ratio: Option<usize>,
     /// sybil: what they do, one of those that --list names [default: sink].
-    #[arg(long, value_enum, value_name = "NAME", hide_possible_values = true)]
+    #[arg(long, value_enum, value_name = "NAME", hide_possible_values = true, help_heading = OWN)]
     attack: Option<Attack>,
+    #[command(flatten)]
+    pub(crate) weather: Weather,
+}
+
+/// What a peer that starts again has of its earlier start.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Store {
+    /// Nothing.
+    Lost,
+    /// What it stored: whom it knew.
+    Kept,
 }
 
 impl Options {
@@ -131,6 +164,22 @@ impl Options {
         self.lasting.unwrap_or(Duration::from_secs(600))
     }
 
+    pub(crate) fn store(&self) -> Store {
+        self.store.unwrap_or(Store::Lost)
+    }
+
+    pub(crate) fn is_one_way(&self) -> bool {
+        self.one_way
+    }
+
+    pub(crate) fn fidelity(&self) -> Fidelity {
+        match (self.bytes, self.null_handshake) {
+            (false, _) => Fidelity::Values,
+            (true, false) => Fidelity::Bytes,
+            (true, true) => Fidelity::BytesWithoutHandshake,
+        }
+    }
+
     pub(crate) fn ratio(&self) -> usize {
         self.ratio.unwrap_or(20)
     }
@@ -144,15 +193,21 @@ impl Options {
         let mut command = format!("{name} --seed {seed} --peers {peers}");
         for (flag, value) in self.given() {
             command.push_str(&format!(" {flag} {value}"));
+            command.truncate(command.trim_end().len());
         }
         if self.payload != 1024 {
             command.push_str(&format!(" --payload {}", self.payload));
         }
-        if self.bytes {
-            command.push_str(" --bytes");
+        for (flag, given) in [("--bytes", self.bytes), ("--null-handshake", self.null_handshake)] {
+            if given {
+                command.push_str(&format!(" {flag}"));
+            }
         }
         if let Some(settle) = self.settle {
             command.push_str(&format!(" --settle {settle:?}"));
+        }
+        for (flag, words) in self.weather.given() {
+            command.push_str(&format!(" {flag} {words}"));
         }
         command
     }
@@ -168,6 +223,10 @@ impl Options {
             self.cycle.map(|value| ("--cycle", format!("{value:?}"))),
             self.session.map(|value| ("--session", format!("{value:?}"))),
             self.lasting.map(|value| ("--lasting", format!("{value:?}"))),
+            self.store.map(|store| {
+                ("--store", store.to_possible_value().map_or_else(String::new, |it| it.get_name().to_owned()))
+            }),
+            self.one_way.then(|| ("--one-way", String::new())),
             number("--ratio", self.ratio),
             self.attack.map(|value| ("--attack", value.name().to_owned())),
         ]
@@ -193,6 +252,9 @@ impl Options {
         }
         if !(1..=MOST_SEEDS).contains(&self.seeds) {
             bail!("--seeds is {}; it takes 1 to {MOST_SEEDS}", self.seeds);
+        }
+        if !(1..=MOST_JOBS).contains(&self.jobs) {
+            bail!("--jobs is {}; it takes 1 to {MOST_JOBS}", self.jobs);
         }
         if self.origins() == 0 || self.origins() > peers {
             bail!("--origins is {}; it takes 1 to {peers}, the number of peers", self.origins());
@@ -225,35 +287,60 @@ impl Options {
 
 /// What --list says.
 pub(crate) fn list() -> String {
+    let command = Options::command();
+    let explain = |text: &mut String, argument: &Arg| {
+        let name = argument.get_long().unwrap_or_default();
+        let value = argument.get_value_names().filter(|_| argument.get_action().takes_values());
+        let value = value.and_then(|names| names.first()).map_or_else(String::new, |name| format!(" {name}"));
+        let help = argument.get_help().map_or_else(String::new, ToString::to_string);
+        // Those of one scenario begin with its name.
+        let help =
+            help.split_once(": ").filter(|(head, _)| !head.contains(' ')).map_or(help.as_str(), |it| it.1);
+        text.push_str(&entry(&format!("  --{name}{value}"), help));
+    };
     let mut text = String::new();
     for scenario in Scenario::value_variants() {
-        text.push_str(&format!("{:10} {}\n", scenario.name(), scenario.about()));
-        if !scenario.arguments().is_empty() {
-            text.push_str(&format!("{:10} {}\n", "", scenario.arguments().join(" ")));
+        text.push_str(&entry(scenario.name(), scenario.about()));
+        text.push_str(&entry(
+            "  --peers N",
+            &format!("peers of the network [default: {}]", scenario.peers()),
+        ));
+        for flag in scenario.arguments() {
+            let argument = command.get_arguments().find(|it| it.get_long() == flag.strip_prefix("--"));
+            argument.into_iter().for_each(|argument| explain(&mut text, argument));
         }
+        text.push('\n');
     }
-    text.push_str("\nattacks, with sybil --attack\n");
+    text.push_str("what attackers do, --attack of sybil:\n");
     for attack in Attack::value_variants() {
-        text.push_str(&format!("{:10} {}\n", attack.name(), attack.about()));
+        text.push_str(&entry(&format!("  {}", attack.name()), attack.about()));
     }
+    text.push_str("\nof any of them, what the world is like:\n");
+    let world = Weather::augment_args(Command::new("world"));
+    world.get_arguments().for_each(|argument| explain(&mut text, argument));
+    text.push_str("\n--help has what is the same for all: seeds, figures, pictures.\n");
     text
 }
 
-/// Reads `250ms`, `30s`, `10m`.
-fn span(text: &str) -> Result<Duration, String> {
-    let wrong = || format!("`{text}` is no span; it takes a number and ms, s or m, such as 250ms or 30s");
-    let digits = text.trim_end_matches(|c: char| c.is_ascii_alphabetic());
-    let number: f64 = digits.parse().map_err(|_| wrong())?;
-    let unit = match text.get(digits.len()..) {
-        Some("ms") => 0.001,
-        Some("s") => 1.0,
-        Some("m") => 60.0,
-        _ => return Err(wrong()),
-    };
-    if !(0.0..=1e9).contains(&number) {
-        return Err(wrong());
+/// A name, and beside it what there is to say of it, in lines of 100.
+fn entry(name: &str, about: &str) -> String {
+    const COLUMN: usize = 28;
+    let mut text = format!("{name:COLUMN$}");
+    let mut width = text.len();
+    for word in about.split_whitespace() {
+        if width + word.len() >= 100 {
+            text.truncate(text.trim_end().len());
+            text.push_str(&format!("\n{:COLUMN$}", ""));
+            width = COLUMN;
+        } else if !text.ends_with(' ') {
+            text.push(' ');
+            width += 1;
+        }
+        text.push_str(word);
+        width += word.len();
     }
-    Ok(Duration::from_secs_f64(number * unit))
+    text.push('\n');
+    text
 }
 
 #[cfg(test)]
@@ -275,6 +362,30 @@ mod tests {
     }
 
     #[test]
+    fn the_list_explains_every_scenario_and_each_of_its_arguments() {
+        let list = list();
+        let explained = |name: &str| {
+            list.lines().any(|line| {
+                line.trim_start()
+                    .split_once(' ')
+                    .is_some_and(|(first, rest)| first == name && rest.trim().len() > 10)
+            })
+        };
+        for scenario in Scenario::value_variants() {
+            assert!(explained(scenario.name()), "{}\n{list}", scenario.name());
+            for flag in scenario.arguments() {
+                assert!(explained(flag), "{flag}\n{list}");
+            }
+        }
+        for flag in
+            ["--regions", "--bandwidth", "--stalls", "--resets", "--half-open", "--nat", "--skew", "--drift"]
+        {
+            assert!(explained(flag), "{flag}\n{list}");
+        }
+        assert!(list.lines().all(|line| line.len() <= 100), "{list}");
+    }
+
+    #[test]
     fn an_argument_of_another_scenario_is_refused_by_name() {
         let error = parse("broadcast --fraction 0.5").unwrap_err().to_string();
         assert!(error.contains("--fraction") && error.contains("--origins"), "{error}");
@@ -290,6 +401,12 @@ mod tests {
             "crash --fraction 1",
             "crash --fraction 0.95 --peers 30",
             "crash --cycle 0s",
+            "broadcast --jobs 0",
+            "broadcast --null-handshake",
+            "broadcast --nat 1.5",
+            "broadcast --regions 0-1",
+            "broadcast --drift 1000000",
+            "churn --store half",
         ] {
             assert!(parse(text).is_err(), "{text}");
         }
@@ -302,6 +419,11 @@ mod tests {
         assert_eq!(again, "crash --seed 9 --peers 50 --fraction 0.8 --cycle 2.5s --settle 60s");
         let options = parse(&again).unwrap();
         assert_eq!((options.seed, options.cycle(Duration::ZERO)), (9, Duration::from_millis(2500)));
+        let world =
+            "--bytes --null-handshake --regions 0-1=80ms..0.12s+5ms@1M --stalls 0.01 --nat 0.3 --drift 50";
+        let again = parse(&format!("partition --one-way {world}")).unwrap().again("partition", 2, 60);
+        assert_eq!(again, format!("partition --seed 2 --peers 60 --one-way {world}"));
+        parse(&again).unwrap();
     }
 
     #[test]

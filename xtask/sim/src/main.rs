@@ -13,8 +13,10 @@ mod regressions;
 mod relay;
 mod run;
 mod scenario;
+mod span;
 #[cfg(test)]
 mod tests;
+mod weather;
 mod world;
 
 use std::process::ExitCode;

@@ -11,9 +11,9 @@ pub(crate) fn memory() -> Option<(f64, f64)> {
     Some((field("VmRSS:")?, field("VmHWM:")?))
 }
 
-/// Seconds of processor time that this process has taken; `None` where the system has no `/proc`.
+/// Seconds of processor time that this thread has taken; `None` where the system has no `/proc`.
 pub(crate) fn cpu() -> Option<f64> {
-    let stat = std::fs::read_to_string("/proc/self/stat").ok()?;
+    let stat = std::fs::read_to_string("/proc/thread-self/stat").ok()?;
     // The name, in brackets, may hold anything. Times are in hundredths of a second on every Linux.
     let fields: Vec<&str> = stat.rsplit_once(')')?.1.split_whitespace().collect();
     let ticks = |at: usize| fields.get(at)?.parse::<f64>().ok();

@@ -10,41 +10,49 @@ const PACE: Duration = Duration::from_secs(10);
 
 /// Progress on stderr.
 pub(crate) enum Progress {
-    /// A terminal.
-    Bar(ProgressBar),
-    /// Something that keeps lines.
-    Lines { last: Instant },
+    /// A terminal, and what each text begins with.
+    Bar(ProgressBar, String),
+    /// Something that keeps lines, likewise.
+    Lines { last: Instant, head: String },
     /// Nobody.
     Silent,
 }
 
 impl Progress {
-    /// What fits this process' stderr.
-    pub(crate) fn new(silent: bool) -> Self {
+    /// What fits this process' stderr; all that is said begins like this.
+    pub(crate) fn new(silent: bool, head: String) -> Self {
         if silent {
             return Self::Silent;
         }
         if !std::io::stderr().is_terminal() {
-            return Self::Lines { last: Instant::now() };
+            return Self::Lines { last: Instant::now(), head };
         }
         let bar = ProgressBar::with_draw_target(Some(1), ProgressDrawTarget::stderr_with_hz(10));
         if let Ok(style) = ProgressStyle::with_template("{bar:32} {msg} [{elapsed}]") {
             bar.set_style(style);
         }
-        Self::Bar(bar)
+        Self::Bar(bar, head)
+    }
+
+    /// Has something written without a bar in its way.
+    pub(crate) fn aside<R>(&self, write: impl FnOnce() -> R) -> R {
+        match self {
+            Self::Bar(bar, _) => bar.suspend(write),
+            Self::Lines { .. } | Self::Silent => write(),
+        }
     }
 
     /// So much of this phase is done.
     pub(crate) fn at(&mut self, done: u64, of: u64, text: impl FnOnce() -> String) {
         match self {
-            Self::Bar(bar) => {
+            Self::Bar(bar, head) => {
                 bar.set_length(of.max(1));
                 bar.set_position(done);
-                bar.set_message(text());
+                bar.set_message(format!("{head}{}", text()));
             }
-            Self::Lines { last } if last.elapsed() >= PACE => {
+            Self::Lines { last, head } if last.elapsed() >= PACE => {
                 *last = Instant::now();
-                eprintln!("{}", text());
+                eprintln!("{head}{}", text());
             }
             Self::Lines { .. } | Self::Silent => {}
         }
@@ -53,7 +61,7 @@ impl Progress {
 
 impl Drop for Progress {
     fn drop(&mut self) {
-        if let Self::Bar(bar) = self {
+        if let Self::Bar(bar, _) = self {
             bar.finish_and_clear();
         }
     }

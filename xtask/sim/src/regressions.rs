@@ -39,6 +39,7 @@ mod tests {
 
     use super::*;
     use crate::cli::Options;
+    use crate::progress::Progress;
     use crate::run;
 
     /// What unoptimised code runs in seconds.
@@ -52,8 +53,8 @@ mod tests {
             options.validate().unwrap();
             let scenario = options.scenario.unwrap();
             if options.peers(scenario.peers()) <= QUICK || !cfg!(debug_assertions) {
-                run::once(&options, scenario, options.seed, false)
-                    .unwrap_or_else(|error| panic!("cargo xtask sim {line}\n{error:#}"));
+                let outcome = run::once(&options, scenario, options.seed, Progress::Silent);
+                outcome.map_err(|error| format!("cargo xtask sim {line}\n{error:#}")).unwrap();
             }
         }
     }

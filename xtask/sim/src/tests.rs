@@ -11,7 +11,7 @@ use peerage_overlay::{MeshAnswer, MeshConfig, MeshEvent, MeshMachine, MeshStart,
 use peerage_sim::{Config, Instance, NodeId, Role, address};
 
 use crate::progress::Progress;
-use crate::world::{World, verifier};
+use crate::world::{Fidelity, World, verifier};
 
 /// By then everything said must be everywhere.
 const SOON: Duration = Duration::from_secs(20);
@@ -118,7 +118,7 @@ fn twelve(payload: usize) -> World {
 
 fn twelve_of(mesh: MeshConfig, payload: usize) -> World {
     let config = Config { verifier: verifier(), ..Config::seeded(5) };
-    let mut world = World::new(config, mesh, payload, false, Progress::Silent);
+    let mut world = World::new(config, mesh, payload, Fidelity::Values, Progress::Silent);
     world.arrives_within = Some(SOON);
     world.form(12, Duration::from_secs(5)).unwrap();
     world
@@ -258,7 +258,8 @@ fn a_mesh_that_keeps_more_than_it_may_is_caught() {
     let mut tight = MeshConfig::named("sim");
     tight.retain_messages = 8;
     let mut world = twelve_of(tight, 64);
-    join(&mut world, |start| Role::Honest(MeshMachine::new(MeshConfig::named("sim"), start)));
+    let node = join(&mut world, |start| Role::Honest(MeshMachine::new(MeshConfig::named("sim"), start)));
+    world.join(node, world.nodes[0]);
     world.pass(Duration::from_secs(5), "joining").unwrap();
     let error = format!("{:#}", speak(&mut world).unwrap_err());
     assert!(error.contains("at n12: 9 retained messages are held, at most 8 are allowed"), "{error}");
@@ -266,9 +267,9 @@ fn a_mesh_that_keeps_more_than_it_may_is_caught() {
 
 #[test]
 fn a_mesh_on_real_links_says_and_hears_the_same() {
-    let hear = |bytes: bool| {
+    let hear = |fidelity| {
         let config = Config { verifier: verifier(), bandwidth: Some(10_000_000), ..Config::seeded(5) };
-        let mut world = World::new(config, MeshConfig::named("sim"), 40_000, bytes, Progress::Silent);
+        let mut world = World::new(config, MeshConfig::named("sim"), 40_000, fidelity, Progress::Silent);
         world.form(12, Duration::from_secs(5)).unwrap();
         speak(&mut world).unwrap();
         world.sim.crash(world.nodes[5]);
@@ -276,9 +277,11 @@ fn a_mesh_on_real_links_says_and_hears_the_same() {
         let neighbours = world.component();
         (neighbours, world.sim.stats().delivered_of_kind["payload"].messages >= 33, world.sim.trace_hash())
     };
-    let (values, bytes, again) = (hear(false), hear(true), hear(true));
-    assert_eq!((values.0, values.1), (1.0, true));
-    assert_eq!((bytes.0, bytes.1), (1.0, true));
+    let [values, bytes, again, null] =
+        [Fidelity::Values, Fidelity::Bytes, Fidelity::Bytes, Fidelity::BytesWithoutHandshake].map(hear);
+    for (component, heard, _) in [values, bytes, null] {
+        assert_eq!((component, heard), (1.0, true));
+    }
     assert_eq!(bytes.2, again.2, "the same seed gives the same run");
     assert_ne!(bytes.2, values.2, "bytes take other ways than values");
 }

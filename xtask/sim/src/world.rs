@@ -18,10 +18,12 @@ use peerage_sim::{
 use peerage_wire::{PeerId, Suite};
 
 use crate::attack::{Attack, Gang};
+use crate::cli::Store;
 use crate::graph::Graph;
 use crate::ledger::{Clerk, Ledger};
 use crate::progress::Progress;
 use crate::relay::{Overseer, Relays};
+use crate::weather::Weather;
 
 /// How often progress is shown, in virtual time.
 const SLICE: Duration = Duration::from_millis(250);
@@ -56,8 +58,24 @@ pub(crate) struct World {
     pub(crate) progress: Progress,
     payload: usize,
     said: u64,
+    weather: Weather,
+    /// Draws who cannot be dialled, and only where somebody cannot: scenarios draw the same with any weather.
+    lots: Rng,
+    /// Whom others may join by: those that can be dialled, in the order in which they came.
+    contacts: Vec<NodeId>,
     /// Of all peers, for their links.
     identities: Identities,
+}
+
+/// How true to real links the simulated ones are.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Fidelity {
+    /// Messages move as values.
+    Values,
+    /// Messages move as bytes through links as on real connections, which shake hands.
+    Bytes,
+    /// The same, and nobody shakes hands.
+    BytesWithoutHandshake,
 }
 
 type Identities = Arc<Mutex<BTreeMap<PeerId, (Arc<Identity>, Memory)>>>;
@@ -91,17 +109,22 @@ fn wire(identities: Identities) -> Wire {
 }
 
 impl World {
-    /// With `bytes`, links are as on real connections.
+    /// Nobody is there yet.
     pub(crate) fn new(
         config: Config,
         mesh: MeshConfig,
         payload: usize,
-        bytes: bool,
+        fidelity: Fidelity,
         progress: Progress,
     ) -> Self {
         let identities = Identities::default();
-        let wire = bytes.then(|| wire(Arc::clone(&identities)));
+        let wire = match fidelity {
+            Fidelity::Values => None,
+            Fidelity::Bytes => Some(wire(Arc::clone(&identities))),
+            Fidelity::BytesWithoutHandshake => Some(wire(Arc::clone(&identities)).without_handshake()),
+        };
         let config = Config { wire, ..config };
+        let lots = Seed::from_u64(config.seed).fork("weather").rng();
         let rng = Seed::from_u64(config.seed).fork("scenario").rng();
         let mut sim = Sim::new(config);
         sim.count_kinds(Packet::kind);
@@ -131,8 +154,16 @@ impl World {
             progress,
             payload,
             said: 0,
+            weather: Weather::default(),
+            lots,
+            contacts: Vec::new(),
             identities,
         }
+    }
+
+    /// The same where peers are placed, and can be dialled, as this says. What it says of links is in the configuration.
+    pub(crate) fn under(self, weather: &Weather) -> Self {
+        Self { weather: weather.clone(), ..self }
     }
 
     /// One more peer, alone.
@@ -150,6 +181,14 @@ impl World {
             Role::Honest(MeshMachine::new(Arc::clone(&config), start))
         });
         self.trust(peer, node);
+        self.sim.place_in(node, self.weather.region(node.index()));
+        let nat = self.weather.nat();
+        // Somebody must be there to be joined by.
+        if nat > 0.0 && !self.contacts.is_empty() && self.lots.chance(nat) {
+            self.sim.set_reachable(node, false);
+        } else {
+            self.contacts.push(node);
+        }
         self.nodes.push(node);
         node
     }
@@ -168,6 +207,7 @@ impl World {
         let node = self.sim.add(identity.peer_id(), [address(number)], instance, move |start| {
             Role::Byzantine(attack.machine(place, &gang, &identity, &start))
         });
+        self.sim.place_in(node, self.weather.region(node.index()));
         self.nodes.push(node);
         node
     }
@@ -202,10 +242,24 @@ impl World {
         self.sim.stop(node);
     }
 
-    /// The node starts again and joins by a random peer that runs.
-    pub(crate) fn come_back(&mut self, node: NodeId) {
+    /// The node starts again: with what it has stored it turns to whom it knew, and otherwise it joins by a random peer
+    /// that runs.
+    pub(crate) fn come_back(&mut self, node: NodeId, store: Store) {
+        if store == Store::Lost {
+            self.sim.wipe(node);
+        }
         self.sim.restart(node);
-        let running: Vec<NodeId> = self.running().filter(|other| *other != node).collect();
+        let stored = self.sim.stored(node).clone();
+        if !stored.is_empty() {
+            self.sim.try_command(node, |role, now, out| {
+                if let Some(mesh) = role.honest_mut() {
+                    mesh.restore(now, &stored, out);
+                }
+            });
+            return;
+        }
+        let there = |other: &NodeId| *other != node && self.sim.is_running(*other);
+        let running: Vec<NodeId> = self.contacts.iter().copied().filter(there).collect();
         if let Some(contact) = self.rng.pick(&running).copied() {
             self.join(node, contact);
         }
@@ -223,9 +277,10 @@ impl World {
     /// So many peers, each of which joins by a random one that was there before; then time to settle.
     pub(crate) fn form(&mut self, count: usize, settle: Duration) -> Result<()> {
         for number in 0..count {
+            let before = self.contacts.len();
             let node = self.add();
-            if number > 0 {
-                let contact = self.nodes.get(self.rng.index(number)).copied().unwrap_or(node);
+            if before > 0 {
+                let contact = self.contacts.get(self.rng.index(before)).copied().unwrap_or(node);
                 self.join(node, contact);
             }
             let size = number.max(FIRST) as u64;

@@ -66,7 +66,7 @@ impl Link {
         }
     }
 
-    fn greeted(&mut self, now: Instant, greeted: Greeted) {
+    pub(super) fn greeted(&mut self, now: Instant, greeted: Greeted) {
         let Greeted { hello, suite, sealer, opener, rtt } = greeted;
         self.suite = Some(suite);
         self.outbound.seal_with(sealer);

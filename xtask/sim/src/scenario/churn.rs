@@ -9,7 +9,7 @@ use peerage_sim::{Config, NodeId, exponential};
 
 use super::Outcome;
 use super::measure::{curve, times_among, views};
-use crate::cli::Options;
+use crate::cli::{Options, Store};
 use crate::figures::{Figures, max, percentile};
 use crate::plot::Curve;
 use crate::world::{World, verifier};
@@ -28,6 +28,7 @@ const WHOLE: Duration = Duration::from_secs(5);
 /// When each peer goes, or comes back.
 struct Turnover {
     session: Duration,
+    store: Store,
     /// By number of the peer: when it is its turn, and since when it runs.
     turns: Vec<Instant>,
     since: Vec<Instant>,
@@ -35,11 +36,11 @@ struct Turnover {
 }
 
 impl Turnover {
-    fn new(world: &mut World, session: Duration) -> Self {
+    fn new(world: &mut World, session: Duration, store: Store) -> Self {
         let now = world.sim.now();
         let count = world.nodes.len();
         let turns = (0..count).map(|_| now + exponential(&mut world.rng, session)).collect();
-        Self { session, turns, since: vec![Instant::START; count], departures: 0 }
+        Self { session, store, turns, since: vec![Instant::START; count], departures: 0 }
     }
 
     /// Lets time pass, in which peers go, half of them without a word, and come back a tenth of a session later.
@@ -68,7 +69,7 @@ impl Turnover {
                     if let Some(since) = self.since.get_mut(number) {
                         *since = now;
                     }
-                    world.come_back(node);
+                    world.come_back(node, self.store);
                 }
             }
             world.pass((now + STEP).min(end).since(now), doing)?;
@@ -104,7 +105,7 @@ pub(super) fn run(
     let config = Config { verifier: verifier(), detection: Duration::ZERO..=NOTICED, ..Config::seeded(seed) };
     let mut world = world(config);
     world.form(peers, Duration::from_secs(10))?;
-    let mut turnover = Turnover::new(&mut world, options.session());
+    let mut turnover = Turnover::new(&mut world, options.session(), options.store());
     turnover.pass(&mut world, options.settle(Duration::from_secs(60)), "peers come and go")?;
     let mut figures = Figures::default();
     views(&world, &mut figures);

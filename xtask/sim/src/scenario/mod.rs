@@ -63,8 +63,8 @@ impl Scenario {
         match self {
             Self::Broadcast => &["--origins", "--warm", "--broadcasts"],
             Self::Crash => &["--fraction", "--cycle"],
-            Self::Churn => &["--session"],
-            Self::Partition => &["--lasting"],
+            Self::Churn => &["--session", "--store"],
+            Self::Partition => &["--lasting", "--one-way"],
             Self::Sybil => &["--ratio", "--attack"],
         }
     }

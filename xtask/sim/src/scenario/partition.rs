@@ -44,7 +44,13 @@ pub(super) fn run(
     let mut shuffled = world.nodes.clone();
     world.rng.shuffle(&mut shuffled);
     let parts: Vec<Vec<NodeId>> = shuffled.chunks(peers.div_ceil(PARTS)).map(<[NodeId]>::to_vec).collect();
-    world.sim.partition(&parts);
+    if options.is_one_way() {
+        for (from, to) in parts.iter().zip(parts.iter().cycle().skip(1)) {
+            world.sim.wall(from, to);
+        }
+    } else {
+        world.sim.partition(&parts);
+    }
     let mut ids = Vec::new();
     let ends = world.sim.now() + options.lasting();
     while world.sim.now() < ends {

@@ -33,7 +33,8 @@ impl Membership {
         }
         self.visit(cx);
         let short = lacking > 0 && self.pending() < most;
-        match self.passive.next_retry(now).filter(|_| short) {
+        // The whole view is read for it, after every change: only where it is asked for.
+        match short.then(|| self.passive.next_retry(now)).flatten() {
             Some(at) => self.timers.arm(Timer::Refill, at),
             None => {
                 self.timers.cancel(&Timer::Refill);
