@@ -78,7 +78,7 @@ struct Half {
     /// Arrived, and not taken yet.
     input: BytesMut,
     timer_at: Option<Instant>,
-    /// It will go on when the stream takes more.
+    /// It will go on when the call that it was given something in is over, or when the stream takes more.
     waits: bool,
 }
 
@@ -176,7 +176,8 @@ impl<M: Machine> Sim<M> {
         }
     }
 
-    /// Gives a message to the link of this side.
+    /// Gives a message to the link of this side, which writes when the machine's call is over: what the link then has to
+    /// tell would be a call within the call, whose effects would overtake the rest of these.
     pub(crate) fn send_bytes(
         &mut self,
         key: LinkKey,
@@ -185,8 +186,11 @@ impl<M: Machine> Sim<M> {
         message: Bytes,
     ) -> Result<(), Why> {
         let wired = self.links.get_mut(key).and_then(|link| link.wired.as_mut()).ok_or(Why::NotUp)?;
-        wired.half_mut(side).link.send(0, class, message)?;
-        self.pump(key, side);
+        let half = wired.half_mut(side);
+        half.link.send(0, class, message)?;
+        if !std::mem::replace(&mut half.waits, true) {
+            self.schedule(self.now, Happening::Writable { link: key, side });
+        }
         Ok(())
     }
 

@@ -3,6 +3,7 @@
 use std::cell::RefCell;
 use std::collections::BTreeMap;
 use std::rc::Rc;
+use std::time::Duration;
 
 use bytes::Bytes;
 use peerage_machine::Instant;
@@ -41,11 +42,23 @@ impl Said {
     }
 }
 
-/// A message that must have arrived: at whoever is honest, and has run since then.
+/// Who has had a neighbour for so long is not cut off from the rest: it is told what there is as soon as it has one.
+const TOLD_WITHIN: Duration = Duration::from_secs(5);
+
+/// A message that must have arrived: at whoever is honest, has run since then, and is not alone.
 #[derive(Clone, Copy, Debug)]
 struct Promise {
     id: MessageId,
     since: Instant,
+}
+
+/// How a node is.
+#[derive(Clone, Copy, Debug, Default)]
+struct State {
+    is_honest: bool,
+    runs_since: Option<Instant>,
+    /// Since when it has had a neighbour.
+    connected_since: Option<Instant>,
 }
 
 /// Everything that was said, and by whom it was heard. What is heard and was not said, or a second time, or not heard in
@@ -55,10 +68,8 @@ pub(crate) struct Ledger {
     pub(crate) said: BTreeMap<MessageId, Said>,
     /// Who says nothing but what is written here, and which node that is.
     pub(crate) honest: BTreeMap<PeerId, NodeId>,
-    /// The same by number of the node.
-    are_honest: Vec<bool>,
-    /// Since when each honest node runs, by number; `None` of others.
-    runs_since: Vec<Option<Instant>>,
+    /// By number of the node.
+    states: Vec<State>,
     /// By when, and what.
     promises: BTreeMap<Instant, Vec<Promise>>,
     /// How often peers heard what attackers said in their own names.
@@ -77,17 +88,14 @@ impl Ledger {
     /// From now on the node is expected to hear what it must, and to say nothing that is not written here.
     pub(crate) fn trust(&mut self, peer: PeerId, node: NodeId, since: Instant) {
         self.honest.insert(peer, node);
-        if self.are_honest.len() <= node.index() {
-            self.are_honest.resize(node.index() + 1, false);
-        }
-        if let Some(honest) = self.are_honest.get_mut(node.index()) {
-            *honest = true;
-        }
         self.set_running(node, Some(since));
+        if let Some(state) = self.state(node) {
+            state.is_honest = true;
+        }
     }
 
     pub(crate) fn is_honest(&self, node: NodeId) -> bool {
-        self.are_honest.get(node.index()) == Some(&true)
+        self.states.get(node.index()).is_some_and(|state| state.is_honest)
     }
 
     /// These must be with whoever is honest and runs since then, by then.
@@ -101,19 +109,21 @@ impl Ledger {
     /// A message that did not arrive where it must.
     pub(crate) fn keep_promises(&mut self, now: Instant) -> Result<(), String> {
         while let Some(first) = self.promises.first_entry().filter(|first| *first.key() <= now) {
-            for Promise { id, since } in first.remove() {
-                self.must_be_everywhere(&id, since)?;
+            for promise in first.remove() {
+                self.must_be_everywhere(promise, now)?;
             }
         }
         Ok(())
     }
 
-    fn must_be_everywhere(&self, id: &MessageId, since: Instant) -> Result<(), String> {
-        let Some(said) = self.said.get(id) else { return Ok(()) };
+    fn must_be_everywhere(&self, Promise { id, since }: Promise, now: Instant) -> Result<(), String> {
+        let Some(said) = self.said.get(&id) else { return Ok(()) };
         let (mut first, mut lack, mut all) = (None, 0_usize, 0_usize);
         for node in self.honest.values() {
-            let there = self.runs_since.get(node.index()).copied().flatten().is_some_and(|at| at <= since);
-            if !there || *node == said.origin {
+            let Some(state) = self.states.get(node.index()) else { continue };
+            let runs = state.runs_since.is_some_and(|at| at <= since);
+            let is_told = state.connected_since.is_some_and(|at| at + TOLD_WITHIN <= now);
+            if !runs || !is_told || *node == said.origin {
                 continue;
             }
             all += 1;
@@ -131,12 +141,22 @@ impl Ledger {
         }
     }
 
-    fn set_running(&mut self, node: NodeId, since: Option<Instant>) {
-        if self.runs_since.len() <= node.index() {
-            self.runs_since.resize(node.index() + 1, None);
+    fn state(&mut self, node: NodeId) -> Option<&mut State> {
+        if self.states.len() <= node.index() {
+            self.states.resize(node.index() + 1, State::default());
         }
-        if let Some(runs) = self.runs_since.get_mut(node.index()) {
-            *runs = since;
+        self.states.get_mut(node.index())
+    }
+
+    fn set_running(&mut self, node: NodeId, since: Option<Instant>) {
+        if let Some(state) = self.state(node) {
+            (state.runs_since, state.connected_since) = (since, None);
+        }
+    }
+
+    fn set_connected(&mut self, node: NodeId, since: Option<Instant>) {
+        if let Some(state) = self.state(node) {
+            state.connected_since = since;
         }
     }
 
@@ -183,6 +203,8 @@ impl Watch<Role<MeshMachine>> for Clerk {
                     ledger.wrong.get_or_insert(wrong);
                 }
             }
+            MeshEvent::Connected => ledger.set_connected(node, Some(at)),
+            MeshEvent::Isolated => ledger.set_connected(node, None),
             MeshEvent::Missed { missed, .. } => ledger.missed += missed,
             _ => {}
         }

@@ -6,7 +6,7 @@ use std::collections::VecDeque;
 use std::rc::Rc;
 use std::time::Duration;
 
-use peerage_machine::{Instant, Why};
+use peerage_machine::Instant;
 use peerage_overlay::{MeshEvent, MeshMachine, MessageId, Packet};
 use peerage_sim::{NodeId, Role, Sent, Watch};
 
@@ -127,7 +127,8 @@ impl Watch<Role<MeshMachine>> for Overseer {
     }
 
     fn sent(&mut self, at: Instant, sent: Sent<'_, Packet>) {
-        if !matches!(sent.message.kind(), "payload" | "announce") {
+        let news = matches!(sent.message.kind(), "payload" | "announce");
+        if !news && sent.refused.is_none() {
             return;
         }
         let mut relays = self.0.borrow_mut();
@@ -135,8 +136,8 @@ impl Watch<Role<MeshMachine>> for Overseer {
         for it in neighbours.filter(|it| it.node == sent.to) {
             match sent.refused {
                 None => it.told = Some(at),
-                Some(Why::Full { .. }) => it.refused = Some(at),
-                Some(_) => {}
+                // Whatever it was: the peer then leaves the link alone for a while.
+                Some(_) => it.refused = Some(at),
             }
         }
     }

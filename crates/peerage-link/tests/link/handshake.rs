@@ -2,8 +2,8 @@
 
 use std::time::Duration;
 
-use peerage_link::LinkEvent;
-use peerage_machine::Class;
+use peerage_link::{LinkEvent, Setup};
+use peerage_machine::{Class, Direction};
 use peerage_wire::Suite;
 use peerage_wire::proto::link::v1 as proto;
 use peerage_wire::proto::link::v1::control::Kind;
@@ -11,6 +11,7 @@ use proptest::prelude::*;
 
 use crate::common::{
     Channel, End, Pair, Stranger, body, dialer, hello_of, identity, instance, listener, of_suites, peer,
+    setup,
 };
 
 const DELAY: Duration = Duration::from_millis(20);
@@ -39,6 +40,37 @@ fn both_come_up_and_know_each_other() {
     assert_eq!(hello.software, "test 2");
     assert_eq!(pair.b.heard.hello().unwrap().identity, peer(1));
     assert_eq!(pair.a.link.max_message(), 16 << 20);
+}
+
+#[test]
+fn two_that_are_joined_without_a_handshake_are_as_two_that_shook_hands() {
+    let mut pair = Pair::without_handshake(dialer(&["x"]), listener(&["x"])).unwrap();
+    pair.run();
+    assert_met(&pair);
+    let hello = pair.a.heard.hello().unwrap();
+    assert_eq!((hello.identity, hello.incarnation, hello.software.as_str()), (peer(2), [2; 16], "test 2"));
+    for number in 0..3 {
+        pair.a.link.send(0, Class::Interactive, body(number, 40_000)).unwrap();
+        pair.b.link.send(0, Class::Bulk, body(number, 300)).unwrap();
+    }
+    pair.run();
+    assert_eq!((pair.a.heard.messages().len(), pair.b.heard.messages().len()), (3, 3));
+}
+
+#[test]
+fn two_that_would_not_shake_hands_are_not_joined_without_a_handshake_either() {
+    let other = of_suites(listener(&["x"]), &[Suite::AesGcm]);
+    let why = Pair::without_handshake(dialer(&["x"]), other).map(drop).unwrap_err();
+    assert!(why.to_string().contains("no cipher suite"), "{why}");
+    for (a, b) in [
+        (Setup { expected: Some(peer(9)), ..dialer(&["x"]) }, listener(&["x"])),
+        (dialer(&["x"]), setup(Direction::Inbound, 1, &["x"])),
+        (dialer(&["x"]), listener(&["y"])),
+    ] {
+        let mut pair = Pair::without_handshake(a, b).unwrap();
+        pair.run();
+        assert!(pair.a.heard.closed().is_some() && !pair.b.heard.is_up(), "{:?}", pair.a.heard);
+    }
 }
 
 #[test]

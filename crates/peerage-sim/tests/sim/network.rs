@@ -63,6 +63,19 @@ fn links_stall_by_themselves_where_they_do() {
 }
 
 #[test]
+fn links_are_half_open_by_themselves_where_they_are() {
+    let (mut sim, nodes, _) = linked(Config { half_open_per_second: 0.5, ..detecting(500) });
+    let downs = |sim: &mut World, node| {
+        let mut heard = sim.take_events(node).into_iter();
+        heard.find_map(|(at, input)| matches!(input, Input::Down { .. }).then_some(at))
+    };
+    sim.run_for(millis(30_000));
+    let [first, second] = [nodes[0], nodes[1]].map(|node| downs(&mut sim, node).expect("the link went down"));
+    assert_eq!(first.max(second).since(first.min(second)), millis(500), "one end notices late");
+    assert!(first.min(second) > at(1_000), "not before it was looked at");
+}
+
+#[test]
 fn a_wall_stops_one_way_only_until_both_ends_have_noticed() {
     let (mut sim, nodes, links) = linked(detecting(500));
     sim.wall(&[nodes[0]], &[nodes[1]]);

@@ -22,8 +22,12 @@ pub(crate) struct End {
 
 impl End {
     pub(crate) fn new(setup: Setup, now: Instant) -> Self {
+        Self::of(Link::new(setup, now))
+    }
+
+    fn of(link: Link) -> Self {
         Self {
-            link: Link::new(setup, now),
+            link,
             wire: BytesMut::new(),
             input: BytesMut::new(),
             heard: Heard::default(),
@@ -99,6 +103,12 @@ impl Pair {
     pub(crate) fn new(a: Setup, b: Setup) -> Self {
         let now = Instant::from_micros(1_000_000);
         Self { now, a: End::new(a, now), b: End::new(b, now) }
+    }
+
+    /// Joined without a handshake, and nothing said yet.
+    pub(crate) fn without_handshake(a: Setup, b: Setup) -> Result<Self, Why> {
+        let now = Instant::from_micros(1_000_000);
+        Link::pair(a, b, now).map(|(a, b)| Self { now, a: End::of(a), b: End::of(b) })
     }
 
     /// Joined and up.
