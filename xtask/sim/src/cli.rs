@@ -247,8 +247,9 @@ impl Options {
             );
         }
         let peers = self.peers(scenario.peers());
-        if !(2..=MOST_PEERS).contains(&peers) {
-            bail!("--peers is {peers}; it takes 2 to {MOST_PEERS}");
+        let least = scenario.least_peers();
+        if !(least..=MOST_PEERS).contains(&peers) {
+            bail!("--peers is {peers}; `{}` takes {least} to {MOST_PEERS}", scenario.name());
         }
         if !(1..=MOST_SEEDS).contains(&self.seeds) {
             bail!("--seeds is {}; it takes 1 to {MOST_SEEDS}", self.seeds);
@@ -266,7 +267,7 @@ impl Options {
             bail!("--payload is {}; it takes at most {}", self.payload, 1 << 20);
         }
         let left = peers as f64 * (1.0 - self.fraction());
-        if !(0.0..1.0).contains(&self.fraction()) || left < 2.0 {
+        if !(0.0..1.0).contains(&self.fraction()) || (scenario == Scenario::Crash && left < 2.0) {
             bail!(
                 "--fraction is {}; it takes 0 to less than 1, and must leave two of {peers} peers",
                 self.fraction()
@@ -281,7 +282,9 @@ impl Options {
         if self.ratio() > 1000 {
             bail!("--ratio is {}; it takes at most 1000", self.ratio());
         }
-        self.json.as_deref().map_or(Ok(()), |path| figures::append(path, scenario.name(), &[]))
+        // A run may take minutes: what comes of it must have a place.
+        self.json.as_deref().map_or(Ok(()), figures::check)?;
+        self.plot.as_deref().map_or(Ok(()), figures::check)
     }
 }
 
@@ -395,6 +398,7 @@ mod tests {
     fn numbers_that_cannot_work_are_refused() {
         for text in [
             "broadcast --peers 1",
+            "partition --peers 5",
             "broadcast --peers 10 --origins 11",
             "broadcast --seeds 0",
             "broadcast --settle 5",
@@ -428,7 +432,9 @@ mod tests {
 
     #[test]
     fn files_that_cannot_be_written_are_named_before_anything_starts() {
-        let error = format!("{:#}", parse("broadcast --json no/such/file").unwrap_err());
-        assert!(error.contains("no/such/file"), "{error}");
+        for flag in ["--json", "--plot"] {
+            let error = format!("{:#}", parse(&format!("broadcast {flag} no/such/file")).unwrap_err());
+            assert!(error.contains("no/such/file"), "{error}");
+        }
     }
 }

@@ -1,6 +1,6 @@
 //! Figures: of one run or of several, for people and for programs.
 
-use std::fs::OpenOptions;
+use std::fs::{File, OpenOptions};
 use std::io::Write;
 use std::path::Path;
 
@@ -133,13 +133,19 @@ impl Figures {
     }
 }
 
-/// Appends a JSON object per figure; of several runs the median and the worst.
-pub(crate) fn append(path: &Path, scenario: &str, figures: &[Figure]) -> Result<()> {
-    let mut file = OpenOptions::new()
-        .create(true)
-        .append(true)
-        .open(path)
-        .with_context(|| format!("opening {} to append the figures", path.display()))?;
+/// Whether a file can be written, and makes it if it is not there.
+pub(crate) fn check(path: &Path) -> Result<()> {
+    open(path).map(drop)
+}
+
+fn open(path: &Path) -> Result<File> {
+    let file = OpenOptions::new().create(true).append(true).open(path);
+    file.with_context(|| format!("opening {} to write to it", path.display()))
+}
+
+/// Appends a JSON object per figure, with the command that gives it again; of several runs the median and the worst.
+pub(crate) fn append(path: &Path, scenario: &str, command: &str, figures: &[Figure]) -> Result<()> {
+    let mut file = open(path)?;
     for figure in figures {
         let mut line = json!({
             "scenario": scenario,
@@ -147,11 +153,20 @@ pub(crate) fn append(path: &Path, scenario: &str, figures: &[Figure]) -> Result<
             "value": figure.median(),
             "unit": figure.unit,
             "n": figure.values.len(),
+            "command": command,
         });
-        if figure.values.len() > 1
-            && let Some(line) = line.as_object_mut()
-        {
-            line.insert("worst".to_owned(), json!(figure.worst()));
+        if let Some(line) = line.as_object_mut() {
+            if figure.values.len() > 1 {
+                line.insert("worst".to_owned(), json!(figure.worst()));
+            }
+            if let Some(goal) = figure.goal {
+                let (most, limit) = match goal {
+                    Goal::AtMost(limit) => ("at_most", limit),
+                    Goal::AtLeast(limit) => ("at_least", limit),
+                };
+                line.insert(most.to_owned(), json!(limit));
+                line.insert("reached".to_owned(), json!(figure.is_reached()));
+            }
         }
         writeln!(file, "{line}").with_context(|| format!("writing to {}", path.display()))?;
     }

@@ -66,7 +66,11 @@ pub(crate) fn run(options: &Options) -> Result<bool> {
         show(&format!("\n{} seeds, {passed} without failure\n{}", options.seeds, all.table()))?;
     }
     if let Some(path) = &options.json {
-        figures::append(path, scenario.name(), all.all())?;
+        let mut command = format!("cargo xtask sim {}", again(options, scenario, options.seed));
+        if several {
+            command.push_str(&format!(" --seeds {}", options.seeds));
+        }
+        figures::append(path, scenario.name(), &command, all.all())?;
     }
     if let (Some(path), Some(curve)) = (&options.plot, curve) {
         curve.write(path)?;

@@ -1,6 +1,7 @@
 //! The program as it is run.
 #![expect(
     clippy::unwrap_used,
+    clippy::indexing_slicing,
     clippy::panic,
     reason = "a test stops at the first thing that is not as it should be"
 )]
@@ -63,6 +64,31 @@ fn attacks_go_the_same_way_in_two_processes() {
 }
 
 #[test]
+fn seeds_that_run_at_a_time_go_the_way_that_they_go_one_after_the_other() {
+    let seeds = |jobs: &str| {
+        let output = sim(&format!("partition --peers 12 --lasting 5s --settle 5s --seeds 5 --quiet {jobs}"));
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+        let text = stdout(&output);
+        let lines = text.lines().filter(|line| line.starts_with("seed ") || line.starts_with("trace "));
+        lines.map(str::to_owned).collect::<Vec<_>>()
+    };
+    let one_by_one = seeds("");
+    assert_eq!((one_by_one.len(), seeds("--jobs 3")), (10, one_by_one.clone()));
+    assert_eq!(one_by_one[8], "seed 5");
+}
+
+#[test]
+fn the_world_can_be_bad_in_every_way_and_goes_the_same_way_twice() {
+    let world = "--regions 3 --bandwidth 1M --stalls 0.05 --resets 0.002 --half-open 0.002 --nat 0.3 --skew 1s --drift 100";
+    goes_the_same_way_twice(&format!("broadcast --peers 40 --warm 1 --broadcasts 3 {world}"));
+    goes_the_same_way_twice(&format!(
+        "broadcast --peers 20 --warm 1 --broadcasts 3 --bytes --null-handshake {world}"
+    ));
+    goes_the_same_way_twice("partition --peers 30 --lasting 10s --one-way");
+    goes_the_same_way_twice("churn --peers 30 --store kept");
+}
+
+#[test]
 fn a_run_leaves_figures_for_programs_and_a_picture() {
     let folder = tempfile::tempdir().unwrap();
     let path = |name: &str| folder.path().join(name).to_str().unwrap().to_owned();
@@ -81,6 +107,16 @@ fn a_run_leaves_figures_for_programs_and_a_picture() {
         let figure = figure.unwrap_or_else(|| panic!("no {metric} in\n{text}"));
         assert_eq!((figure.get("scenario").unwrap(), figure.get("n").unwrap()), (&"crash".into(), &2.into()));
         assert!(figure.get("value").unwrap().is_number(), "{figure}");
+        assert_eq!(
+            figure.get("command").unwrap(),
+            "cargo xtask sim crash --seed 1 --peers 30 --fraction 0.5 --settle 5s --seeds 2"
+        );
+    }
+    for figure in &figures {
+        assert_eq!(
+            figure.get("reached").is_some(),
+            figure.get("at_least").or(figure.get("at_most")).is_some()
+        );
     }
     assert!(std::fs::read_to_string(&plot).unwrap().starts_with("<svg "));
 }

@@ -67,8 +67,9 @@ pub(super) fn run(
     world.pass(LAST, "waiting for the last")?;
     let curve = Curve {
         title: format!(
-            "{peers} peers, {} origins, {} broadcasts of {} bytes, seed {seed}",
+            "{peers} peers, {} origin{}, {} broadcasts of {} bytes, seed {seed}",
             origins.len(),
+            if origins.len() == 1 { "" } else { "s" },
             ids.len(),
             options.payload
         ),

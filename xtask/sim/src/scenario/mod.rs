@@ -78,6 +78,14 @@ impl Scenario {
         }
     }
 
+    /// Peers at the least: so many that each has somebody to talk to.
+    pub(crate) const fn least_peers(self) -> usize {
+        match self {
+            Self::Partition => 2 * partition::PARTS,
+            Self::Broadcast | Self::Crash | Self::Churn | Self::Sybil => 2,
+        }
+    }
+
     /// The mesh that it runs.
     pub(crate) fn mesh(self, options: &Options) -> MeshConfig {
         let mut mesh = MeshConfig::named("sim");

@@ -14,7 +14,7 @@ use crate::plot::Curve;
 use crate::world::{World, verifier};
 
 /// Parts that it falls into.
-const PARTS: usize = 3;
+pub(super) const PARTS: usize = 3;
 /// From one round, in which a peer of each part speaks, to the next.
 const EVERY: Duration = Duration::from_secs(5);
 /// Messages stay in the window for so much longer than the partition lasts.
