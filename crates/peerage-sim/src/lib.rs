@@ -90,6 +90,7 @@
 //! - **A crash** ends the machine; the other ends have a ghost of the link until they notice, or until a link to the new
 //!   incarnation takes over ([`Why::Superseded`](peerage_machine::Why::Superseded)). An instance that is
 //!   [`Instance::coexisting`] keeps both, and a link to each of several nodes with one key ([`Sim::add_session`]).
+//! - **Trouble** comes by itself, each second and link with its own probability: resets, links that are half open, stalls.
 //! - **A check of a signature** ends as [`Config::verifier`] says: [`Verifier::remembering`] tells a forgery from the
 //!   genuine, and costs ten thousand receivers of one message one check.
 //! - **The steady clock** of a node begins at zero with each start, and deadlines are met to the microsecond.
@@ -111,7 +112,7 @@
 //! - One node runs one machine. Links are not shared between instances here, so closing a channel closes the link.
 //! - Where messages move as values, nothing is encrypted, and fragments do not interleave: with [`Config::bandwidth`], a
 //!   message once begun is sent to its end. [`Config::wire`] has links as on real connections instead, with handshake,
-//!   records, fragments, credit and pings; what arrives is then all counted as interactive, how a link ends is still the
+//!   records, fragments, credit and pings, or all of that but the handshake ([`Wire::without_handshake`]); what arrives is then all counted as interactive, how a link ends is still the
 //!   simulator's affair, and what a link has not yet written when it is closed is not counted as dropped.
 //! - Messages are handed over one by one, never in batches.
 //! - A partition breaks the links across it even if it heals at once.

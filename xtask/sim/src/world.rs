@@ -43,6 +43,13 @@ pub(crate) fn verifier() -> Verifier {
     Verifier::remembering(|peer, domain, message, signature| verify(peer, domain, message, signature).is_ok())
 }
 
+/// What is going on, and from when until when.
+struct Stage {
+    doing: String,
+    start: Instant,
+    end: Instant,
+}
+
 pub(crate) struct World {
     pub(crate) sim: Sim<Role<MeshMachine>>,
     pub(crate) nodes: Vec<NodeId>,
@@ -56,6 +63,7 @@ pub(crate) struct World {
     /// Own messages that were refused, for want of room or neighbours, and tried again.
     pub(crate) refused: u64,
     pub(crate) progress: Progress,
+    stage: Option<Stage>,
     payload: usize,
     said: u64,
     weather: Weather,
@@ -152,6 +160,7 @@ impl World {
             mesh: Arc::new(mesh),
             refused: 0,
             progress,
+            stage: None,
             payload,
             said: 0,
             weather: Weather::default(),
@@ -293,17 +302,26 @@ impl World {
         self.pass(settle, "settling")
     }
 
+    /// What follows is one thing, as far as progress goes, and takes so long.
+    pub(crate) fn stage(&mut self, doing: &str, span: Duration) {
+        let now = self.sim.now();
+        self.stage = Some(Stage { doing: doing.to_owned(), start: now, end: now + span });
+    }
+
     /// Lets time pass.
     pub(crate) fn pass(&mut self, span: Duration, doing: &str) -> Result<()> {
         let (start, end) = (self.sim.now(), self.sim.now() + span);
+        let own = || Stage { doing: doing.to_owned(), start, end };
+        let stage = self.stage.take().filter(|stage| start < stage.end).unwrap_or_else(own);
         while self.sim.now() < end {
             self.sim.run_until((self.sim.now() + SLICE).min(end));
             self.must_be_right()?;
-            let done = self.sim.now().since(start);
-            self.progress.at(done.as_millis() as u64, span.as_millis() as u64, || {
-                format!("{doing}: {:.1} of {:.1} s", done.as_secs_f64(), span.as_secs_f64())
+            let (done, all) = (self.sim.now().since(stage.start), stage.end.since(stage.start));
+            self.progress.at(done.as_millis() as u64, all.as_millis() as u64, || {
+                format!("{}: {:.0} of {:.0} s", stage.doing, done.as_secs_f64(), all.as_secs_f64())
             });
         }
+        self.stage = Some(stage);
         Ok(())
     }
 

@@ -89,11 +89,12 @@ fn speak(
     doing: &str,
 ) -> Result<(Vec<MessageId>, Vec<f64>, Vec<f64>)> {
     let (mut ids, mut redundancies, mut floods) = (Vec::new(), Vec::new(), Vec::new());
-    for (number, origin) in origins.iter().cycle().take(count).enumerate() {
+    world.stage(doing, EVERY * u32::try_from(count).unwrap_or(u32::MAX));
+    for origin in origins.iter().cycle().take(count) {
         let since = Since::now(world);
         floods.push(f64::from(world.graph().eccentricity(origin.index())));
         ids.push(world.say(*origin)?);
-        world.pass(EVERY, &format!("{doing}, broadcast {} of {count}", number + 1))?;
+        world.pass(EVERY, doing)?;
         let receivers = (world.running().count() - 1).max(1) as f64;
         redundancies.push(since.arrived(world, "payload") as f64 / receivers - 1.0);
     }

@@ -8,9 +8,9 @@ use peerage_overlay::MessageId;
 use peerage_sim::{Config, NodeId, exponential};
 
 use super::Outcome;
-use super::measure::{curve, times_among, views};
+use super::measure::{curve, delays, times_among, views};
 use crate::cli::{Options, Store};
-use crate::figures::{Figures, max, percentile};
+use crate::figures::Figures;
 use crate::plot::Curve;
 use crate::world::{World, verifier};
 
@@ -24,6 +24,9 @@ const EVERY: Duration = Duration::from_secs(1);
 const BROADCASTS: usize = 30;
 /// Whoever is there from a broadcast until so long after it should have it by then.
 const WHOLE: Duration = Duration::from_secs(5);
+
+/// So many periods of reconciliation later, whoever has been there since then must have it.
+const PERIODS: u32 = 3;
 
 /// When each peer goes, or comes back.
 struct Turnover {
@@ -106,23 +109,24 @@ pub(super) fn run(
     let mut world = world(config);
     world.form(peers, Duration::from_secs(10))?;
     let mut turnover = Turnover::new(&mut world, options.session(), options.store());
-    turnover.pass(&mut world, options.settle(Duration::from_secs(60)), "peers come and go")?;
+    let settle = options.settle(Duration::from_secs(60));
+    world.stage("peers come and go", settle);
+    turnover.pass(&mut world, settle, "peers come and go")?;
     let mut figures = Figures::default();
     views(&world, &mut figures);
     let period = world.mesh().summary_every;
+    world.arrives_within = Some(WHOLE + period * PERIODS);
     let (mut followed, mut told) = (Vec::new(), Counts::default());
     let departures = turnover.departures;
     let start = world.sim.now();
     let looks = WHOLE.as_secs() as usize;
-    for number in 0..BROADCASTS + looks + period.as_secs() as usize {
+    let rounds = BROADCASTS + looks + period.as_secs() as usize;
+    world.stage("peers come and go, and speak", EVERY * rounds as u32);
+    for number in 0..rounds {
         if number < BROADCASTS {
             followed.push(say(&mut world, &turnover)?);
         }
-        turnover.pass(
-            &mut world,
-            EVERY,
-            &format!("broadcast {} of {BROADCASTS}", (number + 1).min(BROADCASTS)),
-        )?;
+        turnover.pass(&mut world, EVERY, "speaking")?;
         for it in &followed {
             let age = world.sim.now().since(it.at);
             if age >= WHOLE && age < WHOLE + EVERY {
@@ -137,10 +141,8 @@ pub(super) fn run(
     figures.add_at_least("delivered_later", "share", told.later.share(), 1.0);
     figures.add("delivered_to_unready", "share", told.unready.share());
     let all = told.ready.should();
-    let mut millis = told.ready.millis;
-    figures.add("delivered_p50", "ms", percentile(&mut millis, 50.0));
-    figures.add("delivered_p99", "ms", percentile(&mut millis, 99.0));
-    figures.add("delivered_max", "ms", max(&millis));
+    let millis = told.ready.millis;
+    delays(millis.clone(), &mut figures);
     figures.add(
         "departures_per_s",
         "1/s",

@@ -21,7 +21,8 @@ const CYCLES: u32 = 5;
 /// Looks at the components in a cycle.
 const LOOKS: u32 = 8;
 /// Broadcasts before the crash, so that there is a tree that it breaks.
-const WARM: usize = 5;
+const WARM: u32 = 5;
+const WARM_EVERY: Duration = Duration::from_secs(1);
 
 pub(super) fn run(
     options: &Options,
@@ -39,9 +40,10 @@ pub(super) fn run(
     world.rng.shuffle(&mut survivors);
     let killed = survivors.split_off(peers - (peers as f64 * options.fraction()) as usize);
     let Some(origin) = survivors.first().copied() else { bail!("nobody survives") };
-    for number in 0..WARM {
+    world.stage("warming up", WARM_EVERY * WARM);
+    for _ in 0..WARM {
         world.say(origin)?;
-        world.pass(Duration::from_secs(1), &format!("warming up, broadcast {} of {WARM}", number + 1))?;
+        world.pass(WARM_EVERY, "warming up")?;
     }
     for node in killed {
         world.sim.crash(node);
@@ -58,10 +60,11 @@ pub(super) fn run(
     };
     let mut first = None;
     let since = Since::now(&world);
+    world.stage("after the crash", cycle * CYCLES);
     for number in 1..=CYCLES {
         for look in 1..=LOOKS {
             let at = crash + cycle * (number - 1) + cycle * look / LOOKS;
-            world.pass_until(at, &format!("after the crash, cycle {number} of {CYCLES}"))?;
+            world.pass_until(at, "after the crash")?;
             points.push((at.since(crash).as_secs_f64(), world.component()));
         }
         let component = points.last().map_or(0.0, |point| point.1);

@@ -90,12 +90,16 @@ pub(crate) fn times_of(world: &World, ids: &[MessageId]) -> Vec<f64> {
 
 /// Adds percentiles of the delivery times, and of the times until the last had the message.
 pub(crate) fn times(world: &World, ids: &[MessageId], figures: &mut Figures) {
-    let mut millis = times_of(world, ids);
+    delays(times_of(world, ids), figures);
     let mut to_all: Vec<f64> = ids.iter().map(|id| max(&times_of(world, &[*id]))).collect();
+    figures.add("to_all_p50", "ms", percentile(&mut to_all, 50.0));
+}
+
+/// Adds percentiles of delivery times, in milliseconds.
+pub(crate) fn delays(mut millis: Vec<f64>, figures: &mut Figures) {
     figures.add("delivered_p50", "ms", percentile(&mut millis, 50.0));
     figures.add("delivered_p99", "ms", percentile(&mut millis, 99.0));
     figures.add("delivered_max", "ms", max(&millis));
-    figures.add("to_all_p50", "ms", percentile(&mut to_all, 50.0));
 }
 
 /// The curve of how many of those who should hear these messages had heard them after so many milliseconds.

@@ -53,6 +53,7 @@ pub(super) fn run(
     }
     let mut ids = Vec::new();
     let ends = world.sim.now() + options.lasting();
+    world.stage("in parts", options.lasting());
     while world.sim.now() < ends {
         for part in &parts {
             let origin = world.rng.pick(part).copied();
@@ -73,10 +74,11 @@ pub(super) fn run(
     let mut points = vec![(0.0, share(&world, &ids, &nodes))];
     let period = world.mesh().summary_every;
     let mut merged = None;
+    world.stage("after healing", period * PERIODS);
     for number in 1..=PERIODS {
         for look in 1..=LOOKS {
             let at = healed + period * (number - 1) + period * look / LOOKS;
-            world.pass_until(at, &format!("after healing, period {number} of {PERIODS}"))?;
+            world.pass_until(at, "after healing")?;
             points.push((at.since(healed).as_secs_f64(), share(&world, &ids, &nodes)));
             if merged.is_none() && world.component() >= 1.0 {
                 merged = Some(at.since(healed).as_secs_f64());
