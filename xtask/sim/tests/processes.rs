@@ -1,7 +1,6 @@
 //! The program as it is run.
 #![expect(
     clippy::unwrap_used,
-    clippy::indexing_slicing,
     clippy::panic,
     reason = "a test stops at the first thing that is not as it should be"
 )]
