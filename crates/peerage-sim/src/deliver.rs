@@ -21,6 +21,7 @@ impl<M: Machine> Sim<M> {
         let (to, sender) = (link.end(from.other()), link.end(from));
         let (receiver, receiver_link) = (to.node, to.id);
         let (sender, sender_link) = (sender.node, sender.id);
+        self.show_drained(sender, receiver, class, size);
         let message =
             if self.config.codec { self.through_bytes(sender, &message, size) } else { Some(message) };
         if let Some(message) = message {

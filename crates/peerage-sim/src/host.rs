@@ -88,7 +88,7 @@ impl<M: Machine> Sim<M> {
             // The last one takes the message itself.
             let last = index + 1 == to.len();
             if let Err(why) = self.send_one(id, *link, &mut message, last, class, size) {
-                self.show_sent(id, *link, class, message.as_ref(), Some(&why));
+                self.show_sent(id, *link, (class, size), message.as_ref(), Some(&why));
                 let dropped = match &why {
                     Why::Full { .. } => Dropped::Full,
                     Why::TooLarge { .. } => Dropped::TooLarge,
@@ -120,7 +120,7 @@ impl<M: Machine> Sim<M> {
             return self.send_on_wire(id, link, (key, side), message.as_ref(), class, size);
         }
         let Some(at) = self.arrival(key, side, class, size) else { return Err(Why::NotUp) };
-        self.show_sent(id, link, class, message.as_ref(), None);
+        self.show_sent(id, link, (class, size), message.as_ref(), None);
         self.stats.sent.of_mut(class).add(size);
         if let (Some(kind_of), Some(message)) = (self.kind_of, &*message) {
             self.stats.sent_of_kind.entry(kind_of(message)).or_default().add(size);
@@ -149,7 +149,7 @@ impl<M: Machine> Sim<M> {
                 entry.dequeue(side, class, size);
             }
         })?;
-        self.show_sent(id, link, class, Some(message), None);
+        self.show_sent(id, link, (class, size), Some(message), None);
         self.stats.sent.of_mut(class).add(size);
         if let Some(kind_of) = self.kind_of {
             self.stats.sent_of_kind.entry(kind_of(message)).or_default().add(size);

@@ -30,6 +30,11 @@ pub trait Watch<M: Machine> {
         let _ = (at, sent);
     }
 
+    /// So many bytes of what one node sent to another, other than control, have left the link's queue.
+    fn drained(&mut self, at: Instant, from: NodeId, to: NodeId, bytes: u64) {
+        let _ = (at, from, to, bytes);
+    }
+
     /// A machine was called, and what it wanted is carried out.
     ///
     /// # Errors
@@ -49,6 +54,8 @@ pub struct Sent<'a, M> {
     pub to: NodeId,
     /// In which class.
     pub class: Class,
+    /// Its bytes as encoded.
+    pub size: u64,
     /// What.
     pub message: &'a M,
     /// Why the link does not take it, if it does not.
@@ -106,7 +113,7 @@ impl<M: Machine> Sim<M> {
         &mut self,
         from: NodeId,
         link: LinkId,
-        class: Class,
+        (class, size): (Class, u64),
         message: Option<&M::Message>,
         refused: Option<&Why>,
     ) {
@@ -119,8 +126,15 @@ impl<M: Machine> Sim<M> {
             .find(from, link)
             .and_then(|(key, side)| self.links.get(key).map(|link| link.end(side.other()).node));
         if let (Some(to), Some(message)) = (to, message) {
-            let sent = Sent { from, to, class, message, refused };
+            let sent = Sent { from, to, class, size, message, refused };
             self.watches.iter_mut().for_each(|watch| watch.sent(at, sent));
+        }
+    }
+
+    pub(crate) fn show_drained(&mut self, from: NodeId, to: NodeId, class: Class, bytes: u64) {
+        let at = self.now;
+        if class != Class::Control {
+            self.watches.iter_mut().for_each(|watch| watch.drained(at, from, to, bytes));
         }
     }
 

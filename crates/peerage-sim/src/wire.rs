@@ -294,6 +294,8 @@ impl<M: Machine> Sim<M> {
                 }
                 LinkEvent::Room { class, bytes, .. } => {
                     link.dequeue(side, class, bytes);
+                    let other = link.end(side.other()).node;
+                    self.show_drained(node, other, class, bytes);
                     if class != Class::Control {
                         self.tell(node, self.now, Input::Credit { link: id, class, bytes });
                     }

@@ -6,7 +6,7 @@ use std::collections::VecDeque;
 use std::rc::Rc;
 use std::time::Duration;
 
-use peerage_machine::Instant;
+use peerage_machine::{Class, Instant};
 use peerage_overlay::{MeshEvent, MeshMachine, MessageId, Packet};
 use peerage_sim::{NodeId, Role, Sent, Watch};
 
@@ -24,6 +24,8 @@ struct Neighbour {
     told: Option<Instant>,
     /// When its link refused something.
     refused: Option<Instant>,
+    /// Bytes that were pushed and are still on their way: its link has enough to do.
+    under_way: u64,
 }
 
 /// What a peer has taken and must have passed on by then.
@@ -71,6 +73,7 @@ impl Relays {
             let left_out = neighbours.iter().find(|it| {
                 it.since <= due.at
                     && it.node != said.origin
+                    && it.under_way == 0
                     && !since(it.told, Duration::ZERO)
                     && !since(it.refused, PAUSE)
                     && !said.was_heard_by(it.node)
@@ -99,7 +102,13 @@ impl Watch<Role<MeshMachine>> for Overseer {
                 // Nothing is expected towards attackers: nobody knows what they have.
                 let honest = relays.ledger.borrow().honest.get(peer).copied();
                 if let (Some(honest), Some(neighbours)) = (honest, relays.of(node)) {
-                    neighbours.push(Neighbour { node: honest, since: at, told: None, refused: None });
+                    neighbours.push(Neighbour {
+                        node: honest,
+                        since: at,
+                        told: None,
+                        refused: None,
+                        under_way: 0,
+                    });
                 }
             }
             MeshEvent::NeighbourLost { peer, .. } => {
@@ -128,17 +137,33 @@ impl Watch<Role<MeshMachine>> for Overseer {
 
     fn sent(&mut self, at: Instant, sent: Sent<'_, Packet>) {
         let news = matches!(sent.message.kind(), "payload" | "announce");
-        if !news && sent.refused.is_none() {
+        let fills = sent.class != Class::Control;
+        if !news && !fills && sent.refused.is_none() {
             return;
         }
         let mut relays = self.0.borrow_mut();
         let neighbours = relays.of(sent.from).map(|it| it.iter_mut()).into_iter().flatten();
         for it in neighbours.filter(|it| it.node == sent.to) {
-            match sent.refused {
-                None => it.told = Some(at),
+            if sent.refused.is_some() {
                 // Whatever it was: the peer then leaves the link alone for a while.
-                Some(_) => it.refused = Some(at),
+                it.refused = Some(at);
+                continue;
             }
+            if news {
+                it.told = Some(at);
+            }
+            if fills {
+                it.under_way += sent.size;
+            }
+        }
+    }
+
+    fn drained(&mut self, _: Instant, from: NodeId, to: NodeId, bytes: u64) {
+        let mut relays = self.0.borrow_mut();
+        let neighbours = relays.of(from).map(|it| it.iter_mut()).into_iter().flatten();
+        for it in neighbours.filter(|it| it.node == to) {
+            // Some of it may be of a time when they were no neighbours.
+            it.under_way = it.under_way.saturating_sub(bytes);
         }
     }
 

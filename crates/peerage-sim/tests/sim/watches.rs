@@ -141,6 +141,9 @@ fn who_looks_on_sees_what_is_sent_and_who_is_gone() {
             let how = sent.refused.map_or("taken".to_owned(), ToString::to_string);
             self.0.borrow_mut().push(format!("{} to {}: {}, {how}", sent.from, sent.to, sent.message.number));
         }
+        fn drained(&mut self, at: Instant, from: NodeId, to: NodeId, bytes: u64) {
+            self.0.borrow_mut().push(format!("{bytes} bytes from {from} to {to} at {at:?}"));
+        }
         fn stopped(&mut self, _: Instant, node: NodeId) {
             self.0.borrow_mut().push(format!("{node} is gone"));
         }
@@ -154,7 +157,10 @@ fn who_looks_on_sees_what_is_sent_and_who_is_gone() {
     sim.run_for(millis(5000));
     talk(&mut sim, speaker, link, 1);
     sim.stop(speaker);
-    assert_eq!(*seen.borrow(), ["n0 to n1: 0, taken", "n1 is gone", "n0 is gone"]);
+    assert_eq!(
+        *seen.borrow(),
+        ["n0 to n1: 0, taken", "8 bytes from n0 to n1 at 0.110000s", "n1 is gone", "n0 is gone"]
+    );
 }
 
 #[test]
