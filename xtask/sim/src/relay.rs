@@ -15,6 +15,9 @@ use crate::ledger::Ledger;
 /// How long a link that refused something is left alone by a peer.
 const PAUSE: Duration = Duration::from_millis(200);
 
+/// By what a neighbour hears of a message.
+const NEWS: [&str; 3] = ["payload", "announce", "spare"];
+
 /// A neighbour, as a peer has it.
 #[derive(Clone, Copy, Debug)]
 struct Neighbour {
@@ -136,7 +139,7 @@ impl Watch<Role<MeshMachine>> for Overseer {
     }
 
     fn sent(&mut self, at: Instant, sent: Sent<'_, Packet>) {
-        let news = matches!(sent.message.kind(), "payload" | "announce");
+        let news = NEWS.contains(&sent.message.kind());
         let fills = sent.class != Class::Control;
         if !news && !fills && sent.refused.is_none() {
             return;
