@@ -243,3 +243,15 @@ fn halves_of_a_link_may_go_to_different_threads() {
     check::<crate::Handshake>();
     check::<crate::Identity>();
 }
+
+#[test]
+fn records_under_a_key_that_is_there_already_are_records_as_any() {
+    for suite in Suite::ALL {
+        let (mut sealer, mut opener) = records_under(suite, &KEY).unwrap();
+        for text in [&b"first"[..], b"second"] {
+            assert_eq!(opener.open(&mut body(&seal(&mut sealer, text))).unwrap(), text);
+        }
+        let (mut other, _) = records_under(suite, &[9; 32]).unwrap();
+        assert!(opener.open(&mut body(&seal(&mut other, b"third"))).is_err(), "under another key");
+    }
+}
