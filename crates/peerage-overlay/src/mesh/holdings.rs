@@ -7,6 +7,8 @@ use super::links::{Links, REMEMBERED_SENDS};
 use super::machine::MeshMachine;
 use super::repair::{MAX_ANNOUNCE_RANGES, MAX_ANNOUNCE_STREAMS};
 use super::score::SCORED;
+use super::sessions::SESSION_BYTES;
+use super::spare::MAX_OFFERED;
 
 /// A part of a mesh that holds more than its configuration allows.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -74,6 +76,9 @@ impl Broadcast {
         audit.part("neighbours", self.neighbours.len(), neighbours);
         for neighbour in self.neighbours.values() {
             audit.part("ranges owed to one neighbour", neighbour.owed.len(), limits.owed_ranges + 1);
+            audit.part("messages offered to one neighbour", neighbour.offered.len(), MAX_OFFERED);
+            let comparing = neighbour.comparing.as_ref().map_or(0, |it| it.footprint());
+            audit.part("bytes of a session with one neighbour", comparing, SESSION_BYTES);
             audit.part(
                 "ranges to announce to one neighbour",
                 neighbour.announce_ranges,
