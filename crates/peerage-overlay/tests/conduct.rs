@@ -34,6 +34,12 @@ fn accepted(mesh: &Alone, link: u64) -> bool {
     replies.last().unwrap()
 }
 
+/// How often something was asked for on the link.
+fn wants(mesh: &Alone, link: u64) -> usize {
+    let said = mesh.sent.get(&LinkId(link)).into_iter().flatten();
+    said.filter(|(_, _, kind)| matches!(kind, Kind::Want(_))).count()
+}
+
 fn announce(mesh: &mut Alone, link: u64, seq: u64) {
     let origin = packets::bytes(&identity(5).peer_id());
     let run = proto::Run { origin, epoch: 1, ranges: vec![seq - 1, 0], hops: 1, now: true, name: 0 };
@@ -161,17 +167,87 @@ fn who_sends_what_is_asked_for_is_not_blamed_when_it_is_of_no_use_to_us() {
     (1..=2).for_each(|link| mesh.neighbour(link, 1 << 20));
     // An origin whose clock is an hour behind: our neighbour still takes what it says, and we do not.
     let sent = WALL - 3_600_001;
+    let mut answered = 0;
     for seq in 1..=60 {
         announce(&mut mesh, 1, 2 * seq);
         mesh.wait(MS);
         for _ in 0..40 {
+            if wants(&mesh, 1) == answered {
+                mesh.wait(MS * 50);
+                continue;
+            }
+            answered += 1;
             let line = vec![Bytes::from_static(b"line")];
             let payload = packets::payload(&identity(5), "news", 1, 2 * seq, sent, line);
             mesh.say(1, Kind::Payload(proto::Payload { pulled: true, ..payload }));
             mesh.wait(MS * 50);
         }
     }
-    assert!(!is_shunned(&mesh, 1));
+    assert!(answered >= 60 && !is_shunned(&mesh, 1));
+}
+
+#[test]
+fn who_sends_as_asked_for_what_nobody_asked_for_is_let_go() {
+    let mut mesh = Alone::new(MeshConfig::named("news"));
+    (1..=2).for_each(|link| mesh.neighbour(link, 1 << 20));
+    for _ in 0..49 {
+        let line = vec![Bytes::from_static(b"line")];
+        let payload = packets::payload(&identity(5), "news", 1, 1, WALL, line);
+        mesh.say(1, Kind::Payload(proto::Payload { pulled: true, ..payload }));
+        mesh.verified(true);
+    }
+    // One was new, and that weighs one for it.
+    assert!(!is_shunned(&mesh, 1), "{}", conduct(&mesh, 1));
+    for _ in 0..2 {
+        let line = vec![Bytes::from_static(b"line")];
+        let payload = packets::payload(&identity(5), "news", 1, 1, WALL, line);
+        mesh.say(1, Kind::Payload(proto::Payload { pulled: true, ..payload }));
+    }
+    assert!(is_shunned(&mesh, 1), "{}", conduct(&mesh, 1));
+}
+
+#[test]
+fn one_who_announces_what_there_is_not_makes_nobody_give_up_its_parent() {
+    let mut mesh = Alone::new(MeshConfig::named("news"));
+    (1..=3).for_each(|link| mesh.neighbour(link, 1 << 20));
+    let line = |seq| {
+        let line = vec![Bytes::from_static(b"line")];
+        Kind::Payload(packets::payload(&identity(5), "news", 1, seq, WALL, line))
+    };
+    mesh.say(1, line(1));
+    mesh.verified(true);
+    let origin = packets::bytes(&identity(5).peer_id());
+    let grafts = |mesh: &Alone, link| {
+        let said = mesh.sent.get(&LinkId(link)).into_iter().flatten();
+        let wants = said.filter_map(|(_, _, kind)| match kind {
+            Kind::Want(want) => Some(want.runs.iter().filter(|run| run.now).count()),
+            _ => None,
+        });
+        wants.sum::<usize>()
+    };
+    // It is caught once, with what nobody says.
+    let run = |seq: u64| proto::Run {
+        origin: origin.clone(),
+        epoch: 1,
+        ranges: vec![seq - 1, 0],
+        hops: 1,
+        ..proto::Run::default()
+    };
+    mesh.say(2, Kind::Announce(proto::Announce { runs: vec![run(100)] }));
+    mesh.wait(SECOND * 5);
+    assert!(conduct(&mesh, 2).broken_promises > 0);
+    let before = grafts(&mesh, 2);
+    // From then on it is next to the origin in vain, and the parent's pushes are as welcome as ever.
+    for seq in 2..=5 {
+        mesh.say(1, line(seq));
+        mesh.verified(true);
+        mesh.say(2, Kind::Announce(proto::Announce { runs: vec![run(seq)] }));
+        mesh.wait(SECOND * 2);
+    }
+    assert_eq!(grafts(&mesh, 2), before);
+    let pruned =
+        mesh.sent.get(&LinkId(1)).into_iter().flatten().any(|(_, _, kind)| matches!(kind, Kind::Prune(_)));
+    assert!(!pruned, "the parent was told not to push");
 }
 
 #[test]

@@ -194,7 +194,8 @@ fn who_loses_its_feeder_tells_those_below_and_they_do_not_wait() {
 fn what_comes_from_a_neighbour_that_has_just_left_makes_nobody_wait_for_more() {
     let mut mesh = peer(2);
     // Its goodbye has overtaken its last push.
-    mesh.up(9, identity(109).peer_id(), 1 << 20);
+    mesh.neighbour(9, 1 << 20);
+    mesh.say(9, Kind::Disconnect(proto::Disconnect { leaving: false, others: Vec::new() }));
     push(&mut mesh, 9, 1, 0);
     assert_eq!((mesh.payloads(1).len(), mesh.payloads(2).len()), (1, 1));
     for link in [1, 2] {

@@ -35,7 +35,7 @@ use super::window::{Held, Window};
 pub(crate) const DOMAIN: &str = "peerage mesh message v1";
 
 /// What one of these takes in memory, beside its ranges: two keys, four former parents, and its places in three maps.
-pub(crate) const STREAM_BYTES: usize = 448;
+pub(crate) const STREAM_BYTES: usize = 480;
 
 /// What is known of one start of an origin.
 #[derive(Debug)]
@@ -57,6 +57,8 @@ pub(crate) struct Stream {
     pub(crate) better: Option<(LinkId, u32)>,
     /// Who would do in place of the parent: by it we would be no farther from the origin.
     pub(crate) second: Option<(LinkId, u32)>,
+    /// Who is to show that it pushes before it takes the parent's place.
+    pub(crate) trial: Option<Trial>,
     /// Parents that others took the place of and that were not told, because they push until the others do.
     pub(crate) replaced: Vec<LinkId>,
 }
@@ -84,9 +86,18 @@ impl Default for Stream {
             heard: Instant::START,
             better: None,
             second: None,
+            trial: None,
             replaced: Vec::new(),
         }
     }
+}
+
+/// A neighbour that says it is nearer to an origin than our parent, and was asked to push as well.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Trial {
+    pub(crate) link: LinkId,
+    pub(crate) hops: u32,
+    pub(crate) since: Instant,
 }
 
 /// A range that a neighbour asked for and has not been sent.
@@ -248,6 +259,12 @@ impl Broadcast {
         cx: &mut Cx<'_>,
     ) {
         self.stats.payloads_received += 1;
+        if pulled && let Some(it) = cx.links.get_mut(link) {
+            match it.awaited.checked_sub(1) {
+                Some(left) => it.awaited = left,
+                None => cx.note(link, Deed::Unwanted),
+            }
+        }
         if message.network != self.config.name {
             return cx.fault(link, "a message of another mesh");
         }
@@ -293,7 +310,8 @@ impl Broadcast {
         if full && !self.verifying.is_empty() {
             cx.out.count("mesh_unverified_dropped_total", 1);
             let due = cx.now.mono + self.config.graft_after;
-            let by = Announcer { link, hops, graft: false, large: false };
+            let trusted = cx.trusts(link, &id.origin);
+            let by = Announcer { link, hops, graft: false, large: false, trusted };
             self.missing.announced(id.stream(), Range::one(id.seq), by, cx.now.mono, due);
             return;
         }
@@ -384,6 +402,9 @@ impl Broadcast {
             self.unsettled.remove(&forgotten);
             cx.out.count("mesh_origins_forgotten_total", 1);
         }
+        if stream.trial.is_some() {
+            self.look_when_quiet(id.stream(), cx);
+        }
         let awaited = self.note_arrival(&id, from, pulled, cx);
         let nearest = awaited.nearest;
         if !pulled
@@ -413,7 +434,8 @@ impl Broadcast {
             }
             self.orphaned(vec![id.stream()], cx);
         }
-        if let Some(link) = from {
+        // What one says itself shows nothing of what it passes on.
+        if let Some(link) = from.filter(|link| cx.links.get(*link).is_some_and(|it| it.peer != id.origin)) {
             cx.note(link, Deed::First);
         }
         if id.origin != self.me && (self.config.catch_up || message.sent >= self.started) {
@@ -426,17 +448,34 @@ impl Broadcast {
     }
 
     /// Gives what was known of it before it came.
-    fn note_arrival(&mut self, id: &MessageId, from: Option<LinkId>, pulled: bool, cx: &Cx<'_>) -> Awaited {
+    fn note_arrival(
+        &mut self,
+        id: &MessageId,
+        from: Option<LinkId>,
+        pulled: bool,
+        cx: &mut Cx<'_>,
+    ) -> Awaited {
         let (now, (mean, deviation)) = (cx.now.mono, self.lateness(cx));
-        let Some(awaited) = self.missing.arrived(id) else {
+        let Some(awaited) = self.missing.arrived(id, from) else {
             // It came before any announcement. What was measured in bad times, or not at all, fades.
             if !pulled && from.is_some() {
                 self.lateness = Some((mean * 255 / 256, deviation * 255 / 256));
             }
             return Awaited::default();
         };
-        if awaited.asked.is_none() && !pulled {
-            let sample = now.since(awaited.heard);
+        // Whoever was asked is not trusted, or would be the parent already: ours had pushed nothing by then.
+        if !pulled
+            && awaited.asked.is_some()
+            && awaited.asked == from
+            && let Some(parent) = self.parent(id.stream()).filter(|parent| Some(*parent) != from)
+            && let Some(stream) = self.streams.peek_mut(&id.stream())
+            && stream.fed <= awaited.heard
+        {
+            stream.from = None;
+            cx.doubt(parent);
+        }
+        if awaited.asked.is_none() && awaited.credible && !pulled {
+            let sample = now.since(awaited.heard).min(self.config.graft_after_max);
             self.lateness = Some((mean * 7 / 8 + sample / 8, deviation * 3 / 4 + mean.abs_diff(sample) / 4));
         }
         awaited
@@ -463,6 +502,7 @@ impl Broadcast {
         for stream in self.streams.values_mut() {
             stream.better = stream.better.filter(|(better, _)| *better != link);
             stream.second = stream.second.filter(|(second, _)| *second != link);
+            stream.trial = stream.trial.filter(|trial| trial.link != link);
             stream.replaced.retain(|replaced| *replaced != link);
         }
         let fed = self.streams.iter().filter(|(_, stream)| stream.from == Some(link));
@@ -488,7 +528,7 @@ impl Broadcast {
             .sum();
         let trees: usize = self.trees.iter().map(|(_, tree)| tree.footprint()).sum();
         let small =
-            self.streams.len() * STREAM_BYTES + ranges * 24 + neighbours + trees + self.missing.len() * 384;
+            self.streams.len() * STREAM_BYTES + ranges * 24 + neighbours + trees + self.missing.footprint();
         self.window.bytes() + self.verifying_bytes + (self.verifying.len() * 256 + small) as u64
     }
 }

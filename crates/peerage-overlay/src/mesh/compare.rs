@@ -92,7 +92,8 @@ impl Broadcast {
         for run in runs {
             let now = cx.now.mono;
             let due = if self.is_orphan(run.stream) { now } else { now + self.graft_after(link, cx) };
-            let by = Announcer { link, hops: u32::MAX, graft: false, large: false };
+            let trusted = cx.trusts(link, &run.stream.origin);
+            let by = Announcer { link, hops: u32::MAX, graft: false, large: false, trusted };
             for range in run.ranges {
                 self.hear_of(run.stream, range, by, due, cx);
             }

@@ -10,7 +10,9 @@ use super::broadcast::STREAM_BYTES;
 use super::error::ConfigError;
 use super::links::{LINK_BYTES, REMEMBERED_SENDS};
 use super::membership::{CONTACT_BYTES, MAX_JOINED_BY, MAX_JOINS, MAX_LOST, MAX_PENDING, MAX_WALKS};
+use super::missing::GAP_BYTES;
 use super::packet::{MAX_CONTACTS, MAX_PACKET_RANGES};
+use super::promises::{MAX_PROMISES, PROMISE_BYTES};
 use super::repair::{MAX_ANNOUNCE_RANGES, MAX_ANNOUNCE_STREAMS};
 use super::score::{SCORE_BYTES, SCORED};
 use super::sessions::SESSION_BYTES;
@@ -350,7 +352,7 @@ impl MeshConfig {
             (self.owed_ranges + 1) * 72 + announce + SESSION_BYTES + MAX_OFFERED * OFFERED_BYTES,
         );
         let trees = count(self.trees, TREE_BYTES + self.active_limit() * TREE_LINK_BYTES);
-        let missing = count(self.missing_ranges + 2, 384);
+        let missing = count(self.missing_ranges + 2, GAP_BYTES) + count(MAX_PROMISES, PROMISE_BYTES);
         let whispers = self.whispers.1.max(message) + message + count(self.whispers.0, 512);
         let relays = count(self.relays, 512) + count(self.routes, 192);
         // Who is remembered, and may have to be visited.

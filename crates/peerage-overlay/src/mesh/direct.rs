@@ -250,7 +250,9 @@ impl Direct {
     fn drop_way(&mut self, call: CallId, cx: &mut Cx<'_>) {
         self.timers.cancel(&Timer::Way(call));
         match self.calls.get_mut(&call).and_then(|state| state.way.take()) {
-            Some(Way::Link(link) | Way::Routed(link)) => cx.links.unneed(link, Need::Whisper, cx.out),
+            Some(Way::Link(link) | Way::Routed(link)) => {
+                cx.links.unneed(cx.now.mono, link, Need::Whisper, cx.out)
+            }
             Some(Way::Dialling(dial)) => {
                 self.dials.remove(&dial);
             }

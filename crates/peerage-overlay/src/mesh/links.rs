@@ -22,10 +22,12 @@ const CONTROL_PAUSE: Duration = Duration::from_millis(200);
 /// Sends that are remembered in case they come back as undelivered.
 pub(crate) const REMEMBERED_SENDS: usize = 4096;
 /// What a link takes in memory, with four addresses of 255 bytes, and all the numbers that it may give to streams.
-const BARE_LINK_BYTES: usize = 1792;
+const BARE_LINK_BYTES: usize = 1856;
 pub(crate) const LINK_BYTES: usize = BARE_LINK_BYTES + MAX_NAME as usize * (GIVEN_BYTES + TAKEN_BYTES);
 /// Of messages from here on a link knows whether they are queued; with others it is not worth the memory.
 const LARGE: u64 = 16 << 10;
+/// How long what a neighbour has pushed may be under way when it is none any more.
+const UNDER_WAY: Duration = Duration::from_secs(10);
 /// Until the first measurement.
 const UNKNOWN_RTT: Duration = Duration::from_millis(100);
 
@@ -88,6 +90,10 @@ pub(crate) struct Link {
     names: Names,
     /// Since when an own publish has found no room.
     pub(crate) starved_since: Option<Instant>,
+    /// Messages that its peer was asked for and has not sent.
+    pub(crate) awaited: u64,
+    /// When its peer was a neighbour last.
+    let_go: Option<Instant>,
     neighbour: bool,
     asked: bool,
     whispers: u32,
@@ -98,6 +104,11 @@ impl Link {
     /// Whether we chose its peer ourselves: we dialled it, and not because somebody told us to.
     pub(crate) fn is_chosen(&self) -> bool {
         self.dialled && !self.invited
+    }
+
+    /// Whether it is no stranger who speaks: a neighbour, one that was asked to be, or one that was until a moment ago.
+    pub(crate) fn is_no_stranger(&self, now: Instant) -> bool {
+        self.neighbour || self.asked || self.let_go.is_some_and(|at| at + UNDER_WAY > now)
     }
 
     fn is_needed(&self) -> bool {
@@ -198,6 +209,8 @@ impl Links {
                 probed: None,
                 names: Names::default(),
                 starved_since: None,
+                awaited: 0,
+                let_go: None,
                 neighbour: false,
                 asked: false,
                 whispers: 0,
@@ -267,10 +280,13 @@ impl Links {
         self.settle(link, out);
     }
 
-    pub(crate) fn unneed(&mut self, link: LinkId, need: Need, out: &mut Out) {
+    pub(crate) fn unneed(&mut self, now: Instant, link: LinkId, need: Need, out: &mut Out) {
         if let Some(it) = self.links.get_mut(&link) {
             match need {
-                Need::Neighbour => it.neighbour = false,
+                Need::Neighbour => {
+                    it.neighbour = false;
+                    it.let_go = Some(now);
+                }
                 Need::Asked => it.asked = false,
                 Need::Whisper => it.whispers = it.whispers.saturating_sub(1),
             }
@@ -372,6 +388,11 @@ impl Links {
         (runs, all - known)
     }
 
+    /// See [`Cx::trusts`].
+    pub(crate) fn trusts(&self, link: LinkId, origin: &PeerId, now: Instant) -> bool {
+        self.links.get(&link).is_some_and(|it| it.peer == *origin || self.scores.is_trusted(&it.peer, now))
+    }
+
     /// The longest round-trip time of these links.
     pub(crate) fn slowest(&self, links: impl Iterator<Item = LinkId>) -> Duration {
         links.filter_map(|link| self.links.get(&link)).map(|link| link.rtt).max().unwrap_or(UNKNOWN_RTT)
@@ -420,6 +441,23 @@ impl Cx<'_> {
     pub(crate) fn note(&mut self, link: LinkId, deed: Deed) {
         if let Some(peer) = self.links.get(link).map(|link| link.peer) {
             self.links.scores.note(peer, deed, self.now.mono);
+        }
+    }
+
+    /// Whether what the peer of the link announces of this origin may be built upon before it has sent any of it.
+    pub(crate) fn trusts(&self, link: LinkId, origin: &PeerId) -> bool {
+        self.links.trusts(link, origin, self.now.mono)
+    }
+
+    /// Whether the peer of the link was relied on in vain of late.
+    pub(crate) fn doubts(&self, link: LinkId) -> bool {
+        self.links.get(link).is_some_and(|it| self.links.scores.is_doubtful(&it.peer, self.now.mono))
+    }
+
+    /// The peer of the link was relied on in vain.
+    pub(crate) fn doubt(&mut self, link: LinkId) {
+        if let Some(peer) = self.links.get(link).map(|link| link.peer) {
+            self.links.scores.fail(peer, self.now.mono);
         }
     }
 

@@ -309,6 +309,10 @@ impl Parts<'_> {
             Words::ShuffleReply { nonce, sample } => {
                 self.membership.on_shuffle_reply(link, nonce, sample, cx);
             }
+            // A stranger has no part in any tree. What a neighbour has pushed before a goodbye may come after it.
+            Words::Payload { .. } if cx.links.get(link).is_none_or(|it| !it.is_no_stranger(cx.now.mono)) => {
+                cx.out.count("mesh_from_strangers_total", 1);
+            }
             Words::Payload { message, hops, pulled } => {
                 self.broadcast.on_payload(link, message, hops, pulled, cx)
             }

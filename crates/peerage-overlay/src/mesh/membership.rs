@@ -258,11 +258,11 @@ impl Membership {
         }
         for (peer, link) in std::mem::take(&mut self.active) {
             cx.control(link, Words::Disconnect { leaving: true, others: Vec::new() });
-            cx.links.unneed(link, Need::Neighbour, cx.out);
+            cx.links.unneed(cx.now.mono, link, Need::Neighbour, cx.out);
             self.changes.push(Change::Down(link, peer, Loss::Leaving));
         }
         for link in std::mem::take(&mut self.asked).into_keys() {
-            cx.links.unneed(link, Need::Asked, cx.out);
+            cx.links.unneed(cx.now.mono, link, Need::Asked, cx.out);
         }
         for call in std::mem::take(&mut self.joins).into_keys() {
             cx.out.answer(call, MeshAnswer::Joined(Err(JoinError::Closed)));
@@ -378,7 +378,7 @@ impl Membership {
                         if let Some(peer) = cx.links.get(link).map(|link| link.peer) {
                             self.unanswered(&peer, now);
                         }
-                        cx.links.unneed(link, Need::Asked, cx.out);
+                        cx.links.unneed(cx.now.mono, link, Need::Asked, cx.out);
                         self.settle(cx);
                     }
                 }

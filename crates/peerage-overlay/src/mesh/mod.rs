@@ -32,6 +32,7 @@ mod names;
 mod nearer;
 mod packet;
 mod passive;
+mod promises;
 mod publish;
 mod pulls;
 mod ranges;

@@ -5,13 +5,16 @@
 //! once, and nothing comes twice: of many origins that speak now and then, each message would otherwise pay for what
 //! the one before it has shown. Depths are those of one message, and a parent's is always less than ours, so no two
 //! such changes make a circle.
+//!
+//! All this goes by what neighbours announce, and anybody can announce that it is next to an origin. Who has brought
+//! something first lately is believed; others push beside the parent until they have shown that they do.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use peerage_machine::LinkId;
+use peerage_machine::{Instant, LinkId};
 
-use super::broadcast::{Broadcast, Stream, Timer};
+use super::broadcast::{Broadcast, Stream, Timer, Trial};
 use super::links::Cx;
 use super::message::StreamKey;
 use super::packet::{Run, Words};
@@ -44,12 +47,18 @@ impl Broadcast {
     pub(crate) fn nearer(&mut self, link: LinkId, key: StreamKey, hops: u32, cx: &mut Cx<'_>) {
         let now = cx.now.mono;
         let threshold = self.config.optimisation_threshold.max(1);
-        if !self.neighbours.contains_key(&link) {
+        if !self.neighbours.contains_key(&link) || cx.doubts(link) {
             return;
         }
+        let trusted = cx.trusts(link, &key.origin);
         let Some(stream) = self.streams.peek_mut(&key) else { return };
         let Some(parent) = stream.from.filter(|parent| *parent != link) else { return };
-        if hops <= stream.hops && stream.second.is_none_or(|(_, best)| hops < best) {
+        let beats = |(best, so_far)| match (trusted, cx.trusts(best, &key.origin)) {
+            (true, false) => true,
+            (false, true) => false,
+            _ => hops < so_far,
+        };
+        if hops <= stream.hops && stream.second.is_none_or(beats) {
             stream.second = Some((link, hops));
         }
         let backs_off = self.trees.peek(&key.origin).is_some_and(|tree| tree.backs_off(link, now));
@@ -60,7 +69,9 @@ impl Broadcast {
             stream.better = Some((link, hops));
         }
         let much = stream.hops >= hops.saturating_add(threshold);
-        if much && stream.optimised.is_none_or(|at| at + OPTIMISE_EVERY <= now) {
+        if much && !trusted {
+            self.try_out(key, link, hops, cx);
+        } else if much && stream.optimised.is_none_or(|at| at + OPTIMISE_EVERY <= now) {
             stream.optimised = Some(now);
             stream.hops = hops;
             self.replace(key, parent);
@@ -69,9 +80,48 @@ impl Broadcast {
             let run = Run { stream: key, ranges: Vec::new(), hops: 0, now: true };
             cx.control(link, Words::Want { runs: vec![run] });
         }
+        self.look_when_quiet(key, cx);
+    }
+
+    pub(crate) fn look_when_quiet(&mut self, key: StreamKey, cx: &Cx<'_>) {
         self.unsettled.insert(key);
         if !self.timers.is_armed(&Timer::Settle) {
-            self.timers.arm(Timer::Settle, now + QUIET);
+            self.timers.arm(Timer::Settle, cx.now.mono + QUIET);
+        }
+    }
+
+    /// Asks a neighbour to push beside the parent: whoever has brought nothing yet may say that it is next to the origin,
+    /// and then send nothing.
+    fn try_out(&mut self, key: StreamKey, link: LinkId, hops: u32, cx: &mut Cx<'_>) {
+        let Some(stream) = self.streams.peek_mut(&key).filter(|stream| stream.trial.is_none()) else {
+            return;
+        };
+        stream.trial = Some(Trial { link, hops, since: cx.now.mono });
+        if let Some(tree) = self.trees.peek_mut(&key.origin) {
+            tree.pruned.remove(&link);
+            tree.dry.remove(&link);
+        }
+        cx.control(
+            link,
+            Words::Want { runs: vec![Run { stream: key, ranges: Vec::new(), hops: 0, now: true }] },
+        );
+    }
+
+    /// Who was on trial does push: it takes the parent's place.
+    pub(crate) fn pass_trial(&mut self, key: StreamKey, link: LinkId, now: Instant) {
+        let Some(stream) = self.streams.peek_mut(&key) else { return };
+        if let Some(trial) = stream.trial.take_if(|trial| trial.link == link) {
+            stream.hops = trial.hops;
+            self.graft(key, link, now);
+        }
+    }
+
+    /// Who was on trial while the last message came and pushed nothing is not believed again so soon.
+    fn end_trial(&mut self, key: StreamKey, cx: &mut Cx<'_>) {
+        let Some(stream) = self.streams.peek_mut(&key) else { return };
+        let heard = stream.heard;
+        if let Some(trial) = stream.trial.take_if(|trial| trial.since + QUIET <= heard) {
+            cx.doubt(trial.link);
         }
     }
 
@@ -149,6 +199,7 @@ impl Broadcast {
     }
 
     fn settle_tree(&mut self, key: StreamKey, cx: &mut Cx<'_>) {
+        self.end_trial(key, cx);
         let Some(stream) = self.streams.peek_mut(&key) else { return };
         let better = stream.better.take();
         let mut former = std::mem::take(&mut stream.replaced);
@@ -157,13 +208,17 @@ impl Broadcast {
             && self.neighbours.contains_key(&link)
             && let Some(parent) = self.parent(key).filter(|parent| *parent != link)
         {
-            former.push(parent);
-            self.graft(key, link, cx.now.mono);
-            if let Some(stream) = self.streams.peek_mut(&key) {
-                stream.hops = nearer;
-                stream.second = None;
+            if !cx.trusts(link, &key.origin) {
+                self.try_out(key, link, nearer, cx);
+            } else {
+                former.push(parent);
+                self.graft(key, link, cx.now.mono);
+                if let Some(stream) = self.streams.peek_mut(&key) {
+                    stream.hops = nearer;
+                    stream.second = None;
+                }
+                cx.control(link, Words::Want { runs: vec![run] });
             }
-            cx.control(link, Words::Want { runs: vec![run] });
         }
         let parent = self.parent(key);
         let pruned =

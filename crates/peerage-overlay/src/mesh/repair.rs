@@ -159,7 +159,8 @@ impl Broadcast {
             let (mut all_seen, now) = (true, cx.now.mono);
             let due =
                 if run.now || self.is_orphan(run.stream) { now } else { now + self.graft_after(link, cx) };
-            let by = Announcer { link, hops: run.hops, graft: !run.now, large: false };
+            let trusted = cx.trusts(link, &run.stream.origin);
+            let by = Announcer { link, hops: run.hops, graft: !run.now, large: false, trusted };
             for range in &run.ranges {
                 all_seen &= self.hear_of(run.stream, *range, by, due, cx);
                 if let Some(neighbour) = self.neighbours.get_mut(&link) {
@@ -217,6 +218,7 @@ impl Broadcast {
             Some(link) => (link.rtt * 4 + least).min(most.max(least)),
             None => least,
         };
+        let hasty = |link: LinkId| links.get(link).map_or(least, |link| link.rtt * 2);
         let answered = |link: LinkId| neighbours.get(&link).map_or(Instant::START, |it| it.answered);
         let (now, checked, streams) = (cx.now.mono, &self.verifying_ids, &self.streams);
         let silent_after = self.usual_lateness(cx).clamp(least, most.max(least));
@@ -234,7 +236,8 @@ impl Broadcast {
                 _ => Fed::Passed,
             }
         };
-        let (asks, given_up, broken) = self.missing.due(now, patience, answered, fed);
+        let trusted = |link: LinkId, stream: &StreamKey| links.trusts(link, &stream.origin, now);
+        let (asks, given_up, broken) = self.missing.due(now, patience, hasty, answered, fed, trusted);
         self.blame(broken, cx);
         if given_up > 0 {
             cx.out.count("mesh_requests_given_up_total", given_up);
@@ -289,10 +292,10 @@ impl Broadcast {
     fn ask(&mut self, cx: &mut Cx<'_>) {
         let mut asks = self.due(cx);
         // A parent that pushed nothing all the while is none: what else is announced need not wait as long again, here or
-        // below.
+        // below. But who is not trusted may have announced what there is not.
         let silent: BTreeSet<StreamKey> = asks
             .iter()
-            .filter(|ask| ask.graft)
+            .filter(|ask| ask.graft && cx.trusts(ask.link, &ask.stream.origin))
             .filter(|ask| {
                 let known = self.streams.peek(&ask.stream);
                 known.is_some_and(|known| known.from.is_some() && known.fed <= ask.heard)
@@ -300,6 +303,9 @@ impl Broadcast {
             .map(|ask| ask.stream)
             .collect();
         if !silent.is_empty() {
+            for parent in silent.iter().filter_map(|stream| self.parent(*stream)).collect::<Vec<_>>() {
+                cx.doubt(parent);
+            }
             self.orphaned(silent.into_iter().collect(), cx);
             asks.extend(self.due(cx));
         }
@@ -312,8 +318,12 @@ impl Broadcast {
             }
             // One new parent will do, whoever announced what.
             ask.graft = ask.graft && *grafted.entry(ask.stream).or_insert(ask.link) == ask.link;
-            if ask.graft {
-                // Whoever fed us did not, in time. Until this one does, other announcements need not hurry.
+            if let Some(it) = cx.links.get_mut(ask.link).filter(|_| !ask.graft) {
+                it.awaited = it.awaited.saturating_add(ask.range.len());
+            }
+            if ask.graft && cx.trusts(ask.link, &ask.stream.origin) {
+                // Whoever fed us did not, in time. Until this one does, other announcements need not hurry. One who is not
+                // trusted becomes the parent when it has sent this.
                 self.graft(ask.stream, ask.link, now);
             }
             let runs = by_link.entry(ask.link).or_default();

@@ -37,9 +37,12 @@ pub(crate) enum Deed {
     Invalid,
     /// It said more than anybody needs to.
     Spam,
-    /// It pushed what it had been told not to push, long after.
+    /// It pushed what it had been told not to push, long after, or sent as asked for what nobody had asked for.
     Unwanted,
 }
+
+/// Messages that whoever was relied on in vain has to bring first before it is relied on again.
+const MAKES_UP: u32 = 8;
 
 #[derive(Clone, Debug)]
 struct Score {
@@ -47,13 +50,16 @@ struct Score {
     halved: Instant,
     /// When it last brought a message before anybody else.
     proved: Option<Instant>,
+    /// When it was last relied on in vain, and how many messages it has brought first since.
+    failed: Option<Instant>,
+    made_up: u32,
 }
 
 /// What a peer's conduct has been, with what each part weighs. Older deeds count less: half after a minute.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Conduct {
-    /// Messages that it brought before anybody else; up to 50 of them weigh +1 each.
+    /// Messages of others that it brought before anybody else; up to 50 of them weigh +1 each.
     pub brought_first: u32,
     /// Messages that it announced, was asked for, and did not send; −4 each.
     pub broken_promises: u32,
@@ -61,7 +67,7 @@ pub struct Conduct {
     pub invalid: u32,
     /// Control messages beyond 400 a second; −1 for each 16.
     pub spam: u32,
-    /// Messages that it pushed a second and more after it had been told not to; −2 each.
+    /// Messages that it pushed a second and more after it had been told not to, or sent as asked for unasked; −2 each.
     pub unwanted: u32,
     /// The sum. At −100 the peer is let go and shunned.
     pub score: i64,
@@ -86,7 +92,7 @@ impl fmt::Display for Conduct {
 
 impl Score {
     fn new(now: Instant) -> Self {
-        Self { counts: [0; 5], halved: now, proved: None }
+        Self { counts: [0; 5], halved: now, proved: None, failed: None, made_up: 0 }
     }
 
     fn decay(&mut self, now: Instant) {
@@ -96,6 +102,15 @@ impl Score {
             let by = u32::try_from(halvings).unwrap_or(u32::MAX);
             self.counts.iter_mut().for_each(|count| *count = count.checked_shr(by).unwrap_or(0));
         }
+    }
+
+    fn fail(&mut self, now: Instant) {
+        self.failed = Some(now);
+        self.made_up = 0;
+    }
+
+    fn is_doubtful(&self, now: Instant) -> bool {
+        self.made_up < MAKES_UP && self.failed.is_some_and(|at| now.since(at) < PROVEN_FOR)
     }
 
     fn conduct(&self, shunned_for: Option<Duration>) -> Conduct {
@@ -115,6 +130,8 @@ pub(crate) struct Scores {
     peers: Lru<PeerId, Score>,
     /// Until when. Apart from the others, so that nobody is forgiven because many others did something.
     shunned: Lru<PeerId, Instant>,
+    /// When anybody was relied on in vain last.
+    failed: Option<Instant>,
     shun_below: i64,
     shun_for: Duration,
     /// Who is to be let go.
@@ -123,15 +140,30 @@ pub(crate) struct Scores {
 
 impl Scores {
     pub(crate) fn new(shun_below: i64, shun_for: Duration) -> Self {
-        Self { peers: Lru::new(SCORED), shunned: Lru::new(SCORED), shun_below, shun_for, fallen: Vec::new() }
+        Self {
+            peers: Lru::new(SCORED),
+            shunned: Lru::new(SCORED),
+            failed: None,
+            shun_below,
+            shun_for,
+            fallen: Vec::new(),
+        }
     }
 
     pub(crate) fn note(&mut self, peer: PeerId, deed: Deed, now: Instant) {
         let shunned = self.is_shunned(&peer, now);
         let score = self.peers.touch(&peer, || Score::new(now)).0;
         score.decay(now);
-        if deed == Deed::First {
-            score.proved = Some(now);
+        match deed {
+            Deed::First => {
+                score.proved = Some(now);
+                score.made_up = score.made_up.saturating_add(1);
+            }
+            Deed::Broken => {
+                score.fail(now);
+                self.failed = Some(now);
+            }
+            Deed::Invalid | Deed::Spam | Deed::Unwanted => {}
         }
         let at = match deed {
             Deed::First => 0,
@@ -153,6 +185,24 @@ impl Scores {
     pub(crate) fn is_proven(&self, peer: &PeerId, now: Instant) -> bool {
         let proved = self.peers.peek(peer).and_then(|score| score.proved);
         !self.is_shunned(peer, now) && proved.is_some_and(|at| now.since(at) < PROVEN_FOR)
+    }
+
+    /// A parent that it was chosen for pushed nothing. That may be another one's fault, so it costs nothing but our trust.
+    pub(crate) fn fail(&mut self, peer: PeerId, now: Instant) {
+        self.peers.touch(&peer, || Score::new(now)).0.fail(now);
+        self.failed = Some(now);
+    }
+
+    /// Whether it was relied on in vain of late.
+    pub(crate) fn is_doubtful(&self, peer: &PeerId, now: Instant) -> bool {
+        self.peers.peek(peer).is_some_and(|score| score.is_doubtful(now))
+    }
+
+    /// Whether what it announces may be built upon before it has sent any of it. While nobody was relied on in vain, that
+    /// is everybody; for ten minutes after somebody was, only who is proven.
+    pub(crate) fn is_trusted(&self, peer: &PeerId, now: Instant) -> bool {
+        let calm = self.failed.is_none_or(|at| now.since(at) >= PROVEN_FOR);
+        !self.is_doubtful(peer, now) && (calm || self.is_proven(peer, now))
     }
 
     pub(crate) fn is_shunned(&self, peer: &PeerId, now: Instant) -> bool {
@@ -205,6 +255,27 @@ mod tests {
         assert!(!scores.is_shunned(&peer, later + Duration::from_secs(600)));
         let text = scores.conduct(&peer, later).map(|it| it.to_string()).unwrap_or_default();
         assert!(text.contains("5 invalid") && text.contains("shunned for another 600s"), "{text}");
+    }
+
+    #[test]
+    fn all_are_trusted_until_one_was_relied_on_in_vain_and_then_those_who_proved_useful() {
+        let mut scores = Scores::new(-100, Duration::from_secs(600));
+        let [liar, useful, other] = [1, 2, 3].map(|byte| PeerId::from_bytes([byte; 32]));
+        let at = |secs| Instant::START + Duration::from_secs(secs);
+        scores.note(useful, Deed::First, at(0));
+        assert!([liar, useful, other].iter().all(|peer| scores.is_trusted(peer, at(0))));
+        scores.note(liar, Deed::Broken, at(1));
+        assert_eq!([liar, useful, other].map(|peer| scores.is_trusted(&peer, at(1))), [false, true, false]);
+        // It has to bring more than one message first to make up for that.
+        for brought in 1..=MAKES_UP {
+            scores.note(liar, Deed::First, at(2));
+            assert_eq!(scores.is_trusted(&liar, at(2)), brought == MAKES_UP, "{brought}");
+        }
+        // What may be another one's fault costs trust and nothing else.
+        scores.fail(useful, at(3));
+        assert!(!scores.is_trusted(&useful, at(3)) && scores.is_proven(&useful, at(3)));
+        assert_eq!(scores.conduct(&useful, at(3)).map(|it| it.score), Some(1));
+        assert!(scores.is_trusted(&other, at(603)) && scores.is_trusted(&liar, at(603)));
     }
 
     #[test]

@@ -155,7 +155,8 @@ impl Broadcast {
         let (fed, is_known) = (!self.is_orphan(stream), self.streams.peek(&stream).is_some());
         let elsewhere = awaited || fed && is_known;
         let due = if elsewhere { now + self.graft_after(link, cx) } else { now };
-        let by = Announcer { link, hops: hops.saturating_add(1), graft: true, large: true };
+        let trusted = cx.trusts(link, &stream.origin);
+        let by = Announcer { link, hops: hops.saturating_add(1), graft: true, large: true, trusted };
         if self.hear_of(stream, range, by, due, cx) || !elsewhere {
             // It is here, as the neighbour hears by what we said ourselves; or it is asked for.
             return;

@@ -208,8 +208,11 @@ impl Broadcast {
         let pruned = self.is_pruned(stream.origin, link);
         let parent = self.parent(stream);
         let Some(known) = self.streams.peek_mut(&stream) else { return };
+        known.trial = known.trial.filter(|trial| trial.link != link);
+        // Who fails us now and then is no parent while there is another one, however quick it was this time.
+        let doubtful = cx.doubts(link);
         let stays = parent.is_some_and(|parent| {
-            parent != link && known.fed + PARENT_SILENT > now && (pruned || hops > known.hops)
+            parent != link && (doubtful || known.fed + PARENT_SILENT > now && (pruned || hops > known.hops))
         });
         if stays {
             return;
@@ -259,6 +262,7 @@ impl Broadcast {
         if origin == self.me || !self.neighbours.contains_key(&second) {
             return self.prune(origin, second, cx);
         }
+        self.pass_trial(stream, second, now);
         // Without another that is known to feed us, this one must stay.
         let Some(first) = first.filter(|first| self.can_feed(origin, *first)) else { return };
         let parent = self.parent(stream);

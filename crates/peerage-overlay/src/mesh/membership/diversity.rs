@@ -54,7 +54,7 @@ impl Membership {
         self.lost.retain(|lost| lost.contact.peer != *peer);
         if let Some(link) = self.active.remove(peer) {
             cx.control(link, Words::Disconnect { leaving: false, others: Vec::new() });
-            cx.links.unneed(link, Need::Neighbour, cx.out);
+            cx.links.unneed(cx.now.mono, link, Need::Neighbour, cx.out);
             self.changes.push(Change::Down(link, *peer, Loss::Shunned));
         }
         self.settle(cx);

@@ -88,7 +88,7 @@ impl Membership {
         if let Some(contact) = cx.links.contact(link) {
             self.remember(contact, link, back_off(3), cx);
         }
-        cx.links.unneed(link, Need::Neighbour, cx.out);
+        cx.links.unneed(cx.now.mono, link, Need::Neighbour, cx.out);
         self.changes.push(Change::Down(link, peer, Loss::Replaced));
     }
 

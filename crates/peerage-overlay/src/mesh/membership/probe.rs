@@ -75,7 +75,7 @@ impl Membership {
             self.passive.doubt(&peer);
         }
         self.passive.try_again(cx.now.mono);
-        cx.links.unneed(link, Need::Neighbour, cx.out);
+        cx.links.unneed(cx.now.mono, link, Need::Neighbour, cx.out);
         self.changes.push(Change::Down(link, peer, Loss::Silent { after }));
     }
 }

@@ -86,7 +86,7 @@ impl Membership {
                 self.ask(other, Reason::Merge { again: false }, cx);
             }
         }
-        cx.links.unneed(link, Need::Asked, cx.out);
+        cx.links.unneed(cx.now.mono, link, Need::Asked, cx.out);
         self.settle(cx);
     }
 
@@ -111,7 +111,7 @@ impl Membership {
         if !leaving && let Some(contact) = cx.links.contact(link) {
             self.remember(contact, link, back_off(3), cx);
         }
-        cx.links.unneed(link, Need::Neighbour, cx.out);
+        cx.links.unneed(cx.now.mono, link, Need::Neighbour, cx.out);
         self.changes.push(Change::Down(link, peer, if leaving { Loss::Left } else { Loss::LetGo }));
         self.settle(cx);
     }
