@@ -199,3 +199,27 @@ fn what_others_say_is_not_late_because_of_a_fast_speaker() {
     // A queue is 128 KiB, which leave within 105 ms; a message waits for one on each of a few links.
     assert!(last < Duration::from_millis(700), "{median:?}, at most {last:?}");
 }
+
+/// Every other message is owed already when all of them are asked for: what is left is many short ranges.
+#[test]
+fn what_is_owed_stays_within_its_limit_however_a_request_falls_apart() {
+    let mut config = MeshConfig::named("news");
+    config.owed_ranges = 16;
+    let limits = config.clone();
+    let mut mesh = Alone::new(config);
+    mesh.neighbour(1, 1 << 30);
+    mesh.neighbour(2, QUEUE);
+    while publish(&mut mesh).is_ok() {}
+    for seq in 1..=100 {
+        relayed(&mut mesh, seq);
+    }
+    let origin = packets::bytes(&identity(5).peer_id());
+    let want = |mesh: &mut Alone, ranges: Vec<u64>| {
+        let run = proto::Run { origin: origin.clone(), epoch: 1, ranges, hops: 0, now: false, name: 0 };
+        mesh.say(2, Kind::Want(proto::Want { runs: vec![run] }));
+        mesh.mesh.holds_within(&limits)
+    };
+    let every_other = [1, 0].repeat(15);
+    assert_eq!(want(&mut mesh, every_other), Ok(()));
+    assert_eq!(want(&mut mesh, vec![0, 99]), Ok(()));
+}

@@ -369,10 +369,18 @@ impl Broadcast {
                 }
                 left -= 1;
                 let queued = cx.links.get(link).into_iter().flat_map(|it| it.queued_of(run.stream));
-                for range in neighbour.not_under_way(run.stream, range, queued) {
-                    let asked = Owed { stream: run.stream, range, pulled: !run.now, asked: true };
-                    neighbour.owed.push_back(asked);
+                // What is owed already may leave many short ranges of a long one.
+                let wanted = neighbour.not_under_way(run.stream, range, queued);
+                let room = limit.saturating_sub(neighbour.owed.len());
+                if wanted.len() > room {
+                    cx.out.count("mesh_requests_dropped_total", 1);
                 }
+                neighbour.owed.extend(wanted.into_iter().take(room).map(|range| Owed {
+                    stream: run.stream,
+                    range,
+                    pulled: !run.now,
+                    asked: true,
+                }));
             }
         }
         self.serve(link, cx);
