@@ -49,6 +49,8 @@ struct Gap {
     asked: Option<LinkId>,
     /// Whether whoever was asked is trusted.
     relied: bool,
+    /// Whoever was asked and is not has it alone until then.
+    alone: Instant,
     /// When whoever was asked should have sent it.
     until: Instant,
     /// Whoever was asked has sent it, and it is being looked at.
@@ -161,8 +163,8 @@ impl Missing {
             }
             if gap.sources.len() < MAX_SOURCES && !gap.sources.iter().any(|source| source.link == link) {
                 gap.sources.push(Source { link, hops, asked: false });
-                if gap.asked.is_none() || !gap.relied {
-                    gap.due = gap.due.min(due);
+                if gap.asked.is_some() && !gap.relied {
+                    gap.due = gap.due.min(due.max(gap.alone));
                 }
             }
             if trusted && !gap.credible {
@@ -196,6 +198,7 @@ impl Missing {
                 due,
                 asked: None,
                 relied: false,
+                alone: due,
                 until: due,
                 kept: false,
                 round: 0,
@@ -408,8 +411,9 @@ impl Missing {
                     let patience = patience(source.link, gap.large).saturating_mul(1 << gap.round.min(8));
                     gap.until = now + patience.max(Duration::from_millis(1));
                     gap.due = gap.until;
+                    gap.alone = now + hasty(source.link).max(Duration::from_millis(1));
                     if left > 1 && !gap.relied {
-                        gap.due = gap.due.min(now + hasty(source.link).max(Duration::from_millis(1)));
+                        gap.due = gap.due.min(gap.alone);
                     }
                     let range = Range::new(*first, gap.last);
                     asks.push(Ask {
@@ -548,5 +552,33 @@ mod tests {
             asked += due(&mut missing, now).len();
         }
         assert_eq!((asked, missing.len()), (3, 0));
+    }
+
+    #[test]
+    fn one_who_is_not_trusted_has_its_time_before_the_next_is_asked_however_many_announce_it() {
+        let mut missing = Missing::new(64);
+        let ask = |missing: &mut Missing, now| {
+            let millis = |millis| move |_| Duration::from_millis(millis);
+            let (asks, ..) = missing.due(
+                now,
+                |_, _| Duration::from_secs(1),
+                millis(20),
+                |_| Instant::START,
+                |_, _| Fed::Not,
+                |_, _| false,
+            );
+            asks.into_iter().map(|ask| ask.link.0).collect::<Vec<_>>()
+        };
+        let mut asked = Vec::new();
+        for link in 1..=5 {
+            let now = LATER + Duration::from_millis(link);
+            let by = Announcer { link: LinkId(link), hops: 1, graft: false, large: false, trusted: false };
+            missing.announced(STREAM, Range::one(1), by, now, now);
+            asked.extend(ask(&mut missing, now));
+        }
+        assert_eq!(asked, [1]);
+        assert_eq!(ask(&mut missing, LATER + Duration::from_millis(20)), []);
+        assert_eq!(missing.deadline(), Some(LATER + Duration::from_millis(21)));
+        assert_eq!(ask(&mut missing, LATER + Duration::from_millis(21)), [2]);
     }
 }
