@@ -428,3 +428,22 @@ fn a_damaged_address_book_is_passed_over() {
     mesh.command(|mesh, now, out| mesh.restore(now, &stored, out));
     assert_eq!(mesh.mesh.snapshot().passive, 0);
 }
+
+#[test]
+fn who_is_told_that_a_large_message_is_here_and_keeps_it_has_broken_no_promise() {
+    let mut mesh = Alone::new(MeshConfig::named("news"));
+    (1..=3).for_each(|link| mesh.neighbour(link, 1 << 20));
+    announce(&mut mesh, 1, 1);
+    mesh.wait(MS);
+    assert_eq!(wants(&mesh, 1), 1);
+    // It comes by another one before the first has sent any of it.
+    let body = vec![Bytes::from(vec![7; 100 << 10])];
+    mesh.say(2, Kind::Payload(packets::payload(&identity(5), "news", 1, 1, WALL, body)));
+    mesh.verified(true);
+    let said = mesh.sent.get(&LinkId(1)).unwrap();
+    assert!(said.iter().any(|(_, _, kind)| matches!(kind, Kind::Spare(_))), "it is told not to");
+    mesh.wait(SECOND * 20);
+    let now = Now { mono: mesh.now, wall: UnixMillis(WALL) };
+    let conduct = mesh.mesh.explain(now, &identity(101).peer_id());
+    assert_eq!(conduct.map_or(0, |it| it.broken_promises), 0);
+}

@@ -263,6 +263,11 @@ impl Missing {
         at.is_some_and(|(_, gap)| id.seq <= gap.last && gap.asked.is_some())
     }
 
+    /// The link is told that the message is here, and need not send it.
+    pub(crate) fn call_off(&mut self, link: LinkId, id: &MessageId) {
+        self.promises.keep(link, id);
+    }
+
     fn promise(&mut self, link: LinkId, id: MessageId, until: Instant) {
         if self.promises.add(link, id, until) {
             self.wake(until);

@@ -103,6 +103,8 @@ impl Broadcast {
             told.push((*link, true));
         }
         for (link, now) in told {
+            // If it was asked for it, it will not send it now, and is not to blame.
+            self.missing.call_off(link, id);
             let run = Run { stream: id.stream(), ranges: vec![Range::one(id.seq)], hops, now };
             let notices = cx.links.notices(link, vec![run], cx.now.mono);
             cx.links.control_if_room(link, Words::Spare { notices }, cx.out);
