@@ -223,3 +223,37 @@ fn what_is_owed_stays_within_its_limit_however_a_request_falls_apart() {
     assert_eq!(want(&mut mesh, every_other), Ok(()));
     assert_eq!(want(&mut mesh, vec![0, 99]), Ok(()));
 }
+
+#[test]
+fn room_that_is_kept_for_who_does_not_come_is_used_after_a_while() {
+    let mut mesh = Alone::new(MeshConfig::named("news"));
+    mesh.neighbour(1, 1 << 30);
+    mesh.neighbour(2, QUEUE);
+    let large = |mesh: &mut Alone| {
+        mesh.command(|mesh, now, out| mesh.broadcast(now, vec![Bytes::from(vec![7; 50_000])], out)).is_ok()
+    };
+    let mut seq = 0;
+    let mut fill = |mesh: &mut Alone| {
+        let before = whose(mesh).len();
+        for _ in 0..100 {
+            seq += 1;
+            relayed(mesh, seq);
+        }
+        whose(mesh).len() - before
+    };
+    fill(&mut mesh);
+    assert!(!large(&mut mesh));
+    mesh.events.clear();
+    while !mesh.events.contains(&MeshEvent::Room) {
+        mesh.credit(2, 10_000);
+    }
+    // The application has been told, and says nothing.
+    let passed = fill(&mut mesh);
+    mesh.wait(SECOND * 10);
+    for _ in 0..20 {
+        mesh.credit(2, 10_000);
+        mesh.wait(MS * 100);
+    }
+    let later = fill(&mut mesh);
+    assert!(passed < 10 && later > 70, "{passed} at first, {later} later");
+}

@@ -205,8 +205,8 @@ pub(crate) struct Broadcast {
     pub(crate) compared: u32,
     /// The size of a broadcast that was refused as full.
     pub(crate) blocked: Option<u64>,
-    /// The same after the application was told that it would be taken now.
-    pub(crate) promised: Option<u64>,
+    /// The same after the application was told that it would be taken now, and when it was.
+    pub(crate) promised: Option<(u64, Instant)>,
     pub(crate) stats: MeshStats,
 }
 

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
+use peerage_machine::Instant;
 
 use super::broadcast::{Broadcast, Came, DOMAIN, Timer};
 use super::convert::Draft;
@@ -73,8 +74,10 @@ impl Broadcast {
     }
 
     /// Bytes that relaying leaves free for what the application was refused before.
-    pub(crate) fn kept_free(&self) -> u64 {
-        self.blocked.or(self.promised).map_or(0, |size| size.min(QUEUED))
+    /// Whoever has not come back after [`MeshConfig::stall_after`] may have given it up.
+    pub(crate) fn kept_free(&self, now: Instant) -> u64 {
+        let promised = self.promised.filter(|(_, at)| now.since(*at) < self.config.stall_after);
+        self.blocked.or(promised.map(|(size, _)| size)).map_or(0, |size| size.min(QUEUED))
     }
 
     /// Says so when a message that was refused as full would be taken now.
@@ -83,7 +86,7 @@ impl Broadcast {
             && (self.neighbours.is_empty() || self.check_room(size, cx).is_ok())
         {
             // Until it is said, relaying leaves room for it.
-            self.promised = self.blocked.take();
+            self.promised = self.blocked.take().map(|size| (size, cx.now.mono));
             cx.out.emit(MeshEvent::Room);
         }
     }

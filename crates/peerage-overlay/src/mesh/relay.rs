@@ -37,7 +37,7 @@ impl Broadcast {
         }
         let words = Words::Payload { message: Arc::clone(message), hops: next_hops, pulled: false };
         let size = if eager.is_empty() { 0 } else { Packet(words.clone()).encoded_len() as u64 };
-        let kept_free = self.kept_free();
+        let kept_free = self.kept_free(cx.now.mono);
         let most_owed = self.config.owed_ranges;
         let now = cx.now.mono;
         let proved = |tree: &Tree, link| tree.is_proved(link, now);
@@ -101,7 +101,7 @@ impl Broadcast {
 
     /// Sends what a neighbour is owed, in order, as far as there is room.
     pub(crate) fn serve(&mut self, link: LinkId, cx: &mut Cx<'_>) {
-        let kept_free = self.kept_free();
+        let kept_free = self.kept_free(cx.now.mono);
         let Some(neighbour) = self.neighbours.get_mut(&link) else { return };
         while let Some(owed) = neighbour.owed.front_mut() {
             let Some((seq, held)) = self.window.first_in(owed.stream, owed.range) else {
