@@ -257,3 +257,34 @@ fn room_that_is_kept_for_who_does_not_come_is_used_after_a_while() {
     let later = fill(&mut mesh);
     assert!(passed < 10 && later > 70, "{passed} at first, {later} later");
 }
+
+/// Half as long as the queue: the last eighth of it is never enough.
+#[test]
+fn a_relay_at_full_speed_says_what_is_long_as_well() {
+    let mut mesh = Alone::new(MeshConfig::named("news"));
+    mesh.neighbour(1, 1 << 30);
+    mesh.neighbour(2, 1 << 20);
+    let mut seq = 0;
+    let mut more = |mesh: &mut Alone, count: u64| {
+        for _ in 0..count {
+            seq += 1;
+            relayed(mesh, seq);
+        }
+    };
+    let long = |mesh: &mut Alone| {
+        mesh.command(|mesh, now, out| mesh.broadcast(now, vec![Bytes::from(vec![7; 500_000])], out)).is_ok()
+    };
+    more(&mut mesh, 1000);
+    assert!(!long(&mut mesh));
+    let mut said = 0;
+    for _ in 0..3000 {
+        // One leaves, and two come.
+        mesh.credit(2, 1200);
+        more(&mut mesh, 2);
+        mesh.wait(MS);
+        if mesh.events.drain(..).any(|event| event == MeshEvent::Room) && long(&mut mesh) {
+            said += 1;
+        }
+    }
+    assert!(said >= 1, "{said}");
+}

@@ -16,6 +16,7 @@ use super::meter::{self, Meter};
 use super::names::{GIVEN_BYTES, Names, TAKEN_BYTES};
 use super::packet::{Contact, MAX_CONTACT_ADDRESSES, MAX_NAME, Notice, Packet, Run, Words};
 use super::score::{Deed, Scores};
+use super::spare::QUEUED;
 
 /// How long announcements and summaries wait after a link refused one for want of room.
 const CONTROL_PAUSE: Duration = Duration::from_millis(200);
@@ -118,6 +119,13 @@ impl Link {
     /// Whether so many bytes may be queued. What is longer than the whole queue may go when the queue is empty.
     pub(crate) fn has_room(&self, size: u64) -> bool {
         size <= self.room || self.room >= self.capacity
+    }
+
+    /// The same while so much is kept free for what we say ourselves. What keeps the link busy until more comes is for others'
+    /// messages all the same.
+    pub(crate) fn has_room_beside(&self, size: u64, kept_free: u64) -> bool {
+        let most = self.capacity.saturating_sub(QUEUED).max(QUEUED);
+        self.has_room(size.saturating_add(kept_free.min(most)))
     }
 
     pub(crate) fn room(&self) -> u64 {

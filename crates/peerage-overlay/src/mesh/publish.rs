@@ -12,7 +12,6 @@ use super::event::MeshEvent;
 use super::links::Cx;
 use super::message::{MessageId, Receipt};
 use super::packet::MAX_PARTS;
-use super::spare::QUEUED;
 
 /// What a payload takes beside its body: the signature, the heads of five fields, the hops.
 const PAYLOAD_OVERHEAD: u64 = 96;
@@ -73,11 +72,11 @@ impl Broadcast {
         full
     }
 
-    /// Bytes that relaying leaves free for what the application was refused before.
+    /// Bytes that relaying is to leave free for what the application was refused before.
     /// Whoever has not come back after [`MeshConfig::stall_after`] may have given it up.
     pub(crate) fn kept_free(&self, now: Instant) -> u64 {
         let promised = self.promised.filter(|(_, at)| now.since(*at) < self.config.stall_after);
-        self.blocked.or(promised.map(|(size, _)| size)).map_or(0, |size| size.min(QUEUED))
+        self.blocked.or(promised.map(|(size, _)| size)).unwrap_or(0)
     }
 
     /// Says so when a message that was refused as full would be taken now.

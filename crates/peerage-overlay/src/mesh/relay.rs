@@ -56,7 +56,7 @@ impl Broadcast {
             let fits = is_eager && size <= it.max_message;
             let goes = match from {
                 None => it.has_room_for_own(size, neighbour.own_turn),
-                Some(_) => neighbour.owed.is_empty() && it.has_room(size.saturating_add(kept_free)),
+                Some(_) => neighbour.owed.is_empty() && it.has_room_beside(size, kept_free),
             };
             let is_offered = fits && unproved.contains(link) && neighbour.offered.len() < MAX_OFFERED;
             if is_large && !(fits || is_offered) {
@@ -114,7 +114,7 @@ impl Broadcast {
             let size = Packet(words.clone()).encoded_len() as u64;
             let Some(it) = cx.links.get(link) else { return };
             let waits = self.config.large_message <= size && it.queued() > QUEUED;
-            if !it.has_room(size.saturating_add(kept_free)) || waits {
+            if !it.has_room_beside(size, kept_free) || waits {
                 return;
             }
             if owed.asked
