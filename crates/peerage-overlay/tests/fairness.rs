@@ -288,3 +288,31 @@ fn a_relay_at_full_speed_says_what_is_long_as_well() {
     }
     assert!(said >= 1, "{said}");
 }
+
+#[test]
+fn an_offer_without_an_answer_is_an_announcement_when_too_much_is_owed() {
+    let mut config = MeshConfig::named("news");
+    config.owed_ranges = 16;
+    let mut mesh = Alone::new(config);
+    mesh.neighbour(1, 1 << 30);
+    mesh.neighbour(2, QUEUE);
+    mesh.wait(MS);
+    for seq in 1..=200 {
+        relayed(&mut mesh, seq);
+    }
+    let origin = packets::bytes(&identity(5).peer_id());
+    let ranges = [1, 0].repeat(60);
+    let run = proto::Run { origin, epoch: 1, ranges, hops: 0, now: false, name: 0 };
+    mesh.say(2, Kind::Want(proto::Want { runs: vec![run] }));
+    let large = vec![Bytes::from(vec![b'x'; 100_000])];
+    mesh.say(1, Kind::Payload(packets::payload(&identity(5), "news", 1, 201, WALL, large)));
+    mesh.verified(true);
+    let offers = mesh.sent[&LinkId(2)].iter().filter(|(.., kind)| matches!(kind, Kind::Spare(_))).count();
+    assert_eq!(offers, 1);
+    mesh.wait(MS * 200);
+    let announced = mesh.sent[&LinkId(2)].iter().any(|(.., kind)| match kind {
+        Kind::Announce(it) => it.runs.iter().any(|run| run.now && run.ranges == [200, 0]),
+        _ => false,
+    });
+    assert!(announced, "the offer may not have arrived");
+}

@@ -152,7 +152,7 @@ impl Broadcast {
         }
     }
 
-    fn arm_flush(&mut self, cx: &Cx<'_>) {
+    pub(crate) fn arm_flush(&mut self, cx: &Cx<'_>) {
         if !self.timers.is_armed(&Timer::Flush) {
             self.timers.arm(Timer::Flush, cx.now.mono + self.config.announce_after);
         }

@@ -9,11 +9,11 @@ use std::time::Duration;
 
 use peerage_machine::{Instant, LinkId};
 
-use super::broadcast::{Broadcast, Neighbour, Owed, Timer};
+use super::broadcast::{Broadcast, Neighbour, News, Owed, Timer};
 use super::links::Cx;
 use super::message::{MessageId, StreamKey};
 use super::missing::Announcer;
-use super::packet::{MAX_PACKET_RANGES, Run, Words};
+use super::packet::{MAX_HOPS, MAX_PACKET_RANGES, Run, Words};
 use super::ranges::{Range, subtract};
 use super::tree::Tree;
 
@@ -174,7 +174,7 @@ impl Broadcast {
     /// What was offered and is not answered is pushed.
     pub(crate) fn push_offered(&mut self, cx: &mut Cx<'_>) {
         let (now, limit) = (cx.now.mono, self.config.owed_ranges);
-        let (mut next, mut served) = (None::<Instant>, Vec::new());
+        let (mut next, mut served, mut noted) = (None::<Instant>, Vec::new(), false);
         for (link, neighbour) in &mut self.neighbours {
             let due: Vec<MessageId> =
                 neighbour.offered.iter().filter(|(_, at)| **at <= now).map(|(id, _)| *id).collect();
@@ -188,6 +188,11 @@ impl Broadcast {
                         pulled: false,
                         asked: false,
                     });
+                } else {
+                    // The offer may not have arrived.
+                    let hops = self.window.get(&id).map_or(MAX_HOPS, |held| held.hops.saturating_add(1));
+                    neighbour.note(id, hops.min(MAX_HOPS), News::PutOff);
+                    noted = true;
                 }
                 served.push(*link);
             }
@@ -196,6 +201,9 @@ impl Broadcast {
         }
         if let Some(at) = next {
             self.timers.arm(Timer::Offers, at);
+        }
+        if noted {
+            self.arm_flush(cx);
         }
         served.dedup();
         for link in served {
