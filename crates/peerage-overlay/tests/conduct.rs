@@ -447,3 +447,29 @@ fn who_is_told_that_a_large_message_is_here_and_keeps_it_has_broken_no_promise()
     let conduct = mesh.mesh.explain(now, &identity(101).peer_id());
     assert_eq!(conduct.map_or(0, |it| it.broken_promises), 0);
 }
+
+/// Its link has seconds of others' messages queued, and what it is asked for comes after them.
+#[test]
+fn who_sends_what_it_was_asked_for_seconds_late_is_not_let_go() {
+    for late in [3, 8] {
+        let mut mesh = Alone::new(MeshConfig::named("news"));
+        (1..=2).for_each(|link| mesh.neighbour(link, 1 << 20));
+        let say = |mesh: &mut Alone, origin: u32, seq: u64, pulled: bool| {
+            let line = vec![Bytes::from_static(b"line")];
+            let payload = packets::payload(&identity(origin), "news", 1, seq, WALL, line);
+            mesh.say(1, Kind::Payload(proto::Payload { pulled, ..payload }));
+            mesh.verified(true);
+        };
+        let steps_late = late * 50;
+        for step in 1..=30 * 50 {
+            match step > steps_late {
+                true => say(&mut mesh, 5, step - steps_late, true),
+                false => say(&mut mesh, 6, step, false),
+            }
+            announce(&mut mesh, 1, step);
+            mesh.wait(MS * 20);
+        }
+        assert!(!is_shunned(&mesh, 1), "{late} s: {}", conduct(&mesh, 1));
+        assert_eq!(conduct(&mesh, 1).unwanted, 0);
+    }
+}

@@ -259,9 +259,10 @@ impl Broadcast {
         cx: &mut Cx<'_>,
     ) {
         self.stats.payloads_received += 1;
+        let mut answers = false;
         if pulled && let Some(it) = cx.links.get_mut(link) {
             match it.awaited.checked_sub(1) {
-                Some(left) => it.awaited = left,
+                Some(left) => (it.awaited, answers) = (left, true),
                 None => cx.note(link, Deed::Unwanted),
             }
         }
@@ -303,6 +304,10 @@ impl Broadcast {
         {
             stream.pushes = cx.now.mono;
             stream.pushed = stream.pushed.max(id.seq);
+        }
+        // However late: where more is queued than a request waits for, each one would be a broken promise for ever.
+        if answers && let Some(neighbour) = self.neighbours.get_mut(&link) {
+            neighbour.answered = cx.now.mono;
         }
         let bytes = message.footprint();
         let (most, most_bytes) = self.config.verifying;
