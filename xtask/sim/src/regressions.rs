@@ -1,5 +1,6 @@
 //! Runs in which something was wrong, kept and run again by the tests.
 
+use std::fmt;
 use std::fs::OpenOptions;
 use std::io::Write;
 use std::path::PathBuf;
@@ -17,6 +18,19 @@ fn kept() -> Result<Vec<String>> {
     let lines = text.lines().map(str::trim).filter(|line| !line.is_empty() && !line.starts_with('#'));
     Ok(lines.map(str::to_owned).collect())
 }
+
+/// A run that ended because it cannot be made as it was asked for: nothing went wrong that could be mended, and run again it
+/// would end the same way.
+#[derive(Debug)]
+pub(crate) struct Impossible(pub(crate) String);
+
+impl fmt::Display for Impossible {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl std::error::Error for Impossible {}
 
 /// Keeps a run that failed, once.
 pub(crate) fn keep(arguments: &str) -> Result<()> {

@@ -13,7 +13,7 @@ use crate::figures::{self, Figures};
 use crate::plot::Curve;
 use crate::process;
 use crate::progress::Progress;
-use crate::regressions;
+use crate::regressions::{self, Impossible};
 use crate::scenario::Scenario;
 use crate::world::World;
 
@@ -52,7 +52,9 @@ pub(crate) fn run(options: &Options) -> Result<bool> {
                 let again = again(options, scenario, seed);
                 eprintln!("error: seed {seed}: {error:#}");
                 eprintln!("to see it again: cargo xtask sim {again}");
-                if let Err(error) = regressions::keep(&again) {
+                if !error.is::<Impossible>()
+                    && let Err(error) = regressions::keep(&again)
+                {
                     eprintln!("error: {error:#}");
                 }
                 failed += 1;

@@ -12,6 +12,7 @@ use super::measure::{curve, delays, times_among, views};
 use crate::cli::{Options, Store};
 use crate::figures::Figures;
 use crate::plot::Curve;
+use crate::regressions::Impossible;
 use crate::world::{World, verifier};
 
 /// How long a crash takes to be noticed, at most.
@@ -215,7 +216,7 @@ fn say(world: &mut World, turnover: &Turnover) -> Result<Followed> {
         |node: &NodeId| ready.get(node.index()) == Some(&true) && turnover.goes_at(*node) > now + WHOLE;
     let able: Vec<NodeId> = world.nodes.iter().copied().filter(stays).collect();
     let Some(origin) = world.rng.pick(&able).copied() else {
-        bail!("no peer stays for {WHOLE:?}: sessions are too short")
+        bail!(Impossible(format!("no peer stays for {WHOLE:?}: sessions are too short")))
     };
     let id = world.say(origin)?;
     Ok(Followed { id, at: now, ready })
