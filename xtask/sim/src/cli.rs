@@ -10,7 +10,7 @@ use clap::{Arg, Args as _, Command, CommandFactory, Parser, ValueEnum};
 use crate::attack::Attack;
 use crate::figures;
 use crate::scenario::Scenario;
-use crate::span::span;
+use crate::span::{Given, span};
 use crate::weather::Weather;
 use crate::world::Fidelity;
 
@@ -69,8 +69,8 @@ pub(crate) struct Options {
     #[arg(long, requires = "bytes")]
     null_handshake: bool,
     /// Virtual time from the last join to the first measurement, such as 30s.
-    #[arg(long, value_name = "SPAN", value_parser = span)]
-    settle: Option<Duration>,
+    #[arg(long, value_name = "SPAN", value_parser = Given::by(span))]
+    settle: Option<Given<Duration>>,
     /// broadcast: peers that speak, in turn [default: 1].
     #[arg(long, value_name = "N", help_heading = OWN)]
     origins: Option<usize>,
@@ -84,18 +84,18 @@ pub(crate) struct Options {
     #[arg(long, value_name = "SHARE", help_heading = OWN)]
     fraction: Option<f64>,
     /// crash: from one look at the survivors to the next [default: 4s, in which each neighbour is probed once].
-    #[arg(long, value_name = "SPAN", value_parser = span, help_heading = OWN)]
-    cycle: Option<Duration>,
+    #[arg(long, value_name = "SPAN", value_parser = Given::by(span), help_heading = OWN)]
+    cycle: Option<Given<Duration>>,
     /// churn: how long peers stay, on average [default: 30s].
-    #[arg(long, value_name = "SPAN", value_parser = span, help_heading = OWN)]
-    session: Option<Duration>,
+    #[arg(long, value_name = "SPAN", value_parser = Given::by(span), help_heading = OWN)]
+    session: Option<Given<Duration>>,
     /// churn: what peers that come back have of their earlier start: nothing, so that they join by somebody who runs, or
     /// the peers that they knew [default: lost].
     #[arg(long, value_enum, value_name = "STORE", help_heading = OWN)]
     store: Option<Store>,
     /// partition: how long it lasts [default: 10m].
-    #[arg(long, value_name = "SPAN", value_parser = span, help_heading = OWN)]
-    lasting: Option<Duration>,
+    #[arg(long, value_name = "SPAN", value_parser = Given::by(span), help_heading = OWN)]
+    lasting: Option<Given<Duration>>,
     /// partition: what each part says does not reach the next one, and comes through the other way; both ends notice.
     #[arg(long, help_heading = OWN)]
     one_way: bool,
@@ -133,7 +133,7 @@ impl Options {
     }
 
     pub(crate) fn settle(&self, otherwise: Duration) -> Duration {
-        self.settle.unwrap_or(otherwise)
+        self.settle.as_ref().map_or(otherwise, |settle| settle.value)
     }
 
     pub(crate) fn origins(&self) -> usize {
@@ -153,15 +153,15 @@ impl Options {
     }
 
     pub(crate) fn cycle(&self, otherwise: Duration) -> Duration {
-        self.cycle.unwrap_or(otherwise)
+        self.cycle.as_ref().map_or(otherwise, |cycle| cycle.value)
     }
 
     pub(crate) fn session(&self) -> Duration {
-        self.session.unwrap_or(Duration::from_secs(30))
+        self.session.as_ref().map_or(Duration::from_secs(30), |session| session.value)
     }
 
     pub(crate) fn lasting(&self) -> Duration {
-        self.lasting.unwrap_or(Duration::from_secs(600))
+        self.lasting.as_ref().map_or(Duration::from_secs(600), |lasting| lasting.value)
     }
 
     pub(crate) fn store(&self) -> Store {
@@ -203,8 +203,8 @@ impl Options {
                 command.push_str(&format!(" {flag}"));
             }
         }
-        if let Some(settle) = self.settle {
-            command.push_str(&format!(" --settle {settle:?}"));
+        if let Some(settle) = &self.settle {
+            command.push_str(&format!(" --settle {settle}"));
         }
         for (flag, words) in self.weather.given() {
             command.push_str(&format!(" {flag} {words}"));
@@ -220,9 +220,9 @@ impl Options {
             number("--warm", self.warm),
             number("--broadcasts", self.broadcasts),
             self.fraction.map(|value| ("--fraction", value.to_string())),
-            self.cycle.map(|value| ("--cycle", format!("{value:?}"))),
-            self.session.map(|value| ("--session", format!("{value:?}"))),
-            self.lasting.map(|value| ("--lasting", format!("{value:?}"))),
+            self.cycle.as_ref().map(|value| ("--cycle", value.to_string())),
+            self.session.as_ref().map(|value| ("--session", value.to_string())),
+            self.lasting.as_ref().map(|value| ("--lasting", value.to_string())),
             self.store.map(|store| {
                 ("--store", store.to_possible_value().map_or_else(String::new, |it| it.get_name().to_owned()))
             }),
@@ -273,8 +273,14 @@ impl Options {
                 self.fraction()
             );
         }
-        if let Some(cycle) = self.cycle.filter(|cycle| *cycle < Duration::from_millis(1)) {
-            bail!("--cycle is {cycle:?}; it takes at least 1ms");
+        if let Some(cycle) = self.cycle.as_ref().filter(|cycle| cycle.value < Duration::from_millis(1)) {
+            bail!("--cycle is {cycle}; it takes at least 1ms");
+        }
+        if self.lasting() < Duration::from_millis(1) {
+            bail!(
+                "--lasting is {:?}; it takes at least 1ms, in which each part says something",
+                self.lasting()
+            );
         }
         if self.session() < Duration::from_secs(1) {
             bail!("--session is {:?}; it takes at least 1s", self.session());
@@ -405,6 +411,7 @@ mod tests {
             "crash --fraction 1",
             "crash --fraction 0.95 --peers 30",
             "crash --cycle 0s",
+            "partition --lasting 0s",
             "broadcast --jobs 0",
             "broadcast --null-handshake",
             "broadcast --nat 1.5",
@@ -420,9 +427,11 @@ mod tests {
     fn the_command_that_repeats_a_run_is_one_that_can_be_given() {
         let options = parse("crash --seed 3 --peers 50 --fraction 0.8 --cycle 2500ms --settle 1m").unwrap();
         let again = options.again("crash", 9, 50);
-        assert_eq!(again, "crash --seed 9 --peers 50 --fraction 0.8 --cycle 2.5s --settle 60s");
+        assert_eq!(again, "crash --seed 9 --peers 50 --fraction 0.8 --cycle 2500ms --settle 1m");
         let options = parse(&again).unwrap();
         assert_eq!((options.seed, options.cycle(Duration::ZERO)), (9, Duration::from_millis(2500)));
+        let again = parse("churn --settle 0.5ms").unwrap().again("churn", 1, 10);
+        assert!(parse(&again).is_ok(), "{again}");
         let world =
             "--bytes --null-handshake --regions 0-1=80ms..0.12s+5ms@1M --stalls 0.01 --nat 0.3 --drift 50";
         let again = parse(&format!("partition --one-way {world}")).unwrap().again("partition", 2, 60);
