@@ -112,8 +112,9 @@
 //! - One node runs one machine. Links are not shared between instances here, so closing a channel closes the link.
 //! - Where messages move as values, nothing is encrypted, and fragments do not interleave: with [`Config::bandwidth`], a
 //!   message once begun is sent to its end. [`Config::wire`] has links as on real connections instead, with handshake,
-//!   records, fragments, credit and pings, or all of that but the handshake ([`Wire::without_handshake`]); what arrives is then all counted as interactive, how a link ends is still the
-//!   simulator's affair, and what a link has not yet written when it is closed is not counted as dropped.
+//!   records, fragments, credit and pings, or all of that but the handshake ([`Wire::without_handshake`]); what arrives is
+//!   then all counted as interactive, how a link ends is still the simulator's affair, and what a link has not yet written
+//!   when it is closed is not counted as dropped.
 //! - Messages are handed over one by one, never in batches.
 //! - A partition breaks the links across it even if it heals at once.
 //!
