@@ -31,8 +31,14 @@ impl Attacked {
     }
 
     fn by_many(attack: Attack, attackers: usize) -> Self {
+        Self::by_many_of(attack, attackers, 64)
+    }
+
+    /// The same where messages have so many bytes.
+    fn by_many_of(attack: Attack, attackers: usize, payload: usize) -> Self {
         let config = Config { verifier: verifier(), fault_limit: u32::MAX, ..Config::seeded(7) };
-        let mut world = World::new(config, MeshConfig::named("sim"), 64, Fidelity::Values, Progress::Silent);
+        let mut world =
+            World::new(config, MeshConfig::named("sim"), payload, Fidelity::Values, Progress::Silent);
         world.arrives_within = Some(SOON);
         world.form(HONEST, Duration::from_secs(5)).unwrap();
         let honest = world.nodes.clone();
@@ -130,8 +136,10 @@ fn who_announces_what_there_is_not_is_asked_for_it_and_shunned() {
 
 #[test]
 fn who_wants_everything_again_and_again_does_not_get_it() {
-    let attacked = Attacked::by(Attack::Graft);
+    // What is small anybody may have often: 3 MiB, however little is kept.
+    let attacked = Attacked::by_many_of(Attack::Graft, 24, 32 << 10);
     assert!(attacked.acts() > 1_000, "{}", attacked.acts());
+    assert!(attacked.counted("mesh_requests_refused_total") > 100);
 }
 
 #[test]
