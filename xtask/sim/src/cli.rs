@@ -50,7 +50,7 @@ pub(crate) struct Options {
     /// Append the figures to this file, a JSON object per line.
     #[arg(long, value_name = "FILE")]
     pub(crate) json: Option<PathBuf>,
-    /// Draw the run's main curve into this file; of several runs, the first one's.
+    /// Draw the run's main curve into this file; of several runs, that of the first one that did not fail.
     #[arg(long, value_name = "FILE.svg")]
     pub(crate) plot: Option<PathBuf>,
     /// No progress, only the result.

@@ -44,9 +44,7 @@ pub(crate) fn run(options: &Options) -> Result<bool> {
                     eprintln!("to see it again: cargo xtask sim {}", again(options, scenario, seed));
                 }
                 all.merge(&run.figures);
-                if seed == options.seed {
-                    curve = Some(run.curve);
-                }
+                curve.get_or_insert(run.curve);
             }
             Err(error) => {
                 let again = again(options, scenario, seed);
