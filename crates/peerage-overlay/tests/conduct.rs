@@ -340,6 +340,21 @@ fn who_proved_useful_gets_the_place_of_one_who_did_not() {
     assert_eq!(mesh.mesh.neighbours().len(), 5);
 }
 
+/// Of 20 peers among 400 that asked for places all the time, one lost all of its own: it spoke, and passed on nothing.
+#[test]
+fn who_speaks_itself_is_of_use_as_well() {
+    let mut mesh = Alone::new(MeshConfig::named("news"));
+    mesh.neighbour(1, 1 << 20);
+    let line = vec![Bytes::from_static(b"line")];
+    mesh.say(1, Kind::Payload(packets::payload(&identity(101), "news", 1, 1, WALL, line)));
+    mesh.verified(true);
+    assert_eq!(conduct(&mesh, 1).brought_first, 0);
+    mesh.say(1, Kind::Disconnect(proto::Disconnect { leaving: false, others: Vec::new() }));
+    (2..=6).for_each(|link| mesh.neighbour(link, 1 << 20));
+    mesh.say(1, Kind::Neighbour(proto::Neighbour { urgent: false }));
+    assert!(accepted(&mesh, 1));
+}
+
 #[test]
 fn a_configuration_by_which_nothing_works_is_refused() {
     let of = |change: fn(&mut MeshConfig)| {

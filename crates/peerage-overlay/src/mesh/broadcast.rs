@@ -439,8 +439,11 @@ impl Broadcast {
             }
             self.orphaned(vec![id.stream()], cx);
         }
-        // What one says itself shows nothing of what it passes on.
-        if let Some(link) = from.filter(|link| cx.links.get(*link).is_some_and(|it| it.peer != id.origin)) {
+        if let Some(peer) = from.and_then(|link| cx.links.get(link)).map(|link| link.peer)
+            && peer == id.origin
+        {
+            cx.links.scores.spoke(peer, now);
+        } else if let Some(link) = from {
             cx.note(link, Deed::First);
         }
         if id.origin != self.me && (self.config.catch_up || message.sent >= self.started) {

@@ -50,6 +50,8 @@ struct Score {
     halved: Instant,
     /// When it last brought a message before anybody else.
     proved: Option<Instant>,
+    /// When we last heard of a message of its own by itself first.
+    spoke: Option<Instant>,
     /// When it was last relied on in vain, and how many messages it has brought first since.
     failed: Option<Instant>,
     made_up: u32,
@@ -92,7 +94,7 @@ impl fmt::Display for Conduct {
 
 impl Score {
     fn new(now: Instant) -> Self {
-        Self { counts: [0; 5], halved: now, proved: None, failed: None, made_up: 0 }
+        Self { counts: [0; 5], halved: now, proved: None, spoke: None, failed: None, made_up: 0 }
     }
 
     fn decay(&mut self, now: Instant) {
@@ -181,10 +183,24 @@ impl Scores {
         }
     }
 
-    /// Whether it brought a message before anybody else lately. That costs whoever wants to be taken for useful that it is.
+    /// A message of its own came from it before it came from anybody else.
+    pub(crate) fn spoke(&mut self, peer: PeerId, now: Instant) {
+        self.peers.touch(&peer, || Score::new(now)).0.spoke = Some(now);
+    }
+
+    /// Whether a message came from it before anybody else lately, its own or another's. That costs whoever wants to be
+    /// taken for useful that it is. Where a speaker's own words counted for nothing, whoever others hear by us alone lost its
+    /// place to those who asked for it, and then all its places.
     pub(crate) fn is_proven(&self, peer: &PeerId, now: Instant) -> bool {
+        let spoke = self.peers.peek(peer).and_then(|score| score.spoke);
+        self.brought(peer, now) || (!self.is_shunned(peer, now) && lately(spoke, now))
+    }
+
+    /// Whether it brought a message of another before anybody else lately. What one says itself shows nothing of what it
+    /// passes on.
+    fn brought(&self, peer: &PeerId, now: Instant) -> bool {
         let proved = self.peers.peek(peer).and_then(|score| score.proved);
-        !self.is_shunned(peer, now) && proved.is_some_and(|at| now.since(at) < PROVEN_FOR)
+        !self.is_shunned(peer, now) && lately(proved, now)
     }
 
     /// A parent that it was chosen for pushed nothing. That may be another one's fault, so it costs nothing but our trust.
@@ -199,10 +215,10 @@ impl Scores {
     }
 
     /// Whether what it announces may be built upon before it has sent any of it. While nobody was relied on in vain, that
-    /// is everybody; for ten minutes after somebody was, only who is proven.
+    /// is everybody; for ten minutes after somebody was, only who brought others' messages.
     pub(crate) fn is_trusted(&self, peer: &PeerId, now: Instant) -> bool {
         let calm = self.failed.is_none_or(|at| now.since(at) >= PROVEN_FOR);
-        !self.is_doubtful(peer, now) && (calm || self.is_proven(peer, now))
+        !self.is_doubtful(peer, now) && (calm || self.brought(peer, now))
     }
 
     pub(crate) fn is_shunned(&self, peer: &PeerId, now: Instant) -> bool {
@@ -233,6 +249,10 @@ impl Scores {
     pub(crate) fn footprint(&self) -> u64 {
         (self.len() * SCORE_BYTES) as u64
     }
+}
+
+fn lately(at: Option<Instant>, now: Instant) -> bool {
+    at.is_some_and(|at| now.since(at) < PROVEN_FOR)
 }
 
 #[cfg(test)]
