@@ -11,7 +11,7 @@ pub(crate) struct Rate {
     per_second: u32,
 }
 
-/// Control messages: announcements and requests are gathered for 20 ms, so an honest peer says some fifty a second of each.
+/// Control messages: announcements and requests are gathered for 50 ms, so an honest peer says some twenty a second of each.
 pub(crate) const CONTROL: Rate = Rate { burst: 2_000, per_second: 400 };
 /// What wanders from peer to peer. Who passes it on does not answer for how much there is of it.
 pub(crate) const WALKS: Rate = Rate { burst: 500, per_second: 50 };

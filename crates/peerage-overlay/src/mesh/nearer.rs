@@ -24,7 +24,7 @@ use super::repair::packets;
 /// How often a stream's tree is changed while messages come.
 const OPTIMISE_EVERY: Duration = Duration::from_secs(1);
 /// An origin is quiet when its last message came so long ago: its announcements are here, too.
-const QUIET: Duration = Duration::from_millis(500);
+const QUIET: Duration = Duration::from_millis(250);
 /// How many hops nearer is worth a change while the origin is quiet.
 const QUIET_THRESHOLD: u32 = 1;
 /// A new parent is asked for so many messages after the last: those that it has passed on meanwhile.
