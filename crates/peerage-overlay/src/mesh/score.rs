@@ -69,7 +69,8 @@ pub struct Conduct {
     pub invalid: u32,
     /// Control messages beyond 400 a second; −1 for each 16.
     pub spam: u32,
-    /// Messages that it pushed a second and more after it had been told not to, or sent as asked for unasked; −2 each.
+    /// Messages that it pushed though they were new five seconds after it had been told not to, or sent as asked for
+    /// unasked; −2 each.
     pub unwanted: u32,
     /// The sum. At −100 the peer is let go and shunned.
     pub score: i64,
