@@ -47,6 +47,8 @@ pub(crate) struct Stream {
     pub(crate) fed: Instant,
     /// How far we are from the origin by that way.
     pub(crate) hops: u32,
+    /// How far those that we push to believe that is.
+    pub(crate) told: u32,
     pub(crate) optimised: Option<Instant>,
     /// When the parent pushed something new last, and the latest that it did.
     pub(crate) pushes: Instant,
@@ -80,6 +82,7 @@ impl Default for Stream {
             from: None,
             fed: Instant::START,
             hops: 0,
+            told: 0,
             optimised: None,
             pushes: Instant::START,
             pushed: 0,
@@ -426,6 +429,9 @@ impl Broadcast {
             Held { message: Arc::clone(&message), hops: depth, pushed: !pulled, from, since: now },
         );
         let pushed = self.relay(&message, depth, from, pulled, &awaited, cx);
+        if let Some(stream) = self.streams.peek_mut(&id.stream()) {
+            stream.told = depth;
+        }
         if let Some((link, hops)) = nearest {
             self.nearer(link, id.stream(), hops, cx);
         }

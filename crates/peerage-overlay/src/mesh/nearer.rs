@@ -9,12 +9,12 @@
 //! All this goes by what neighbours announce, and anybody can announce that it is next to an origin. Who has brought
 //! something first lately is believed; others push beside the parent until they have shown that they do.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use peerage_machine::{Instant, LinkId};
 
-use super::broadcast::{Broadcast, Stream, Timer, Trial};
+use super::broadcast::{Broadcast, News, Stream, Timer, Trial};
 use super::links::Cx;
 use super::message::StreamKey;
 use super::packet::{Run, Words};
@@ -29,6 +29,8 @@ const QUIET: Duration = Duration::from_millis(250);
 const QUIET_THRESHOLD: u32 = 1;
 /// A new parent is asked for so many messages after the last: those that it has passed on meanwhile.
 const CATCH_UP: u64 = 64;
+/// How many hops nearer is worth a word to those that we push to.
+const WORTH_TELLING: u32 = 2;
 /// Former parents of a stream that are remembered.
 const REPLACED: usize = 4;
 
@@ -39,6 +41,13 @@ impl Stream {
         let next = self.seen.last().map_or(1, |last| last.saturating_add(1));
         let ranges = vec![Range::new(next, next.saturating_add(CATCH_UP - 1))];
         Run { stream: key, ranges, hops: 0, now: true }
+    }
+
+    /// How far from the origin we shall be when it is quiet and what was announced is acted upon. Within one message this
+    /// only falls, and a parent's is always less than ours: what is built upon it has no circles either.
+    pub(crate) fn hops_soon(&self, key: &StreamKey, cx: &Cx<'_>) -> u32 {
+        let better = self.better.filter(|(link, _)| cx.trusts(*link, &key.origin));
+        better.map_or(self.hops, |(_, hops)| hops.min(self.hops))
     }
 }
 
@@ -52,13 +61,25 @@ impl Broadcast {
         }
         let trusted = cx.trusts(link, &key.origin);
         let Some(stream) = self.streams.peek_mut(&key) else { return };
-        let Some(parent) = stream.from.filter(|parent| *parent != link) else { return };
+        let Some(parent) = stream.from else {
+            if trusted && key.origin != self.me && stream.better.is_none_or(|(_, best)| hops < best) {
+                stream.better = Some((link, hops));
+                self.look_when_quiet(key, cx);
+            }
+            return;
+        };
+        if parent == link {
+            stream.hops = stream.hops.min(hops);
+            return self.tell_those_below(key, cx);
+        }
         let beats = |(best, so_far)| match (trusted, cx.trusts(best, &key.origin)) {
             (true, false) => true,
             (false, true) => false,
             _ => hops < so_far,
         };
-        if hops <= stream.hops && stream.second.is_none_or(beats) {
+        let beside = hops == stream.hops.saturating_add(1)
+            && cx.links.get(link).is_some_and(|link| link.peer < self.me);
+        if (hops <= stream.hops || beside) && stream.second.is_none_or(beats) {
             stream.second = Some((link, hops));
         }
         let backs_off = self.trees.peek(&key.origin).is_some_and(|tree| tree.backs_off(link, now));
@@ -80,7 +101,28 @@ impl Broadcast {
             let run = Run { stream: key, ranges: Vec::new(), hops: 0, now: true };
             cx.control(link, Words::Want { runs: vec![run] });
         }
+        self.tell_those_below(key, cx);
         self.look_when_quiet(key, cx);
+    }
+
+    /// Whom we push to hears when we shall be much nearer to the origin than it was told: it would turn to others, and tell
+    /// others less than it has to offer.
+    fn tell_those_below(&mut self, key: StreamKey, cx: &Cx<'_>) {
+        let Some(stream) = self.streams.peek_mut(&key) else { return };
+        let soon = stream.hops_soon(&key, cx);
+        let Some(last) = stream.seen.last().filter(|_| soon.saturating_add(WORTH_TELLING) <= stream.told)
+        else {
+            return;
+        };
+        stream.told = soon;
+        let above = [stream.from, stream.better.map(|(link, _)| link)];
+        let Some(tree) = self.trees.peek(&key.origin) else { return };
+        for link in tree.push.iter().filter(|link| !above.contains(&Some(**link))) {
+            if let Some(neighbour) = self.neighbours.get_mut(link) {
+                neighbour.note(key.message(last), soon.saturating_add(1), News::Lazy);
+            }
+        }
+        self.arm_flush(cx);
     }
 
     pub(crate) fn look_when_quiet(&mut self, key: StreamKey, cx: &Cx<'_>) {
@@ -198,8 +240,46 @@ impl Broadcast {
         }
     }
 
+    /// A neighbour that is fed feeds us, who nobody did, from now on. Those that wait for us, or for others, may turn to us.
+    fn take_offer(&mut self, key: StreamKey, cx: &mut Cx<'_>) {
+        let Some(stream) = self.streams.peek_mut(&key) else { return };
+        let better = stream.better.take().filter(|(link, _)| self.neighbours.contains_key(link));
+        let Some((link, hops)) = better else { return };
+        stream.hops = hops;
+        stream.told = hops;
+        let run = stream.follow_up(key);
+        self.graft(key, link, cx.now.mono);
+        cx.control(link, Words::Want { runs: vec![run] });
+        let waits: BTreeSet<LinkId> = self
+            .trees
+            .peek(&key.origin)
+            .map(|tree| tree.push.union(&tree.dry).copied().collect())
+            .unwrap_or_default();
+        self.offer(key, |it| it != link && waits.contains(&it), cx);
+    }
+
+    /// Tells these neighbours how far from the origin they would be by us, if somebody feeds us.
+    pub(crate) fn offer(&mut self, key: StreamKey, whom: impl Fn(LinkId) -> bool, cx: &Cx<'_>) {
+        let is_fed = key.origin == self.me || self.parent(key).is_some();
+        let Some(stream) = self.streams.peek(&key).filter(|_| is_fed) else { return };
+        let Some(last) = stream.seen.last() else { return };
+        let hops = if key.origin == self.me { 0 } else { stream.hops.saturating_add(1) };
+        for (link, neighbour) in self.neighbours.iter_mut().filter(|(link, _)| whom(**link)) {
+            if stream.from != Some(*link) {
+                neighbour.note(key.message(last), hops, News::Lazy);
+            }
+        }
+        self.arm_flush(cx);
+    }
+
     fn settle_tree(&mut self, key: StreamKey, cx: &mut Cx<'_>) {
         self.end_trial(key, cx);
+        if self.parent(key).is_none() {
+            self.take_offer(key, cx);
+            if self.parent(key).is_none() {
+                return;
+            }
+        }
         let Some(stream) = self.streams.peek_mut(&key) else { return };
         let better = stream.better.take();
         let mut former = std::mem::take(&mut stream.replaced);

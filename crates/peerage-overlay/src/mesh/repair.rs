@@ -105,9 +105,14 @@ impl Broadcast {
             }
             neighbour.announce_ranges = 0;
             let runs = std::mem::take(&mut neighbour.announce).into_iter().map(
-                |((stream, news), (mut ranges, hops))| {
+                |((key, news), (mut ranges, hops))| {
                     normalise(&mut ranges);
-                    Run { stream, ranges, hops, now: news == News::PutOff }
+                    // What the trees will be like when the origin is quiet: others need not wait for the next message to
+                    // learn of it.
+                    let fed = self.streams.peek(&key).filter(|stream| stream.from.is_some());
+                    let soon = fed.map(|stream| stream.hops_soon(&key, cx));
+                    let hops = soon.map_or(hops, |soon| hops.min(soon.saturating_add(1)));
+                    Run { stream: key, ranges, hops, now: news == News::PutOff }
                 },
             );
             for runs in packets(runs) {

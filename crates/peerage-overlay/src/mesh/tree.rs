@@ -159,25 +159,33 @@ impl Broadcast {
 
     /// Who fed us these streams does not any more. What others announce is asked for at once: here, and in all peers
     /// below, which are told. All other neighbours may be among those, and would wait before they ask, so that their
-    /// announcements, our only way back, came late.
+    /// announcements, our only way back, came late. While an origin is quiet all neighbours are told, and those that are fed
+    /// answer with how far we would be by them: otherwise we, and all below us, hang from whatever brings the next
+    /// message first.
     pub(crate) fn orphaned(&mut self, streams: Vec<StreamKey>, cx: &mut Cx<'_>) {
         let now = cx.now.mono;
-        let mut tell: BTreeMap<LinkId, Vec<Run>> = BTreeMap::new();
+        let mut tell: BTreeMap<(LinkId, bool), Vec<Run>> = BTreeMap::new();
         for stream in streams {
             let Some(known) = self.streams.peek_mut(&stream) else { continue };
             known.from = None;
             let recent = known.fed + PARENT_SILENT > now;
             self.missing.hurry(stream, now);
-            let Some(tree) = self.trees.peek(&stream.origin).filter(|_| recent) else { continue };
-            for link in &tree.push {
+            let Some(tree) = self.trees.peek(&stream.origin) else { continue };
+            let told = self.neighbours.keys().filter(|link| !recent || tree.push.contains(link));
+            for link in told {
                 let run = Run { stream, ranges: Vec::new(), hops: 0, now: true };
-                tell.entry(*link).or_default().push(run);
+                tell.entry((*link, recent)).or_default().push(run);
             }
         }
-        for (link, runs) in tell {
+        for ((link, recent), runs) in tell {
             for runs in packets(runs.into_iter()) {
-                let notices = runs.into_iter().map(Notice::from).collect();
-                cx.links.after_pushes(link, Words::Announce { notices }, cx.out);
+                if recent {
+                    let notices = runs.into_iter().map(Notice::from).collect();
+                    cx.links.after_pushes(link, Words::Announce { notices }, cx.out);
+                } else {
+                    let notices = cx.links.notices(link, runs, now);
+                    cx.links.control_if_room(link, Words::Announce { notices }, cx.out);
+                }
             }
         }
     }
@@ -194,11 +202,19 @@ impl Broadcast {
             if let Some(tree) = self.trees.peek_mut(&stream.origin) {
                 tree.dry.insert(link);
             }
-            if self.streams.peek(stream).is_some_and(|stream| stream.from == Some(link)) {
+            let Some(known) = self.streams.peek_mut(stream) else { continue };
+            known.better = known.better.filter(|(better, _)| *better != link);
+            known.second = known.second.filter(|(second, _)| *second != link);
+            if known.from == Some(link) {
                 orphans.push(*stream);
+                // Once another one feeds us, it need not.
+                self.replace(*stream, link);
             }
         }
         self.orphaned(orphans, cx);
+        for stream in streams {
+            self.offer(*stream, |it| it == link, cx);
+        }
     }
 
     /// A message came first by this neighbour, pushed. It becomes the parent when there is none, when the parent is
