@@ -18,6 +18,18 @@ fn a_peer_is_printed_in_lower_case_base32() {
 }
 
 #[test]
+fn peers_are_ordered_as_their_bytes_are() {
+    let bytes = |at, byte| std::array::from_fn(|index| if index == at { byte } else { 0x7f });
+    let all: Vec<[u8; 32]> =
+        (0..32).flat_map(|at| [0, 0x7f, 0x80, 0xff].map(|byte| bytes(at, byte))).collect();
+    for one in &all {
+        for other in &all {
+            assert_eq!(PeerId::from_bytes(*one).cmp(&PeerId::from_bytes(*other)), one.cmp(other));
+        }
+    }
+}
+
+#[test]
 fn what_names_no_peer_says_why() {
     let message = |text: &str| text.parse::<PeerId>().unwrap_err().to_string();
     assert_eq!(message("alice"), "a peer id is 52 characters of base32 (a-z, 2-7), this has 5: \"alice\"");
