@@ -35,7 +35,8 @@ struct Local {
 /// The channels of one link.
 #[derive(Debug)]
 pub(crate) struct Channels {
-    local: BTreeMap<u32, Local>,
+    /// In boxes: a map has room for eleven where most links have one.
+    local: BTreeMap<u32, Box<Local>>,
     next_local: u32,
     /// Closed before the peer had answered their `Open`; and whether the peer has been told of the end.
     withdrawn: BTreeMap<u32, (Instance, bool)>,
@@ -154,7 +155,7 @@ impl Channels {
     pub(crate) fn add_local(&mut self, instance: Instance, offered: bool) -> u32 {
         let number = self.next_number();
         let local = Local { instance, offered, answered: offered, turned_away: None, remote: None };
-        self.local.insert(number, local);
+        self.local.insert(number, Box::new(local));
         number
     }
 
@@ -395,7 +396,7 @@ impl Channels {
 
     /// This side ends an instance for good; itself and the peer's number when the channel was up.
     pub(crate) fn close_local(&mut self, local: u32) -> Option<(Instance, u32)> {
-        let Local { instance, remote, offered, answered, .. } = self.local.remove(&local)?;
+        let Local { instance, remote, offered, answered, .. } = *self.local.remove(&local)?;
         if offered && !answered {
             self.withdrawn.insert(local, (instance.clone(), remote.is_some()));
         }

@@ -101,7 +101,8 @@ pub(crate) struct Inbound {
     windows: Share,
     room: Share,
     epochs: u32,
-    channels: BTreeMap<u32, Receiving>,
+    /// In boxes: a map has room for eleven where most links have one.
+    channels: BTreeMap<u32, Box<Receiving>>,
     /// Large messages that wait for the budget, the first that came first.
     waiting: VecDeque<(u32, u32)>,
     /// Channels and classes that are due a `Credit`.
@@ -164,7 +165,7 @@ impl Inbound {
             partial: None,
             asked: None,
         });
-        self.channels.insert(channel, Receiving { epoch: self.epochs, classes });
+        self.channels.insert(channel, Box::new(Receiving { epoch: self.epochs, classes }));
     }
 
     /// Forgets a channel, and what of it came in part; how much credit of each class the peer is left without.

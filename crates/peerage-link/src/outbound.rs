@@ -75,7 +75,8 @@ pub(crate) struct Outbound {
     pongs: usize,
     /// `Opened` and `Closed` among the controls.
     answers: usize,
-    lanes: BTreeMap<u32, Lane>,
+    /// In boxes: a map has room for eleven where most links have one.
+    lanes: BTreeMap<u32, Box<Lane>>,
     lines: [VecDeque<u32>; 3],
     interactive_turns: u32,
     control_queue: u64,
@@ -215,7 +216,7 @@ impl Outbound {
     /// Opens a channel with the peer's window for the credit of each class.
     pub(crate) fn open(&mut self, channel: u32, window: u64) {
         let queues = [(); 3].map(|()| Queue { credit: window, ..Queue::default() });
-        self.lanes.insert(channel, Lane { queues, last_word: None });
+        self.lanes.insert(channel, Box::new(Lane { queues, last_word: None }));
     }
 
     /// Forgets a channel, and drops what waits on it.

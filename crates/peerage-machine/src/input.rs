@@ -55,7 +55,7 @@ pub enum Input<M> {
         /// How many.
         bytes: u64,
     },
-    /// A send that had an id was not put on its link.
+    /// A send that had an id was not put on its link. Hosts say so at once, before time has gone on.
     Undelivered {
         /// Which send.
         send: SendId,

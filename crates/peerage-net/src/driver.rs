@@ -85,7 +85,7 @@ struct Driver {
     guest: Guest,
     link: Link,
     stream: Box<dyn Stream>,
-    channels: BTreeMap<u32, Channel>,
+    channels: BTreeMap<u32, Box<Channel>>,
     /// Instances that this link has yet to offer.
     deferred: Vec<Arc<dyn Instance>>,
     /// The dial that made this connection.
@@ -160,8 +160,9 @@ pub(crate) async fn run(
     let link = Link::new(setup, shared.clock.mono());
     let channels = (0..)
         .zip(instances)
-        .map(|(number, (instance, _))| (number, Channel { instance, state: State::Offered }));
-    let mut driver = Driver {
+        .map(|(number, (instance, _))| (number, Box::new(Channel { instance, state: State::Offered })));
+    // A task holds this as long as the link lives, and whatever it is moved through has room for all of it besides.
+    let mut driver = Box::new(Driver {
         ip,
         guest,
         link,
@@ -189,7 +190,7 @@ pub(crate) async fn run(
         broken: false,
         handle,
         shared,
-    };
+    });
     driver.hear(heard);
     std::future::poll_fn(|cx| driver.poll(cx)).instrument(span.clone()).await;
     let ending = match (driver.dial.take(), &driver.over) {

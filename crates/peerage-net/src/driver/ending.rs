@@ -81,10 +81,10 @@ impl Driver {
     }
 
     /// Leaves in good order, as far as the peer lets it.
-    pub(super) async fn hang_up(mut self) {
+    pub(super) async fn hang_up(mut self: Box<Self>) {
         std::future::poll_fn(|cx| self.poll_hang_up(cx)).await;
         self.report();
-        let Self { shared, handle, ip, stream, .. } = self;
+        let Self { shared, handle, ip, stream, .. } = *self;
         // The connection is gone before anybody hears that it is.
         drop(stream);
         shared.unseat(&handle, ip);

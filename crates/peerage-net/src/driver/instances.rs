@@ -24,7 +24,7 @@ impl Driver {
             if self.handle.bars(&*instance) {
                 continue;
             }
-            let is_namesake = |channel: &Channel| {
+            let is_namesake = |channel: &Box<Channel>| {
                 matches!(channel.state, State::Closing(_))
                     && channel.instance.spec().name == instance.spec().name
             };
@@ -38,7 +38,7 @@ impl Driver {
 
     fn open(&mut self, instance: Arc<dyn Instance>) {
         let number = self.link.open(instance.spec().into());
-        self.channels.insert(number, Channel { instance, state: State::Offered });
+        self.channels.insert(number, Box::new(Channel { instance, state: State::Offered }));
     }
 
     pub(super) fn channel_up(&mut self, number: u32) {

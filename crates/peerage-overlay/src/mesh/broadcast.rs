@@ -269,7 +269,7 @@ impl Broadcast {
                 None => cx.note(link, Deed::Unwanted),
             }
         }
-        if message.network != self.config.name {
+        if message.network() != self.config.name.as_bytes() {
             return cx.fault(link, "a message of another mesh");
         }
         if message.body.len() as u64 > self.config.max_message {
@@ -331,7 +331,7 @@ impl Broadcast {
             signer: id.origin,
             domain: DOMAIN,
             message: message.body.clone(),
-            signature: message.signature,
+            signature: message.signature(),
         });
         self.verifying.insert(job, Verifying { link, message, hops, pulled, dry: false });
     }

@@ -9,9 +9,9 @@ use peerage_wire::proto::mesh::v1 as proto;
 use peerage_wire::proto::mesh::v1::packet::Kind;
 use peerage_wire::{Address, PeerId};
 use prost::Message as _;
-use prost::encoding::{DecodeContext, decode_key, skip_field};
+use prost::encoding::{DecodeContext, WireType, decode_key, decode_varint, skip_field};
 
-use super::message::{MessageId, Signed, StreamKey};
+use super::message::{MessageId, Place, Signed, StreamKey};
 use super::packet::{
     Contact, MAX_CONTACT_ADDRESSES, MAX_CONTACTS, MAX_HOPS, MAX_NAME, MAX_PARTS, MAX_RUN_LEN, MAX_RUN_RANGES,
     MAX_RUNS, MAX_TTL, MAX_WHISPER_HOPS, Notice, Outcome, Packet, Run, Span, Words,
@@ -39,34 +39,47 @@ impl Message for Packet {
 const MAX_SMALL: usize = 64 << 10;
 const PAYLOAD_TAG: u32 = 8;
 const WHISPER_TAG: u32 = 13;
+const NETWORK_TAG: u32 = 1;
 const PARTS_TAG: u32 = 6;
 
 /// Small packets have repeated fields that take many times their bytes when decoded, so their size is bounded first;
 /// a Payload or Whisper holds two byte strings, which share the memory of the packet.
 fn check_size(bytes: &Bytes) -> Result<(), Malformed> {
     let (mut small, mut large) = (0, 0);
-    fields("mesh packet", bytes, |tag, len| {
-        match tag {
+    fields("mesh packet", bytes, |field| {
+        match field.tag {
             PAYLOAD_TAG | WHISPER_TAG => large += 1,
-            _ => small += len,
+            _ => small += field.size,
         }
         large <= 1 && small <= MAX_SMALL
     })
 }
 
+/// One field of a message.
+struct Field {
+    tag: u32,
+    /// With its head.
+    size: usize,
+    /// Where its bytes are; without a head only when it is of bytes.
+    at: usize,
+    len: usize,
+}
+
 /// Walks over the fields of a message until `allow` says no to one.
-fn fields(
-    what: &'static str,
-    bytes: &Bytes,
-    mut allow: impl FnMut(u32, usize) -> bool,
-) -> Result<(), Malformed> {
-    let mut rest = bytes.clone();
+fn fields(what: &'static str, bytes: &Bytes, mut allow: impl FnMut(Field) -> bool) -> Result<(), Malformed> {
+    let wrong = |error| Malformed::new(what, error);
+    let mut rest: &[u8] = bytes;
     while rest.has_remaining() {
         let before = rest.remaining();
-        let (tag, wire_type) = decode_key(&mut rest).map_err(|error| Malformed::new(what, error))?;
-        skip_field(wire_type, tag, &mut rest, DecodeContext::default())
-            .map_err(|error| Malformed::new(what, error))?;
-        if !allow(tag, before - rest.remaining()) {
+        let (tag, wire_type) = decode_key(&mut rest).map_err(wrong)?;
+        let mut body = rest;
+        if wire_type == WireType::LengthDelimited {
+            decode_varint(&mut body).map_err(wrong)?;
+        }
+        let at = bytes.len() - body.len();
+        skip_field(wire_type, tag, &mut rest, DecodeContext::default()).map_err(wrong)?;
+        let end = bytes.len() - rest.len();
+        if !allow(Field { tag, size: before - rest.len(), at, len: end.saturating_sub(at) }) {
             return Err(Malformed::new(what, format!("there is too much of field {tag}")));
         }
     }
@@ -101,7 +114,7 @@ fn words(kind: Kind) -> Result<Words, Malformed> {
         Kind::Payload(it) => Words::Payload {
             hops: at_most("Payload", "hops", it.hops, MAX_HOPS)?,
             pulled: it.pulled,
-            message: Arc::new(signed("Payload", it.body, &it.signature, false)?),
+            message: Arc::new(signed("Payload", it.body, it.signature, false)?),
         },
         Kind::Announce(it) => Words::Announce { notices: notices("Announce", it.runs)? },
         Kind::Want(it) => Words::Want { runs: runs("Want", it.runs)? },
@@ -120,7 +133,7 @@ fn words(kind: Kind) -> Result<Words, Malformed> {
         Kind::Probe(it) => Words::Probe { answer: it.answer },
         Kind::Whisper(it) => Words::Whisper {
             hops: at_most("Whisper", "hops", it.hops, MAX_WHISPER_HOPS)?,
-            message: Arc::new(signed("Whisper", it.body, &it.signature, true)?),
+            message: Arc::new(signed("Whisper", it.body, it.signature, true)?),
         },
         Kind::WhisperResult(it) => {
             let outcome = match it.outcome() {
@@ -165,7 +178,7 @@ impl Packet {
             }
             Words::Payload { message, hops, pulled } => Kind::Payload(proto::Payload {
                 body: message.body.clone(),
-                signature: Bytes::copy_from_slice(&message.signature),
+                signature: message.signature.clone(),
                 hops: *hops,
                 pulled: *pulled,
             }),
@@ -188,7 +201,7 @@ impl Packet {
             Words::Probe { answer } => Kind::Probe(proto::Probe { answer: *answer }),
             Words::Whisper { message, hops } => Kind::Whisper(proto::Whisper {
                 body: message.body.clone(),
-                signature: Bytes::copy_from_slice(&message.signature),
+                signature: message.signature.clone(),
                 hops: *hops,
             }),
             Words::WhisperResult { id, outcome } => {
@@ -240,19 +253,18 @@ impl Draft<'_> {
 
     /// The message, signed by `sign`. Its parts are slices of its body.
     pub(crate) fn sign(self, sign: impl FnOnce(&[u8]) -> [u8; 64]) -> Signed {
-        let body = Bytes::from(self.to_proto().encode_to_vec());
-        let signature = sign(&body);
-        // The body keeps the bytes once: the parts that were given are dropped for slices of it.
-        let parts = parts_of(&body).unwrap_or(self.parts);
-        Signed {
-            id: self.id,
-            sent: self.sent,
-            parts,
-            network: self.network.to_owned(),
-            target: self.target,
-            body,
-            signature,
-        }
+        let draft = self.to_proto();
+        let len = draft.encoded_len();
+        let mut bytes = BytesMut::with_capacity(len + 64);
+        draft.encode_raw(&mut bytes);
+        let signature = sign(&bytes);
+        bytes.extend_from_slice(&signature);
+        let mut body = bytes.freeze();
+        let signature = body.split_off(len);
+        // The body keeps the bytes once: the parts that were given are dropped for places in it.
+        let Layout { network, parts } = layout("Draft", &body).unwrap_or_default();
+        let target = self.target.map(Box::new);
+        Signed { id: self.id, sent: self.sent, signature, body, parts: parts.into(), network, target }
     }
 
     fn to_proto(&self) -> proto::WhisperBody {
@@ -269,30 +281,43 @@ impl Draft<'_> {
     }
 }
 
-fn parts_of(body: &Bytes) -> Option<Vec<Bytes>> {
-    proto::Body::decode(body.clone()).ok().map(|body| body.parts)
+/// Where things are in a body.
+#[derive(Default)]
+struct Layout {
+    network: Place,
+    parts: Vec<Place>,
+}
+
+fn layout(what: &'static str, body: &Bytes) -> Result<Layout, Malformed> {
+    let mut layout = Layout::default();
+    fields(what, body, |field| {
+        let Some(place) = Place::new(field.at, field.len) else { return false };
+        match field.tag {
+            NETWORK_TAG => layout.network = place,
+            PARTS_TAG => layout.parts.push(place),
+            _ => {}
+        }
+        layout.parts.len() <= MAX_PARTS
+    })?;
+    Ok(layout)
 }
 
 fn signed(
     what: &'static str,
     body: Bytes,
-    signature_bytes: &Bytes,
+    signature_bytes: Bytes,
     whisper: bool,
 ) -> Result<Signed, Malformed> {
-    let signature = signature(what, signature_bytes)?;
-    let mut parts = 0;
-    fields(what, &body, |tag, _| {
-        parts += usize::from(tag == PARTS_TAG);
-        parts <= MAX_PARTS
-    })?;
-    let (network, origin, epoch, seq, sent, parts, target) = if whisper {
+    signature(what, &signature_bytes)?;
+    let Layout { network, parts } = layout(what, &body)?;
+    let (origin, epoch, seq, sent, target) = if whisper {
         let it =
             proto::WhisperBody::decode(body.clone()).map_err(|error| Malformed::new("WhisperBody", error))?;
         let target = peer("WhisperBody", &it.target)?;
-        (it.network, it.origin, it.epoch, it.seq, it.sent, it.parts, Some(target))
+        (it.origin, it.epoch, it.seq, it.sent, Some(Box::new(target)))
     } else {
         let it = proto::Body::decode(body.clone()).map_err(|error| Malformed::new("Body", error))?;
-        (it.network, it.origin, it.epoch, it.seq, it.sent, it.parts, None)
+        (it.origin, it.epoch, it.seq, it.sent, None)
     };
     if parts.is_empty() {
         return Err(Malformed::new(what, "it has no part"));
@@ -301,7 +326,8 @@ fn signed(
         return Err(Malformed::new(what, "sequence numbers begin with 1"));
     }
     let id = MessageId { origin: peer(what, &origin)?, epoch, seq };
-    Ok(Signed { id, sent: UnixMillis(sent), parts, network, target, body, signature })
+    let (sent, parts) = (UnixMillis(sent), parts.into());
+    Ok(Signed { id, sent, signature: signature_bytes, body, parts, network, target })
 }
 
 fn signature(what: &'static str, bytes: &Bytes) -> Result<[u8; 64], Malformed> {

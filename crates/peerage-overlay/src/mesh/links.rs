@@ -13,15 +13,17 @@ use super::config::MeshConfig;
 use super::event::Out;
 use super::message::{MessageId, StreamKey};
 use super::meter::{self, Meter};
-use super::names::{GIVEN_BYTES, Names, TAKEN_BYTES};
+use super::names::{GIVEN_BYTES, Keys, Names, TAKEN_BYTES};
 use super::packet::{Contact, MAX_CONTACT_ADDRESSES, MAX_NAME, Notice, Packet, Run, Words};
 use super::score::{Deed, Scores};
 use super::spare::QUEUED;
+use super::window::give_back;
 
 /// How long announcements and summaries wait after a link refused one for want of room.
 const CONTROL_PAUSE: Duration = Duration::from_millis(200);
-/// Sends that are remembered in case they come back as undelivered.
+/// Sends that are remembered in case they come back as undelivered, and for how long: hosts say so at once.
 pub(crate) const REMEMBERED_SENDS: usize = 4096;
+const REMEMBERED_FOR: Duration = Duration::from_millis(100);
 /// What a link takes in memory, with four addresses of 255 bytes, and all the numbers that it may give to streams.
 const BARE_LINK_BYTES: usize = 1856;
 pub(crate) const LINK_BYTES: usize = BARE_LINK_BYTES + MAX_NAME as usize * (GIVEN_BYTES + TAKEN_BYTES);
@@ -174,12 +176,25 @@ pub(crate) enum Sent {
     Control,
 }
 
+/// A send that may come back.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Remembered {
+    id: SendId,
+    sent: Sent,
+    size: u64,
+    at: Instant,
+}
+
 #[derive(Debug)]
 pub(crate) struct Links {
     links: BTreeMap<LinkId, Link>,
     by_peer: BTreeMap<PeerId, LinkId>,
-    pub(crate) sent: VecDeque<(SendId, Sent, u64)>,
+    pub(crate) sent: VecDeque<Remembered>,
     next_send: u64,
+    /// What numbers of links stand for.
+    keys: Keys,
+    /// What time it is, in this call of the machine's.
+    pub(crate) now: Instant,
     pub(crate) scores: Scores,
 }
 
@@ -190,6 +205,8 @@ impl Links {
             by_peer: BTreeMap::new(),
             sent: VecDeque::new(),
             next_send: 0,
+            keys: Keys::default(),
+            now: Instant::START,
             scores: Scores::new(config.shun_below, config.shun_for),
         }
     }
@@ -253,7 +270,8 @@ impl Links {
 
     pub(crate) fn footprint(&self) -> u64 {
         let names: usize = self.links.values().map(|link| link.names.footprint()).sum();
-        (self.links.len() * BARE_LINK_BYTES + names + self.sent.len() * 128) as u64 + self.scores.footprint()
+        (self.links.len() * BARE_LINK_BYTES + names + self.keys.footprint() + self.sent.len() * 128) as u64
+            + self.scores.footprint()
     }
 
     pub(crate) fn contact(&self, link: LinkId) -> Option<Contact> {
@@ -334,17 +352,21 @@ impl Links {
     fn remember(&mut self, sent: Sent, size: u64) -> SendId {
         let id = SendId(self.next_send);
         self.next_send += 1;
-        if self.sent.len() >= REMEMBERED_SENDS {
+        let now = self.now;
+        while let Some(oldest) = self.sent.front()
+            && (oldest.at + REMEMBERED_FOR < now || self.sent.len() >= REMEMBERED_SENDS)
+        {
             self.sent.pop_front();
         }
-        self.sent.push_back((id, sent, size));
+        give_back(&mut self.sent);
+        self.sent.push_back(Remembered { id, sent, size, at: now });
         id
     }
 
     /// A send came back: its room is free again.
     pub(crate) fn undelivered(&mut self, now: Instant, send: SendId, link: LinkId) -> Option<Sent> {
-        let at = self.sent.binary_search_by_key(&send, |(id, _, _)| *id).ok()?;
-        let (_, sent, size) = self.sent.get(at).copied()?;
+        let at = self.sent.binary_search_by_key(&send, |it| it.id).ok()?;
+        let Remembered { sent, size, .. } = self.sent.get(at).copied()?;
         let link = self.links.get_mut(&link)?;
         link.room = link.room.saturating_add(size).min(link.capacity);
         if let Sent::Broadcast(id) = sent {
@@ -382,7 +404,7 @@ impl Links {
     /// The runs as they are to be announced on the link now.
     pub(crate) fn notices(&mut self, to: LinkId, runs: Vec<Run>, now: Instant) -> Vec<Notice> {
         match self.links.get_mut(&to) {
-            Some(link) => runs.into_iter().map(|run| link.names.notice(run, now)).collect(),
+            Some(link) => runs.into_iter().map(|run| link.names.notice(run, now, &mut self.keys)).collect(),
             None => Vec::new(),
         }
     }
@@ -391,7 +413,8 @@ impl Links {
     pub(crate) fn runs(&mut self, from: LinkId, notices: Vec<Notice>) -> (Vec<Run>, usize) {
         let Some(link) = self.links.get_mut(&from) else { return (Vec::new(), 0) };
         let all = notices.len();
-        let runs: Vec<Run> = notices.into_iter().filter_map(|notice| link.names.run(notice)).collect();
+        let runs: Vec<Run> =
+            notices.into_iter().filter_map(|notice| link.names.run(notice, &mut self.keys)).collect();
         let known = runs.len();
         (runs, all - known)
     }

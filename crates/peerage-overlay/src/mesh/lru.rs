@@ -1,43 +1,91 @@
 //! A map that forgets what was used longest ago.
 
-use std::collections::BTreeMap;
+/// Stands for no slot.
+const NONE: u32 = u32::MAX;
 
-/// At most `limit` entries; one more pushes out the one that was touched longest ago. O(log n) each.
+/// At most `limit` entries; one more pushes out the one that was touched longest ago. The entries are in one piece of
+/// memory, and beside them 4 bytes each that say how the keys are ordered: O(log n) to find one, and 4 bytes moved for each
+/// of n to add or remove one.
 #[derive(Clone, Debug)]
 pub(crate) struct Lru<K, V> {
-    entries: BTreeMap<K, (V, u64)>,
-    order: BTreeMap<u64, K>,
-    clock: u64,
+    slots: Vec<Slot<K, V>>,
+    /// The slots in the order of their keys.
+    sorted: Vec<u32>,
+    oldest: u32,
+    newest: u32,
     limit: usize,
+}
+
+#[derive(Clone, Debug)]
+struct Slot<K, V> {
+    key: K,
+    value: V,
+    /// Touched just before this one, and just after.
+    older: u32,
+    newer: u32,
 }
 
 impl<K: Ord + Clone, V> Lru<K, V> {
     pub(crate) fn new(limit: usize) -> Self {
-        Self { entries: BTreeMap::new(), order: BTreeMap::new(), clock: 0, limit: limit.max(1) }
+        let limit = limit.clamp(1, NONE as usize);
+        Self { slots: Vec::new(), sorted: Vec::new(), oldest: NONE, newest: NONE, limit }
+    }
+
+    /// The place of the key among the sorted, or where it belongs.
+    fn find(&self, key: &K) -> Result<usize, usize> {
+        self.sorted.binary_search_by(|slot| match self.slot(*slot) {
+            Some(slot) => slot.key.cmp(key),
+            // There is one for each.
+            None => std::cmp::Ordering::Less,
+        })
+    }
+
+    fn at(&self, key: &K) -> Option<u32> {
+        self.sorted.get(self.find(key).ok()?).copied()
+    }
+
+    fn slot(&self, at: u32) -> Option<&Slot<K, V>> {
+        self.slots.get(at as usize)
+    }
+
+    fn slot_mut(&mut self, at: u32) -> Option<&mut Slot<K, V>> {
+        self.slots.get_mut(at as usize)
     }
 
     /// Looks without touching.
     pub(crate) fn peek(&self, key: &K) -> Option<&V> {
-        self.entries.get(key).map(|(value, _)| value)
+        self.slot(self.at(key)?).map(|slot| &slot.value)
     }
 
     /// Changes without touching.
     pub(crate) fn peek_mut(&mut self, key: &K) -> Option<&mut V> {
-        self.entries.get_mut(key).map(|(value, _)| value)
+        let at = self.at(key)?;
+        self.slot_mut(at).map(|slot| &mut slot.value)
     }
 
     /// The entry, made when it is absent, and touched; and what it pushed out.
     pub(crate) fn touch(&mut self, key: &K, make: impl FnOnce() -> V) -> (&mut V, Option<(K, V)>) {
-        self.clock += 1;
-        let stamp = self.clock;
-        let mut out = None;
-        if let Some((_, before)) = self.entries.get_mut(key) {
-            self.order.remove(&std::mem::replace(before, stamp));
-        } else if self.entries.len() >= self.limit {
-            out = self.pop_oldest();
-        }
-        self.order.insert(stamp, key.clone());
-        (&mut self.entries.entry(key.clone()).or_insert_with(|| (make(), stamp)).0, out)
+        let (at, out) = match self.at(key) {
+            Some(at) => {
+                self.unlink(at);
+                (at, None)
+            }
+            None => {
+                let out = if self.slots.len() >= self.limit { self.pop_oldest() } else { None };
+                if self.slots.len() == self.slots.capacity() {
+                    self.slots.reserve_exact(4 + self.slots.len() / 4);
+                }
+                let at = self.slots.len() as u32;
+                let (Ok(place) | Err(place)) = self.find(key);
+                self.slots.push(Slot { key: key.clone(), value: make(), older: NONE, newer: NONE });
+                self.sorted.insert(place, at);
+                (at, out)
+            }
+        };
+        self.link_newest(at);
+        #[expect(clippy::indexing_slicing, reason = "it was found or pushed just now")]
+        let slot = &mut self.slots[at as usize];
+        (&mut slot.value, out)
     }
 
     /// Sets the entry and touches it. Says whether another one was pushed out.
@@ -47,46 +95,125 @@ impl<K: Ord + Clone, V> Lru<K, V> {
     }
 
     pub(crate) fn remove(&mut self, key: &K) -> Option<V> {
-        let (value, stamp) = self.entries.remove(key)?;
-        self.order.remove(&stamp);
-        Some(value)
+        let place = self.find(key).ok()?;
+        let at = self.sorted.remove(place);
+        self.unlink(at);
+        // The last slot takes the place of the one that goes.
+        let last = (self.slots.len() - 1) as u32;
+        if last != at
+            && let Some(moved) = self.slot(last)
+        {
+            let (older, newer) = (moved.older, moved.newer);
+            if let Ok(place) = self.find(&moved.key.clone())
+                && let Some(known) = self.sorted.get_mut(place)
+            {
+                *known = at;
+            }
+            self.join(older, at);
+            self.join(at, newer);
+        }
+        Some(self.slots.swap_remove(at as usize).value)
+    }
+
+    /// These two were touched one after the other; `NONE` before the first and after the last.
+    fn join(&mut self, older: u32, newer: u32) {
+        match self.slot_mut(older) {
+            Some(slot) => slot.newer = newer,
+            None => self.oldest = newer,
+        }
+        match self.slot_mut(newer) {
+            Some(slot) => slot.older = older,
+            None => self.newest = older,
+        }
+    }
+
+    fn unlink(&mut self, at: u32) {
+        if let Some(slot) = self.slot(at) {
+            let (older, newer) = (slot.older, slot.newer);
+            self.join(older, newer);
+        }
+    }
+
+    fn link_newest(&mut self, at: u32) {
+        self.join(self.newest, at);
+        self.join(at, NONE);
     }
 
     /// The entry that was touched longest ago.
     pub(crate) fn oldest(&self) -> Option<(&K, &V)> {
-        let key = self.order.values().next()?;
-        self.peek(key).map(|value| (key, value))
+        self.slot(self.oldest).map(|slot| (&slot.key, &slot.value))
     }
 
     /// The entry that was touched last.
     pub(crate) fn newest(&self) -> Option<(&K, &V)> {
-        let key = self.order.values().next_back()?;
-        self.peek(key).map(|value| (key, value))
+        self.slot(self.newest).map(|slot| (&slot.key, &slot.value))
     }
 
     pub(crate) fn pop_oldest(&mut self) -> Option<(K, V)> {
-        let (_, key) = self.order.pop_first()?;
-        self.entries.remove(&key).map(|(value, _)| (key, value))
+        let key = self.slot(self.oldest)?.key.clone();
+        let value = self.remove(&key)?;
+        Some((key, value))
     }
 
     /// In the order of the keys.
     pub(crate) fn iter(&self) -> impl Iterator<Item = (&K, &V)> {
-        self.entries.iter().map(|(key, (value, _))| (key, value))
+        self.sorted.iter().filter_map(|at| self.slot(*at)).map(|slot| (&slot.key, &slot.value))
     }
 
-    /// In the order of the keys.
+    /// In no order that means anything.
     pub(crate) fn values_mut(&mut self) -> impl Iterator<Item = &mut V> {
-        self.entries.values_mut().map(|(value, _)| value)
+        self.slots.iter_mut().map(|slot| &mut slot.value)
     }
 
     pub(crate) fn len(&self) -> usize {
-        self.entries.len()
+        self.slots.len()
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use proptest::prelude::*;
+
+    proptest! {
+        #[test]
+        fn it_is_a_map_and_a_queue(
+            limit in 1_usize..8, steps in prop::collection::vec((0_u8..4, 0_u16..12), 0..120),
+        ) {
+            let mut lru = Lru::new(limit);
+            // The one touched longest ago first.
+            let mut model: Vec<(u16, u16)> = Vec::new();
+            for (number, (verb, key)) in (0..).zip(steps) {
+                let at = model.iter().position(|(known, _)| *known == key);
+                match verb {
+                    0 => prop_assert_eq!(lru.remove(&key), at.map(|at| model.remove(at).1)),
+                    1 => prop_assert_eq!(
+                        lru.pop_oldest(), (!model.is_empty()).then(|| model.remove(0))
+                    ),
+                    2 => {
+                        let value = at.map_or(number, |at| model.remove(at).1);
+                        let out = (model.len() >= limit).then(|| model.remove(0));
+                        model.push((key, value));
+                        let (found, pushed_out) = lru.touch(&key, || number);
+                        prop_assert_eq!((*found, pushed_out), (value, out));
+                    }
+                    _ => {
+                        at.map(|at| model.remove(at));
+                        let out = (model.len() >= limit).then(|| model.remove(0));
+                        model.push((key, number));
+                        prop_assert_eq!(lru.insert(key, number), out.is_some());
+                    }
+                }
+                prop_assert_eq!(lru.oldest().map(|(key, _)| *key), model.first().map(|(key, _)| *key));
+                prop_assert_eq!(lru.newest().map(|(key, _)| *key), model.last().map(|(key, _)| *key));
+                let mut sorted = model.clone();
+                sorted.sort_unstable();
+                let found: Vec<(u16, u16)> = lru.iter().map(|(key, value)| (*key, *value)).collect();
+                prop_assert_eq!(found, sorted);
+                prop_assert_eq!(lru.peek(&key).copied(), model.iter().find(|(known, _)| *known == key).map(|it| it.1));
+            }
+        }
+    }
 
     #[test]
     fn what_was_touched_longest_ago_goes_first() {

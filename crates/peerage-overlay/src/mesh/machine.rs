@@ -204,6 +204,7 @@ impl MeshMachine {
 
     /// Runs one step with what its parts share, then tells the parts what changed.
     fn run<R>(&mut self, now: Now, out: &mut Out, step: impl FnOnce(&mut Parts<'_>, &mut Cx<'_>) -> R) -> R {
+        self.links.now = now.mono;
         let mut cx = Cx { now, links: &mut self.links, ids: &mut self.ids, out };
         let mut parts = Parts {
             config: &self.config,

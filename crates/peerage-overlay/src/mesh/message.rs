@@ -2,7 +2,6 @@
 
 use std::fmt;
 use std::str::FromStr;
-use std::sync::Arc;
 
 use bytes::Bytes;
 use peerage_machine::UnixMillis;
@@ -171,6 +170,10 @@ impl<const N: usize> IntoParts for [String; N] {
     }
 }
 
+/// What a message takes beside what it is of: two counts of who has it, the head of its packet, and four pieces of memory
+/// with 8 to 16 bytes lost to each.
+const AROUND: usize = 128;
+
 /// One start of one origin's mesh.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub(crate) struct StreamKey {
@@ -190,36 +193,91 @@ impl StreamKey {
     }
 }
 
-/// A message as its origin signed it: the bytes are forwarded as they came, the rest is what they say.
+/// Where some of a message's bytes are in its body.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Place {
+    at: u32,
+    len: u32,
+}
+
+impl Place {
+    /// So many bytes from there on; `None` beyond 4 GiB.
+    pub(crate) fn new(at: usize, len: usize) -> Option<Self> {
+        Some(Self { at: u32::try_from(at).ok()?, len: u32::try_from(len).ok()? })
+    }
+
+    fn range(self) -> std::ops::Range<usize> {
+        self.at as usize..self.at as usize + self.len as usize
+    }
+
+    fn slice(self, body: &Bytes) -> Bytes {
+        let range = self.range();
+        if range.end <= body.len() { body.slice(range) } else { Bytes::new() }
+    }
+}
+
+/// Where the parts are: most messages have one.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Places {
+    One(Place),
+    Several(Box<[Place]>),
+}
+
+impl From<Vec<Place>> for Places {
+    fn from(places: Vec<Place>) -> Self {
+        match places[..] {
+            [place] => Self::One(place),
+            _ => Self::Several(places.into()),
+        }
+    }
+}
+
+/// A message as its origin signed it: the bytes are forwarded as they came, and say all but what is beside them here.
+/// Thousands of these are kept, so that it says nothing twice that is not compared again and again.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Signed {
     pub(crate) id: MessageId,
     pub(crate) sent: UnixMillis,
-    pub(crate) parts: Vec<Bytes>,
-    pub(crate) network: String,
-    /// Of a whisper.
-    pub(crate) target: Option<PeerId>,
+    /// 64 bytes. Of the memory that the body is in.
+    pub(crate) signature: Bytes,
     pub(crate) body: Bytes,
-    pub(crate) signature: [u8; 64],
+    pub(crate) parts: Places,
+    pub(crate) network: Place,
+    /// Of a whisper.
+    pub(crate) target: Option<Box<PeerId>>,
 }
 
 impl Signed {
-    /// What it takes in memory, in bytes: the body (the parts are slices of it) and what stands around it.
+    /// What it takes in memory, in bytes: the packet that it came in (the body and the signature are slices of it) and
+    /// what stands around it.
     pub(crate) fn footprint(&self) -> u64 {
-        (self.body.len()
-            + self.network.len()
-            + self.parts.len() * size_of::<Bytes>()
-            + size_of::<Self>()
-            + 16) as u64
+        let several =
+            if let Places::Several(places) = &self.parts { size_of_val::<[Place]>(places) } else { 0 };
+        let target = self.target.as_ref().map_or(0, |_| size_of::<PeerId>());
+        (self.body.len() + self.signature.len() + several + target + size_of::<Self>() + AROUND) as u64
     }
 
-    pub(crate) fn deliver(self: &Arc<Self>, hops: u32) -> Message {
+    /// The mesh that it is for.
+    pub(crate) fn network(&self) -> &[u8] {
+        self.body.get(self.network.range()).unwrap_or_default()
+    }
+
+    pub(crate) fn signature(&self) -> [u8; 64] {
+        // It is never of another length.
+        self.signature.first_chunk().copied().unwrap_or([0; 64])
+    }
+
+    pub(crate) fn deliver(&self, hops: u32) -> Message {
+        let parts = match &self.parts {
+            Places::One(place) => std::slice::from_ref(place),
+            Places::Several(places) => places,
+        };
         Message {
             id: self.id,
             origin: self.id.origin,
             sent: self.sent,
             kind: if self.target.is_some() { Kind::Whisper } else { Kind::Broadcast },
-            parts: self.parts.clone(),
+            parts: parts.iter().map(|place| place.slice(&self.body)).collect(),
             hops,
         }
     }

@@ -11,8 +11,9 @@ use super::message::{MessageId, Signed, StreamKey};
 use super::packet::Span;
 use super::ranges::{Range, append};
 
-/// What an entry takes beside the message, in bytes: two keys, a time, and the share of the map's nodes.
-pub(crate) const ENTRY_BYTES: u64 = 256;
+/// What an entry takes beside the message, in bytes: its places in two queues, either of which may be half empty, and the
+/// stream's in the map, for its only message.
+pub(crate) const ENTRY_BYTES: u64 = 224;
 
 #[derive(Clone, Debug)]
 pub(crate) struct Held {
@@ -27,10 +28,12 @@ pub(crate) struct Held {
     pub(crate) since: Instant,
 }
 
+/// The messages of each stream ascending, so that the newest is mostly put last and the oldest taken first.
 #[derive(Debug)]
 pub(crate) struct Window {
-    messages: BTreeMap<MessageId, Held>,
-    order: VecDeque<(MessageId, Instant)>,
+    streams: BTreeMap<StreamKey, VecDeque<Held>>,
+    /// As they came.
+    order: VecDeque<(Arc<Signed>, Instant)>,
     bytes: u64,
     /// Of all messages that were ever kept.
     ever: u64,
@@ -42,7 +45,7 @@ pub(crate) struct Window {
 impl Window {
     pub(crate) fn new(config: &MeshConfig) -> Self {
         Self {
-            messages: BTreeMap::new(),
+            streams: BTreeMap::new(),
             order: VecDeque::new(),
             bytes: 0,
             ever: 0,
@@ -55,13 +58,21 @@ impl Window {
     /// Keeps a message; the oldest ones go when there is no room. The newest stays, however large.
     pub(crate) fn insert(&mut self, now: Instant, held: Held) {
         let id = held.message.id;
-        let size = held.message.footprint() + ENTRY_BYTES;
-        if self.messages.insert(id, held).is_some() {
-            return;
+        let message = Arc::clone(&held.message);
+        let size = message.footprint() + ENTRY_BYTES;
+        let stream = self.streams.entry(id.stream()).or_insert_with(|| VecDeque::with_capacity(1));
+        match find(stream, id.seq) {
+            Ok(at) => {
+                if let Some(known) = stream.get_mut(at) {
+                    *known = held;
+                }
+                return;
+            }
+            Err(at) => stream.insert(at, held),
         }
         self.bytes += size;
         self.ever = self.ever.saturating_add(size);
-        self.order.push_back((id, now));
+        self.order.push_back((message, now));
         while self.order.len() > 1 && (self.bytes > self.max_bytes || self.order.len() > self.max_messages) {
             self.drop_oldest();
         }
@@ -80,27 +91,39 @@ impl Window {
     }
 
     fn drop_oldest(&mut self) {
-        if let Some((id, _)) = self.order.pop_front()
-            && let Some(held) = self.messages.remove(&id)
-        {
-            self.bytes = self.bytes.saturating_sub(held.message.footprint() + ENTRY_BYTES);
+        let Some((message, _)) = self.order.pop_front() else { return };
+        let id = message.id;
+        self.bytes = self.bytes.saturating_sub(message.footprint() + ENTRY_BYTES);
+        let Some(stream) = self.streams.get_mut(&id.stream()) else { return };
+        if let Ok(at) = find(stream, id.seq) {
+            stream.remove(at);
         }
+        if stream.is_empty() {
+            self.streams.remove(&id.stream());
+        } else {
+            give_back(stream);
+        }
+        give_back(&mut self.order);
     }
 
     pub(crate) fn get(&self, id: &MessageId) -> Option<&Held> {
-        self.messages.get(id)
+        let stream = self.streams.get(&id.stream())?;
+        stream.get(find(stream, id.seq).ok()?)
     }
 
     /// The first message that is held of a range.
     pub(crate) fn first_in(&self, stream: StreamKey, range: Range) -> Option<(u64, &Held)> {
-        let span = stream.message(range.first)..=stream.message(range.last);
-        self.messages.range(span).next().map(|(id, held)| (id.seq, held))
+        let held = self.streams.get(&stream)?;
+        let (Ok(at) | Err(at)) = find(held, range.first);
+        held.get(at).map(|held| (held.message.id.seq, held)).filter(|(seq, _)| *seq <= range.last)
     }
 
     /// What is held of what was said between these, by its origins' clocks, in the order of the ids.
     pub(crate) fn between(&self, span: Span) -> impl Iterator<Item = &MessageId> {
-        let held = self.messages.iter();
-        held.filter(move |(_, held)| (span.since..=span.until).contains(&held.message.sent)).map(|(id, _)| id)
+        let held = self.streams.values().flatten();
+        held.map(|held| &*held.message)
+            .filter(move |message| (span.since..=span.until).contains(&message.sent))
+            .map(|message| &message.id)
     }
 
     /// The same, by stream.
@@ -118,8 +141,8 @@ impl Window {
     /// What is held of one stream.
     pub(crate) fn ranges(&self, stream: StreamKey) -> Vec<Range> {
         let mut ranges = Vec::new();
-        for (id, _) in self.messages.range(stream.message(0)..=stream.message(u64::MAX)) {
-            append(&mut ranges, id.seq);
+        for held in self.streams.get(&stream).into_iter().flatten() {
+            append(&mut ranges, held.message.id.seq);
         }
         ranges
     }
@@ -139,5 +162,17 @@ impl Window {
 
     pub(crate) fn bytes(&self) -> u64 {
         self.bytes
+    }
+}
+
+/// Where a stream's message is, or belongs.
+fn find(stream: &VecDeque<Held>, seq: u64) -> Result<usize, usize> {
+    stream.binary_search_by_key(&seq, |held| held.message.id.seq)
+}
+
+/// What was needed in busier times.
+pub(crate) fn give_back<T>(queue: &mut VecDeque<T>) {
+    if queue.capacity() > 4 * queue.len().max(4) {
+        queue.shrink_to(2 * queue.len());
     }
 }

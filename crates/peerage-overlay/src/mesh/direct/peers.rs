@@ -3,7 +3,6 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use bytes::Bytes;
 use peerage_machine::{Effect, JobId, LinkId, UnixMillis};
 
 use super::{DELIVERED_DOMAIN, DOMAIN, Direct, Directory, Relay, Verifying, forward, result};
@@ -18,7 +17,7 @@ const RELAY_FOR: Duration = Duration::from_secs(30);
 
 impl Direct {
     pub(crate) fn on_whisper(&mut self, link: LinkId, message: Arc<Signed>, hops: u32, cx: &mut Cx<'_>) {
-        if message.network != self.config.name {
+        if message.network() != self.config.name.as_bytes() {
             return cx.fault(link, "a whisper of another mesh");
         }
         if message.body.len() as u64 > self.config.max_message {
@@ -41,7 +40,7 @@ impl Direct {
             signer: message.id.origin,
             domain: DOMAIN,
             message: message.body.clone(),
-            signature: message.signature,
+            signature: message.signature(),
         });
         self.verifying.insert(job, Verifying::Whisper { link, message, hops });
     }
@@ -76,7 +75,7 @@ impl Direct {
                         job,
                         signer: state.target,
                         domain: DELIVERED_DOMAIN,
-                        message: Bytes::copy_from_slice(&state.message.signature),
+                        message: state.message.signature.clone(),
                         signature,
                     });
                     self.verifying.insert(job, Verifying::Delivered { link, id });
@@ -137,7 +136,7 @@ impl Direct {
     ) {
         let id = message.id;
         self.learn(id.origin, link);
-        if message.target == Some(self.me) {
+        if message.target.as_deref() == Some(&self.me) {
             // Its sender may not have had our confirmation, and sends it again.
             if self.delivered.peek(&id).is_none() {
                 self.delivered.insert(id, ());
@@ -163,7 +162,7 @@ impl Direct {
             self.relays.pop_oldest();
         }
         let looped = self.relays.peek(&id).is_some_and(|relay| relay.back != link);
-        let Some(target) = message.target else { return };
+        let Some(target) = message.target.as_deref().copied() else { return };
         let route = || self.routes.peek(&target).copied().filter(|link| cx.links.get(*link).is_some());
         let next = cx.links.to(&target).or_else(route).filter(|next| *next != link);
         let Some(next) = next.filter(|_| !looped && hops < MAX_WHISPER_HOPS && id.origin != self.me) else {
