@@ -67,6 +67,7 @@ mod cipher;
 mod handshake;
 mod identity;
 mod key_file;
+mod keys;
 mod record;
 mod resolver;
 mod sealed_box;

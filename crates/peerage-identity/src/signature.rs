@@ -6,6 +6,8 @@ use curve25519_dalek::traits::IsIdentity as _;
 use peerage_wire::PeerId;
 use ring::digest;
 
+use crate::keys;
+
 /// The domain under which an identity signs the X25519 key of its Noise handshakes.
 pub const NOISE_STATIC: &str = "peerage noise static v1";
 
@@ -46,7 +48,7 @@ pub(crate) fn input(domain: &str, message: &[u8]) -> Vec<u8> {
 /// - 8·(S·B − k·A − R) is zero, where k is SHA-512 of R, the key and the input, modulo L: RFC 8032, section 5.1.7, as it
 ///   is written there, times the cofactor.
 ///
-/// Takes about 50 µs.
+/// Takes about 50 µs, and 4 less where a signature of the same peer's was good on this thread lately.
 ///
 /// # Errors
 /// [`SignatureError::Key`] when `peer` is no public key, [`SignatureError::Forged`] when the signature is not good.
@@ -58,12 +60,16 @@ pub fn verify(
 ) -> Result<(), SignatureError> {
     let key = key(peer)?;
     let equation = Equation::read(peer, domain, message, signature)?;
-    if equation.holds(&key) { Ok(()) } else { Err(SignatureError::Forged { peer: *peer }) }
+    if !equation.holds(&key) {
+        return Err(SignatureError::Forged { peer: *peer });
+    }
+    keys::remember(peer, &key);
+    Ok(())
 }
 
 /// The point that a peer is named by.
 pub(crate) fn key(peer: &PeerId) -> Result<EdwardsPoint, SignatureError> {
-    point(peer.as_bytes()).ok_or(SignatureError::Key { peer: *peer })
+    keys::recall(peer).or_else(|| point(peer.as_bytes())).ok_or(SignatureError::Key { peer: *peer })
 }
 
 /// A point of large order, written as RFC 8032, section 5.1.2, says. Without small orders, no x is zero, so that its
