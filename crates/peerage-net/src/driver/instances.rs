@@ -24,11 +24,11 @@ impl Driver {
             if self.handle.bars(&*instance) {
                 continue;
             }
-            let is_namesake = |channel: &Box<Channel>| {
+            let is_namesake = |channel: &Channel| {
                 matches!(channel.state, State::Closing(_))
                     && channel.instance.spec().name == instance.spec().name
             };
-            if self.channels.values().any(is_namesake) {
+            if self.channels.values().any(|channel| is_namesake(channel)) {
                 self.deferred.push(instance);
             } else {
                 self.open(instance);
