@@ -1,5 +1,9 @@
 //! Who is connected with whom, and how far apart.
 
+use std::cmp::Reverse;
+use std::collections::{BTreeMap, BinaryHeap};
+use std::time::Duration;
+
 /// Nodes by number, each with those that it may send to.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Graph {
@@ -40,6 +44,22 @@ impl Graph {
     /// How many hops a flood from this node takes to the last that it reaches: 1 to its neighbours.
     pub(crate) fn eccentricity(&self, from: usize) -> u32 {
         self.visit(from, &mut vec![false; self.len()]).1
+    }
+
+    /// How long a flood from this node takes to each other one that it reaches, where a link takes as long as this says.
+    pub(crate) fn flood(&self, from: u32, latency: impl Fn(u32, u32) -> Duration) -> BTreeMap<u32, Duration> {
+        let mut reached = BTreeMap::new();
+        let mut next = BinaryHeap::from([Reverse((Duration::ZERO, from))]);
+        while let Some(Reverse((after, node))) = next.pop() {
+            if reached.contains_key(&node) {
+                continue;
+            }
+            reached.insert(node, after);
+            let others = self.neighbours(node as usize).iter();
+            next.extend(others.map(|other| Reverse((after + latency(node, *other), *other))));
+        }
+        reached.remove(&from);
+        reached
     }
 
     /// How many nodes the largest component has.
@@ -88,6 +108,15 @@ mod tests {
         let line = graph(&[&[1], &[0, 2], &[1, 3], &[2]]);
         assert_eq!((line.eccentricity(0), line.eccentricity(1)), (3, 2));
         assert_eq!(line.largest_component(), 4);
+    }
+
+    #[test]
+    fn a_flood_takes_the_quickest_way_and_not_the_shortest() {
+        let ring = graph(&[&[1, 3], &[0, 2], &[1, 3], &[0, 2], &[]]);
+        let slow = |a: u32, b: u32| Duration::from_millis(if (a.min(b), a.max(b)) == (0, 3) { 40 } else { 10 });
+        let took: Vec<(u32, u128)> =
+            ring.flood(0, slow).into_iter().map(|(node, after)| (node, after.as_millis())).collect();
+        assert_eq!(took, [(1, 10), (2, 20), (3, 30)]);
     }
 
     #[test]

@@ -400,8 +400,8 @@ impl World {
         })
     }
 
-    /// The share of these peers that the largest component has which needs no other.
-    pub(crate) fn component_among(&self, nodes: &[NodeId]) -> f64 {
+    /// The neighbourhoods of these peers with each other, as both have them.
+    pub(crate) fn graph_among(&self, nodes: &[NodeId]) -> Graph {
         let mut among = vec![false; self.nodes.len()];
         for node in nodes {
             if let Some(among) = among.get_mut(node.index()) {
@@ -410,12 +410,17 @@ impl World {
         }
         let is_among = |node: &u32| among.get(*node as usize) == Some(&true);
         let all = self.graph();
-        let graph = Graph::new(self.nodes.len(), |node, to| {
+        let among = Graph::new(self.nodes.len(), |node, to| {
             if is_among(&(node as u32)) {
                 to.extend(all.neighbours(node).iter().filter(|other| is_among(other)));
             }
         });
-        graph.mutual().largest_component() as f64 / nodes.len().max(1) as f64
+        among.mutual()
+    }
+
+    /// The share of these peers that the largest component has which needs no other.
+    pub(crate) fn component_among(&self, nodes: &[NodeId]) -> f64 {
+        self.graph_among(nodes).largest_component() as f64 / nodes.len().max(1) as f64
     }
 
     /// The share of running peers that the largest component has.

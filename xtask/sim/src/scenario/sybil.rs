@@ -53,25 +53,28 @@ pub(super) fn run(
     let brewing = speak(&mut world, &honest, BREWING, "attackers gather")?;
     let during = speak(&mut world, &honest, BROADCASTS, "under attack")?;
     world.pass(LAST, "waiting for the last")?;
-    let attacked: Vec<MessageId> = brewing.iter().chain(&during).copied().collect();
+    let attacked: Vec<MessageId> = brewing.ids.iter().chain(&during.ids).copied().collect();
     let mut figures = Figures::default();
     views(&world, &mut figures);
     figures.add("attackers", "", (peers * options.ratio()) as f64);
     let captured = captured(&world, &honest);
     figures.add("captured_neighbours", "share", captured);
     figures.add_at_least("delivered", "share", share(&world, &attacked, &honest), 1.0);
-    figures.add("delivered_before", "share", share(&world, &before, &honest));
-    let mut times = times_of(&world, &during);
+    figures.add("delivered_before", "share", share(&world, &before.ids, &honest));
+    let mut times = times_of(&world, &during.ids);
     let p99 = |times: Vec<f64>| percentile(&mut { times }, 99.0);
-    let (calm, late) = (p99(times_of(&world, &before)), p99(times.clone()));
+    let (calm, late) = (p99(times_of(&world, &before.ids)), p99(times.clone()));
     figures.add("delivered_p50", "ms", percentile(&mut times, 50.0));
     figures.add("delivered_p99", "ms", late);
     figures.add("delivered_max", "ms", max(&times));
     figures.add("p99_before", "ms", calm);
     figures.add_at_most("p99_ratio", "", late / calm, 2.0);
-    figures.add("p99_gathering", "ms", p99(times_of(&world, &brewing)));
+    figures.add("p99_gathering", "ms", p99(times_of(&world, &brewing.ids)));
+    figures.add("flood_p99", "ms", p99(during.floods));
+    figures.add("flood_p99_before", "ms", p99(before.floods));
+    figures.add("least_honest", "", brewing.least_honest.min(during.least_honest) as f64);
     let about = |ids: &[MessageId]| p99(about_target(&world, ids, &honest));
-    figures.add("target_p99_ratio", "", about(&during) / about(&before));
+    figures.add("target_p99_ratio", "", about(&during.ids) / about(&before.ids));
     figures.add("acts", "", gang.acts.get() as f64);
     figures.add("shunned", "", world.sim.stats().counter("mesh_shunned_total") as f64);
     figures.add("honest_component", "share", world.component_among(&honest));
@@ -85,23 +88,38 @@ pub(super) fn run(
         ),
         x: "time since the broadcast, ms".to_owned(),
         y: "share of honest peers reached".to_owned(),
-        points: arrivals(&world, &during, peers - 1),
+        points: arrivals(&world, &during.ids, peers - 1),
     };
     Ok((Outcome { figures, curve }, world))
 }
 
+/// What was said in a while, and what the neighbourhoods of honest peers were like when it was.
+struct Spoken {
+    ids: Vec<MessageId>,
+    /// How long a flood over the links between honest peers would have taken, to each that it reached, in milliseconds.
+    floods: Vec<f64>,
+    /// The fewest honest neighbours that any of them had.
+    least_honest: usize,
+}
+
 /// Random peers say something, and every third time the first one does.
-fn speak(world: &mut World, honest: &[NodeId], broadcasts: usize, doing: &str) -> Result<Vec<MessageId>> {
-    let mut ids = Vec::new();
+fn speak(world: &mut World, honest: &[NodeId], broadcasts: usize, doing: &str) -> Result<Spoken> {
+    let mut spoken = Spoken { ids: Vec::new(), floods: Vec::new(), least_honest: usize::MAX };
     for number in 0..broadcasts {
         let anybody = world.rng.pick(honest).copied();
         let origin = if number % TARGET_EVERY == 0 { honest.first().copied() } else { anybody };
         if let Some(origin) = origin {
-            ids.push(world.say(origin)?);
+            let graph = world.graph_among(honest);
+            let degrees = honest.iter().map(|node| graph.neighbours(node.index()).len());
+            spoken.least_honest = degrees.fold(spoken.least_honest, usize::min);
+            let node = |number: u32| world.nodes.get(number as usize).copied().unwrap_or(origin);
+            let flood = graph.flood(origin.index() as u32, |a, b| world.sim.latency(node(a), node(b)));
+            spoken.floods.extend(flood.values().map(|after| after.as_secs_f64() * 1000.0));
+            spoken.ids.push(world.say(origin)?);
         }
         world.pass(EVERY, &format!("{doing}, broadcast {} of {broadcasts}", number + 1))?;
     }
-    Ok(ids)
+    Ok(spoken)
 }
 
 /// How long messages took to the peer that some attacks are about, and from it to others.
