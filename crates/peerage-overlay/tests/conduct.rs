@@ -295,16 +295,12 @@ fn the_window_is_not_read_as_often_as_a_neighbour_likes() {
 }
 
 #[test]
-fn however_many_ask_urgently_those_who_proved_useful_and_came_first_keep_their_places() {
+fn however_many_ask_urgently_nobody_loses_a_place_but_those_who_asked_so() {
     let mut mesh = Alone::new(MeshConfig::named("news"));
     for link in 1..=5 {
         mesh.neighbour(link, 1 << 20);
         mesh.wait(SECOND);
     }
-    // The last one brings something first.
-    let line = vec![Bytes::from_static(b"line")];
-    mesh.say(5, Kind::Payload(packets::payload(&identity(5), "news", 1, 1, WALL, line)));
-    mesh.verified(true);
     for link in 10..110 {
         mesh.up(link, identity(100 + link as u32).peer_id(), 1 << 20);
     }
@@ -314,13 +310,60 @@ fn however_many_ask_urgently_those_who_proved_useful_and_came_first_keep_their_p
             mesh.wait(MS * 20);
         }
         let neighbours = mesh.mesh.neighbours();
-        for link in [1, 2, 5] {
+        for link in 1..=5 {
             assert!(neighbours.contains(&identity(100 + link).peer_id()), "round {round}: {link}");
         }
+        assert_eq!(neighbours.len(), 7);
     }
     let replaced = |event: &&MeshEvent| matches!(event, MeshEvent::NeighbourLost { why: Loss::Replaced, .. });
     let swaps = mesh.events.iter().filter(replaced).count();
     assert!((5..=21).contains(&swaps), "{swaps} in 20 s");
+}
+
+#[test]
+fn whoever_was_in_need_and_is_of_use_has_the_next_place_that_is_free() {
+    let mut mesh = Alone::new(MeshConfig::named("news"));
+    (1..=5).for_each(|link| mesh.neighbour(link, 1 << 20));
+    for link in [6, 7] {
+        mesh.up(link, identity(100 + link as u32).peer_id(), 1 << 20);
+        mesh.say(link, Kind::Neighbour(proto::Neighbour { urgent: true }));
+        assert!(accepted(&mesh, link));
+    }
+    let line = vec![Bytes::from_static(b"line")];
+    mesh.say(7, Kind::Payload(packets::payload(&identity(107), "news", 1, 1, WALL, line)));
+    mesh.verified(true);
+    mesh.say(1, Kind::Disconnect(proto::Disconnect { leaving: true, others: Vec::new() }));
+    // Others who ask urgently have the place of the one that is left in need.
+    for link in 10..40 {
+        mesh.up(link, identity(100 + link as u32).peer_id(), 1 << 20);
+        mesh.say(link, Kind::Neighbour(proto::Neighbour { urgent: true }));
+        mesh.wait(SECOND);
+        assert!(mesh.mesh.neighbours().contains(&identity(107).peer_id()), "{link}");
+    }
+    assert!(!mesh.mesh.neighbours().contains(&identity(106).peer_id()));
+    assert_eq!(mesh.mesh.neighbours().len(), 7);
+}
+
+#[test]
+fn who_says_much_itself_takes_no_place_but_of_those_in_need() {
+    let mut mesh = Alone::new(MeshConfig::named("news"));
+    (1..=5).for_each(|link| mesh.neighbour(link, 1 << 20));
+    for round in 0..3 {
+        for link in 10..40 {
+            let speaker = identity(100 + link as u32);
+            if round == 0 {
+                mesh.up(link, speaker.peer_id(), 1 << 20);
+            }
+            mesh.say(link, Kind::Neighbour(proto::Neighbour { urgent: true }));
+            let line = vec![Bytes::from_static(b"line")];
+            let seq = round + 1;
+            mesh.say(link, Kind::Payload(packets::payload(&speaker, "news", 1, seq, WALL, line)));
+            mesh.verified(true);
+            mesh.wait(MS * 500);
+        }
+    }
+    let neighbours = mesh.mesh.neighbours();
+    assert!((1..=5).all(|link| neighbours.contains(&identity(100 + link).peer_id())));
 }
 
 #[test]

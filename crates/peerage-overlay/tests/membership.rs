@@ -34,7 +34,8 @@ fn fifty_peers_that_join_at_once_end_up_connected_for_every_seed() {
         assert!(world.is_mutual(), "seed {seed}");
         for node in world.running() {
             let neighbours = world.neighbours(node).len();
-            assert!((3..=7).contains(&neighbours), "seed {seed}: {node} has {neighbours} neighbours");
+            // Two of them at most were in need.
+            assert!((3..=9).contains(&neighbours), "seed {seed}: {node} has {neighbours} neighbours");
         }
     }
 }

@@ -113,7 +113,8 @@ mod tests {
     #[test]
     fn a_flood_takes_the_quickest_way_and_not_the_shortest() {
         let ring = graph(&[&[1, 3], &[0, 2], &[1, 3], &[0, 2], &[]]);
-        let slow = |a: u32, b: u32| Duration::from_millis(if (a.min(b), a.max(b)) == (0, 3) { 40 } else { 10 });
+        let slow =
+            |a: u32, b: u32| Duration::from_millis(if (a.min(b), a.max(b)) == (0, 3) { 40 } else { 10 });
         let took: Vec<(u32, u128)> =
             ring.flood(0, slow).into_iter().map(|(node, after)| (node, after.as_millis())).collect();
         assert_eq!(took, [(1, 10), (2, 20), (3, 30)]);

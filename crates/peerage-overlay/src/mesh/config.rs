@@ -9,7 +9,7 @@ use peerage_wire::limits::MAX_NAME;
 use super::broadcast::STREAM_BYTES;
 use super::error::ConfigError;
 use super::links::{LINK_BYTES, REMEMBERED_SENDS};
-use super::membership::{CONTACT_BYTES, MAX_JOINED_BY, MAX_JOINS, MAX_LOST, MAX_PENDING, MAX_WALKS};
+use super::membership::{CONTACT_BYTES, GUESTS, MAX_JOINED_BY, MAX_JOINS, MAX_LOST, MAX_PENDING, MAX_WALKS};
 use super::missing::GAP_BYTES;
 use super::packet::{MAX_CONTACTS, MAX_PACKET_RANGES};
 use super::promises::{MAX_PROMISES, PROMISE_BYTES};
@@ -338,7 +338,7 @@ impl MeshConfig {
     }
 
     /// The most memory that the machine takes, in bytes, as far as it is its own: not the messages that the host queues
-    /// on links, nor the handle's inbox ([`MeshConfig::inbox_bytes`]). 198 MiB with the defaults, nearly all of it for
+    /// on links, nor the handle's inbox ([`MeshConfig::inbox_bytes`]). 200 MiB with the defaults, nearly all of it for
     /// messages that are retained or being checked.
     pub fn worst_case_bytes(&self) -> u64 {
         let count = |count: usize, each: usize| (count as u64).saturating_mul(each as u64);
@@ -349,10 +349,10 @@ impl MeshConfig {
         let streams = count(self.origins, STREAM_BYTES + (self.ranges_per_origin + 1) * 24);
         let announce = (MAX_ANNOUNCE_RANGES + 1) * 16 + MAX_ANNOUNCE_STREAMS * 128;
         let neighbours = count(
-            self.active_limit(),
+            self.most_neighbours(),
             (self.owed_ranges + 1) * 72 + announce + SESSION_BYTES + MAX_OFFERED * OFFERED_BYTES,
         );
-        let trees = count(self.trees, TREE_BYTES + self.active_limit() * TREE_LINK_BYTES);
+        let trees = count(self.trees, TREE_BYTES + self.most_neighbours() * TREE_LINK_BYTES);
         let missing = count(self.missing_ranges + 2, GAP_BYTES) + count(MAX_PROMISES, PROMISE_BYTES);
         let whispers = self.whispers.1.max(message) + message + count(self.whispers.0, 512);
         let relays = count(self.relays, 512) + count(self.routes, 192);
@@ -376,8 +376,13 @@ impl MeshConfig {
             + scores
     }
 
-    /// Neighbours at most.
+    /// Neighbours at most, but for those in need.
     pub(crate) const fn active_limit(&self) -> usize {
         self.active_view + self.active_slack
+    }
+
+    /// Neighbours at most, with those in need.
+    pub(crate) const fn most_neighbours(&self) -> usize {
+        self.active_limit() + GUESTS
     }
 }

@@ -66,7 +66,7 @@ impl Broadcast {
         if let Some((_, newest)) = self.streams.newest() {
             audit.part("ranges of one origin", newest.seen.len(), limits.ranges_per_origin + 1);
         }
-        let neighbours = limits.active_limit();
+        let neighbours = limits.most_neighbours();
         audit.part("trees", self.trees.len(), limits.trees);
         if let Some((_, newest)) = self.trees.newest() {
             let most = newest.push.len().max(newest.pruned.len()).max(newest.dry.len());

@@ -76,6 +76,8 @@ pub(crate) struct Link {
     pub(crate) invited: bool,
     /// When it became a neighbour last.
     pub(crate) since: Instant,
+    /// Whether it has one of the places that are there for those in need.
+    pub(crate) guest: bool,
     pub(crate) meters: Meters,
     /// What may still be queued, and what may be when nothing is.
     room: u64,
@@ -222,6 +224,7 @@ impl Links {
                 max_message: info.max_message,
                 dialled: info.direction == Direction::Outbound,
                 invited: false,
+                guest: false,
                 since: now,
                 meters: Meters::new(now),
                 room: info.credit,

@@ -1,8 +1,8 @@
 //! Who is a neighbour: HyParView (Leitão, Pereira, Rodrigues, DSN 2007), with slack instead of evictions.
 //!
 //! A peer looks for `active_view` neighbours and accepts `active_slack` more, so whoever looks finds room without
-//! pushing out others; only an *urgent* request, of a peer that has no neighbour and was refused three times, evicts, and
-//! only some: see `places`.
+//! pushing out others. An *urgent* request, of a peer that has no neighbour and was refused three times, gets one of a
+//! few places that are there for nobody else: see `places`.
 //! Whoever refuses or lets go names others to try.
 
 mod audit;
@@ -15,6 +15,7 @@ mod upkeep;
 mod words;
 
 pub(crate) use book::BOOK;
+pub(crate) use places::GUESTS;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -395,7 +396,7 @@ impl Membership {
 
     // What follows.
 
-    fn add_active(&mut self, link: LinkId, peer: PeerId, cx: &mut Cx<'_>) {
+    fn add_active(&mut self, link: LinkId, peer: PeerId, guest: bool, cx: &mut Cx<'_>) {
         if self.active.insert(peer, link).is_some() {
             return;
         }
@@ -403,7 +404,7 @@ impl Membership {
         self.passive.remove(&peer);
         self.lost.retain(|lost| lost.contact.peer != peer);
         if let Some(it) = cx.links.get_mut(link) {
-            it.since = cx.now.mono;
+            (it.since, it.guest) = (cx.now.mono, guest);
         }
         cx.links.need(link, Need::Neighbour, cx.out);
         self.changes.push(Change::Up(link, peer));

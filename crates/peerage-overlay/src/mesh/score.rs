@@ -44,6 +44,17 @@ pub(crate) enum Deed {
 /// Messages that whoever was relied on in vain has to bring first before it is relied on again.
 const MAKES_UP: u32 = 8;
 
+/// Of what use a peer was lately, the least first. Each costs whoever wants to be taken for useful that it is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Merit {
+    None,
+    /// What it said itself came from it before it came from anybody else. Where that counted for nothing, whoever others hear
+    /// by us alone lost its place to those who asked for it, and then all its places. It shows nothing of what it passes on.
+    Spoke,
+    /// It passed on what came from nobody else before.
+    Brought,
+}
+
 #[derive(Clone, Debug)]
 struct Score {
     counts: [u32; 5],
@@ -189,12 +200,15 @@ impl Scores {
         self.peers.touch(&peer, || Score::new(now)).0.spoke = Some(now);
     }
 
-    /// Whether a message came from it before anybody else lately, its own or another's. That costs whoever wants to be
-    /// taken for useful that it is. Where a speaker's own words counted for nothing, whoever others hear by us alone lost its
-    /// place to those who asked for it, and then all its places.
-    pub(crate) fn is_proven(&self, peer: &PeerId, now: Instant) -> bool {
+    /// Of what use it was lately.
+    pub(crate) fn merit(&self, peer: &PeerId, now: Instant) -> Merit {
         let spoke = self.peers.peek(peer).and_then(|score| score.spoke);
-        self.brought(peer, now) || (!self.is_shunned(peer, now) && lately(spoke, now))
+        match (self.brought(peer, now), lately(spoke, now)) {
+            _ if self.is_shunned(peer, now) => Merit::None,
+            (true, _) => Merit::Brought,
+            (false, true) => Merit::Spoke,
+            (false, false) => Merit::None,
+        }
     }
 
     /// Whether it brought a message of another before anybody else lately. What one says itself shows nothing of what it
@@ -294,7 +308,7 @@ mod tests {
         }
         // What may be another one's fault costs trust and nothing else.
         scores.fail(useful, at(3));
-        assert!(!scores.is_trusted(&useful, at(3)) && scores.is_proven(&useful, at(3)));
+        assert!(!scores.is_trusted(&useful, at(3)) && scores.merit(&useful, at(3)) == Merit::Brought);
         assert_eq!(scores.conduct(&useful, at(3)).map(|it| it.score), Some(1));
         assert!(scores.is_trusted(&other, at(603)) && scores.is_trusted(&liar, at(603)));
     }

@@ -6,7 +6,7 @@ use crate::mesh::holdings::Audit;
 
 impl Membership {
     pub(crate) fn audit(&self, limits: &MeshConfig, audit: &mut Audit) {
-        audit.part("neighbours", self.active.len(), limits.active_limit());
+        audit.part("neighbours", self.active.len(), limits.most_neighbours());
         audit.part("peers remembered", self.passive.len(), limits.passive_view);
         audit.part("neighbours lost lately", self.lost.len(), MAX_LOST);
         audit.part("contacts joined by", self.contacts.len(), MAX_JOINED_BY);

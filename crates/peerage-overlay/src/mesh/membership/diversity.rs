@@ -6,20 +6,22 @@ use peerage_wire::{Address, PeerId};
 
 use super::{Change, Dial, Membership};
 use crate::mesh::event::Loss;
-use crate::mesh::links::{Cx, Link, Need};
+use crate::mesh::links::{Cx, Need};
 use crate::mesh::packet::{Contact, Words};
 
 impl Membership {
     /// How many neighbours are to be looked for.
     pub(super) fn lacking(&self, cx: &Cx<'_>) -> usize {
-        let short = self.config.active_view.saturating_sub(self.active.len());
+        let lasting = self.lasting(cx);
+        let short = self.config.active_view.saturating_sub(lasting);
         let outbound = self.config.outbound.saturating_sub(self.outbound(cx));
-        let room = self.config.active_limit().saturating_sub(self.active.len());
+        let room = self.config.active_limit().saturating_sub(lasting);
         short.max(outbound.min(room))
     }
 
     pub(super) fn outbound(&self, cx: &Cx<'_>) -> usize {
-        self.active.values().filter(|link| cx.links.get(**link).is_some_and(Link::is_chosen)).count()
+        let links = self.active.values().filter_map(|link| cx.links.get(*link));
+        links.filter(|link| !link.guest && link.is_chosen()).count()
     }
 
     /// Not to be asked: a neighbour or asked already, shunned, or one more of a prefix that has enough.

@@ -1,7 +1,8 @@
 //! Who gets a place, and who loses one for it.
 //!
-//! Whoever has many identities asks for a place with each, urgently, again and again. So a place is lost by those who
-//! brought nothing new of late, came by themselves, and came last: the others keep theirs however many ask.
+//! Whoever has many identities asks for a place with each, urgently, again and again. So nobody's place is given up for
+//! urgency: there are two places beyond the others for those in need, and they lose them to each other. The others keep
+//! theirs however many ask.
 
 use std::cmp::Reverse;
 use std::time::Duration;
@@ -14,13 +15,37 @@ use crate::mesh::event::Loss;
 use crate::mesh::links::{Cx, Link, Need};
 use crate::mesh::packet::{Contact, Words};
 use crate::mesh::passive::{Source, back_off};
+use crate::mesh::score::Merit;
 
-/// How often somebody loses a place for the urgency of another one.
+/// Places for those in need, beyond all others.
+pub(crate) const GUESTS: usize = 2;
+/// How often somebody loses such a place for the urgency of another one.
 const URGENT_EVERY: Duration = Duration::from_secs(1);
 /// Of so many neighbours that are the first to lose their places, a random one does.
 const AT_RISK: usize = 2;
 
+/// A place that somebody who asks may have.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Place {
+    Free,
+    /// That of the neighbour who is of the least use.
+    OfAnother,
+    /// A free one for those in need.
+    Guest,
+    /// That of this one who was in need.
+    OfGuest(PeerId, LinkId),
+}
+
 impl Membership {
+    /// Neighbours but for guests.
+    pub(super) fn lasting(&self, cx: &Cx<'_>) -> usize {
+        self.active.len() - self.guests(cx).count().min(self.active.len())
+    }
+
+    fn guests<'a>(&'a self, cx: &'a Cx<'_>) -> impl Iterator<Item = (PeerId, LinkId)> + 'a {
+        self.neighbours().filter(|(_, link)| cx.links.get(*link).is_some_and(|it| it.guest))
+    }
+
     /// Whether one more may come by itself on this link.
     pub(super) fn has_inbound_room(&self, link: LinkId, cx: &Cx<'_>) -> bool {
         cx.links.get(link).is_some_and(Link::is_chosen) || self.inbound(cx) < self.most_inbound()
@@ -28,47 +53,78 @@ impl Membership {
 
     /// Whether one more may come that a neighbour told us to ask.
     pub(super) fn has_uninvited_room(&self, cx: &Cx<'_>) -> bool {
-        self.active.len() < self.config.active_limit() && self.inbound(cx) < self.most_inbound()
+        self.lasting(cx) < self.config.active_limit() && self.inbound(cx) < self.most_inbound()
     }
 
     fn inbound(&self, cx: &Cx<'_>) -> usize {
-        self.active.len() - self.outbound(cx).min(self.active.len())
+        self.lasting(cx).saturating_sub(self.outbound(cx))
     }
 
     fn most_inbound(&self) -> usize {
         self.config.active_limit().saturating_sub(self.config.outbound).max(1)
     }
 
-    /// Whether somebody has to make room for the peer: it proved itself and one of the neighbours did not, or it is alone.
-    pub(super) fn is_owed_a_place(&mut self, peer: &PeerId, urgent: bool, cx: &Cx<'_>) -> bool {
+    /// The place that the peer may have though none is free: another one's if it proved useful and that one did not, and
+    /// one for those in need if it is alone or has spoken.
+    pub(super) fn owed(&mut self, peer: &PeerId, urgent: bool, cx: &Cx<'_>) -> Option<Place> {
         let now = cx.now.mono;
-        let scores = &cx.links.scores;
+        let merit = cx.links.scores.merit(peer, now);
         let is_last = |(peer, link): &(PeerId, LinkId)| {
-            !scores.is_proven(peer, now) && !cx.links.get(*link).is_some_and(Link::is_chosen)
+            cx.links.scores.merit(peer, now) == Merit::None
+                && !cx.links.get(*link).is_some_and(Link::is_chosen)
         };
-        if scores.is_proven(peer, now) && self.by_merit(peer, cx).first().is_some_and(is_last) {
-            return true;
+        if merit == Merit::Brought && self.by_merit(peer, cx).first().is_some_and(is_last) {
+            return Some(Place::OfAnother);
         }
-        let owed = urgent && self.spared_until <= now;
-        if owed {
+        if !urgent && merit == Merit::None {
+            return None;
+        }
+        let guests: Vec<(Merit, PeerId, LinkId)> =
+            self.guests(cx).map(|(guest, link)| (cx.links.scores.merit(&guest, now), guest, link)).collect();
+        if guests.len() < GUESTS {
+            return Some(Place::Guest);
+        }
+        let least = guests.iter().map(|(merit, ..)| *merit).min()?;
+        if least >= merit {
+            if !urgent || self.spared_until > now {
+                return None;
+            }
             self.spared_until = now + URGENT_EVERY;
         }
-        owed
+        let guests: Vec<_> = guests.into_iter().filter(|(merit, ..)| *merit == least).collect();
+        self.rng.pick(&guests).map(|(_, guest, link)| Place::OfGuest(*guest, *link))
+    }
+
+    /// Where a place is free, the most useful guest has it from now on.
+    pub(super) fn promote(&mut self, cx: &mut Cx<'_>) {
+        while self.lasting(cx) < self.config.active_limit() {
+            let now = cx.now.mono;
+            let fit = self.guests(cx).filter(|(_, link)| self.has_inbound_room(*link, cx));
+            let best = fit.max_by_key(|(peer, link)| {
+                let since = cx.links.get(*link).map(|it| it.since);
+                (cx.links.scores.merit(peer, now), Reverse(since), *peer)
+            });
+            let Some((_, link)) = best else { return };
+            if let Some(it) = cx.links.get_mut(link) {
+                it.guest = false;
+            }
+        }
     }
 
     /// Those who may lose their places, the first to lose it first. Who was chosen keeps its place while such are not more
     /// than the floor, unless there are no others.
     fn by_merit(&self, spared: &PeerId, cx: &Cx<'_>) -> Vec<(PeerId, LinkId)> {
         let now = cx.now.mono;
-        let all = || self.neighbours().filter(|(peer, _)| peer != spared);
+        let is_guest = |link: LinkId| cx.links.get(link).is_some_and(|it| it.guest);
         let chosen = |link: LinkId| cx.links.get(link).is_some_and(Link::is_chosen);
-        let mut some: Vec<(PeerId, LinkId)> = all().collect();
+        let all = self.neighbours().filter(|(peer, link)| peer != spared && !is_guest(*link));
+        let mut some: Vec<(PeerId, LinkId)> = all.collect();
         if self.outbound(cx) <= self.config.outbound && some.iter().any(|(_, link)| !chosen(*link)) {
             some.retain(|(_, link)| !chosen(*link));
         }
         some.sort_by_key(|(peer, link)| {
             let since = cx.links.get(*link).map(|it| it.since);
-            (cx.links.scores.is_proven(peer, now), chosen(*link), Reverse(since), *peer)
+            (cx.links.scores.merit(peer, now), chosen(*link), Reverse(since), *peer)
         });
         some
     }
@@ -78,10 +134,14 @@ impl Membership {
         let now = cx.now.mono;
         let mut first = self.by_merit(spared, cx);
         first.truncate(AT_RISK);
-        if first.first().is_some_and(|(peer, _)| !cx.links.scores.is_proven(peer, now)) {
-            first.retain(|(peer, _)| !cx.links.scores.is_proven(peer, now));
+        let least = first.first().map(|(peer, _)| cx.links.scores.merit(peer, now));
+        first.retain(|(peer, _)| Some(cx.links.scores.merit(peer, now)) == least);
+        if let Some((peer, link)) = self.rng.pick(&first).copied() {
+            self.let_go(peer, link, cx);
         }
-        let Some((peer, link)) = self.rng.pick(&first).copied() else { return };
+    }
+
+    pub(super) fn let_go(&mut self, peer: PeerId, link: LinkId, cx: &mut Cx<'_>) {
         self.active.remove(&peer);
         let others = self.others(&peer, cx);
         cx.control(link, Words::Disconnect { leaving: false, others });
@@ -100,10 +160,10 @@ impl Membership {
     }
 
     pub(super) fn source_of(&self, peer: &PeerId, chosen: bool, cx: &Cx<'_>) -> Source {
-        match cx.links.scores.is_proven(peer, cx.now.mono) {
-            true => Source::Proven,
-            false if chosen => Source::Kept,
-            false => Source::Door,
+        match cx.links.scores.merit(peer, cx.now.mono) {
+            Merit::Brought => Source::Proven,
+            Merit::None | Merit::Spoke if chosen => Source::Kept,
+            Merit::None | Merit::Spoke => Source::Door,
         }
     }
 }

@@ -14,6 +14,7 @@ const AT_ONCE: usize = 6;
 impl Membership {
     /// After every change: fills the view, and sees to it that something will happen if it cannot be filled.
     pub(super) fn settle(&mut self, cx: &mut Cx<'_>) {
+        self.promote(cx);
         let now = cx.now.mono;
         let target = self.config.active_view;
         // Where most are dead, one after the other takes long: more are tried at once, the more have failed in a row.

@@ -3,6 +3,7 @@
 use peerage_machine::LinkId;
 use peerage_wire::PeerId;
 
+use super::places::Place;
 use super::{Change, Membership, Reason, Timer};
 use crate::mesh::event::Loss;
 use crate::mesh::links::{Cx, Need};
@@ -31,15 +32,23 @@ impl Membership {
         // A mesh in which everybody is full must still take in newcomers, and grow together after it was split.
         let unmoved = cx.now.mono >= self.settled_until;
         let fit = !cx.links.scores.is_shunned(&peer, cx.now.mono) && !self.is_crowded_by(link, cx);
-        let room = self.active.len() < self.config.active_limit() && self.has_inbound_room(link, cx);
-        let accepted = self.active.contains_key(&peer)
-            || fit && (room || unmoved || self.is_owed_a_place(&peer, urgent, cx));
-        if accepted {
-            if !self.active.contains_key(&peer) && !room {
-                self.make_room(&peer, cx);
+        let room = self.lasting(cx) < self.config.active_limit() && self.has_inbound_room(link, cx);
+        let is_one = self.active.contains_key(&peer);
+        let place = match (fit && !is_one, room) {
+            (false, _) => None,
+            (true, true) => Some(Place::Free),
+            (true, false) if unmoved => Some(Place::OfAnother),
+            (true, false) => self.owed(&peer, urgent, cx),
+        };
+        let accepted = is_one || place.is_some();
+        if let Some(place) = place {
+            match place {
+                Place::Free | Place::Guest => {}
+                Place::OfAnother => self.make_room(&peer, cx),
+                Place::OfGuest(guest, link) => self.let_go(guest, link, cx),
             }
-            self.add_active(link, peer, cx);
-        } else if let Some(contact) = cx.links.contact(link) {
+            self.add_active(link, peer, matches!(place, Place::Guest | Place::OfGuest(..)), cx);
+        } else if !accepted && let Some(contact) = cx.links.contact(link) {
             self.passive.add(contact, Source::Door, cx.now.mono, &mut self.rng);
         }
         cx.control(link, Words::NeighbourReply { accepted, others });
@@ -65,13 +74,13 @@ impl Membership {
         }
         if accepted && !self.active.contains_key(&peer) {
             let uninvited = reason == Some(Reason::Invited) && !self.has_uninvited_room(cx);
-            if reason.is_none() || uninvited || self.active.len() >= self.config.active_limit() {
+            if reason.is_none() || uninvited || self.lasting(cx) >= self.config.active_limit() {
                 // It came too late, or others were quicker. It may have nobody else.
                 let others = self.others(&peer, cx);
                 cx.control(link, Words::Disconnect { leaving: false, others });
             } else {
-                self.add_active(link, peer, cx);
-                if reason == Some(Reason::Rotate) && self.active.len() > self.config.active_view {
+                self.add_active(link, peer, false, cx);
+                if reason == Some(Reason::Rotate) && self.lasting(cx) > self.config.active_view {
                     self.make_room(&peer, cx);
                 }
             }
