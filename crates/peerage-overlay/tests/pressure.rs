@@ -190,7 +190,7 @@ fn what_is_missing_for_good_is_told() {
 
 #[test]
 fn the_bound_of_the_defaults_is_what_the_documents_say() {
-    assert_eq!(MeshConfig::named("news").worst_case_bytes() >> 20, 200);
+    assert_eq!(MeshConfig::named("news").worst_case_bytes() >> 20, 201);
 }
 
 #[test]
@@ -202,6 +202,7 @@ fn a_filled_machine_stays_within_the_computed_bound_and_near_it() {
     config.whispers = (256, 6 << 20);
     config.passive_view = 30;
     config.origins = 256;
+    config.trees = 64;
     config.ranges_per_origin = 32;
     config.owed_ranges = 64;
     config.relays = 256;
