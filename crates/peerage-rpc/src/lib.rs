@@ -1,0 +1,1 @@
+//! Broker, node and client: RPC where everyone is named by a key.

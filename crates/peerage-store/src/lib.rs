@@ -1,0 +1,1 @@
+//! A small ordered key-value trait with batches: memory, and a file for what must survive.
