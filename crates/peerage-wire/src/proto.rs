@@ -18,6 +18,15 @@ pub mod mesh {
     }
 }
 
+/// What a broker and its parties say: `proto/peerage/rpc/v1/rpc.proto`.
+pub mod rpc {
+    /// Version 1.
+    #[expect(missing_docs, reason = "generated: proto/ documents the fields")]
+    pub mod v1 {
+        include!("generated/peerage.rpc.v1.rs");
+    }
+}
+
 /// How two peers compare sets: `proto/peerage/reconcile/v1/reconcile.proto`.
 pub mod reconcile {
     /// Version 1.

@@ -1,0 +1,219 @@
+//! Credit of the streams of one call.
+
+use bytes::{BufMut as _, Bytes, BytesMut};
+
+use crate::event::SendError;
+use crate::packet::{Limits, Shape};
+
+/// Messages gather up to so many bytes before they leave in one packet.
+const GATHER: usize = 16 << 10;
+
+/// A stream that comes in: what its sender may still send.
+#[derive(Clone, Debug)]
+pub(crate) struct Inflow {
+    messages: i64,
+    bytes: i64,
+    is_open: bool,
+}
+
+impl Inflow {
+    fn new(limits: &Limits) -> Self {
+        let bytes = i64::try_from(limits.stream_bytes).unwrap_or(i64::MAX);
+        Self { messages: i64::from(limits.stream_messages), bytes, is_open: true }
+    }
+
+    pub(crate) fn is_open(&self) -> bool {
+        self.is_open
+    }
+
+    /// So many messages have come. While there is credit of both kinds, a packet may go below zero in bytes by what
+    /// its last message is longer.
+    pub(crate) fn receive(&mut self, count: u32, bytes: usize) -> Result<(), ()> {
+        if self.messages < i64::from(count) || self.bytes <= 0 {
+            return Err(());
+        }
+        self.messages -= i64::from(count);
+        self.bytes -= i64::try_from(bytes).unwrap_or(i64::MAX);
+        Ok(())
+    }
+
+    pub(crate) fn grant(&mut self, messages: u32, bytes: u64) {
+        self.messages = self.messages.saturating_add(i64::from(messages));
+        self.bytes = self.bytes.saturating_add(i64::try_from(bytes).unwrap_or(i64::MAX));
+    }
+
+    /// Whether it was open.
+    pub(crate) fn close(&mut self) -> bool {
+        std::mem::take(&mut self.is_open)
+    }
+}
+
+/// A stream that goes out from here.
+#[derive(Clone, Debug)]
+pub(crate) struct Outflow {
+    messages: i64,
+    bytes: i64,
+    is_open: bool,
+    gathered: BytesMut,
+    count: u32,
+    /// Somebody was told that there is no credit.
+    wants_room: bool,
+}
+
+impl Outflow {
+    fn new(limits: &Limits) -> Self {
+        let bytes = i64::try_from(limits.stream_bytes).unwrap_or(i64::MAX);
+        Self {
+            messages: i64::from(limits.stream_messages),
+            bytes,
+            is_open: true,
+            gathered: BytesMut::new(),
+            count: 0,
+            wants_room: false,
+        }
+    }
+
+    /// Uses credit for one message of so many bytes on the wire.
+    pub(crate) fn take(&mut self, bytes: usize) -> Result<(), SendError> {
+        if !self.is_open {
+            return Err(SendError::Closed);
+        }
+        if self.messages <= 0 || self.bytes <= 0 {
+            self.wants_room = true;
+            return Err(SendError::Full);
+        }
+        self.messages -= 1;
+        self.bytes -= i64::try_from(bytes).unwrap_or(i64::MAX);
+        Ok(())
+    }
+
+    /// Puts a message with those that wait; whether they are enough for a packet.
+    pub(crate) fn gather(&mut self, message: &Bytes) -> Result<bool, SendError> {
+        let prefix = prost::length_delimiter_len(message.len());
+        self.take(prefix + message.len())?;
+        if self.gathered.capacity() == 0 {
+            self.gathered.reserve(prefix + message.len());
+        }
+        let mut len = message.len();
+        while len >= 0x80 {
+            self.gathered.put_u8((len & 0x7f) as u8 | 0x80);
+            len >>= 7;
+        }
+        self.gathered.put_u8((len & 0x7f) as u8);
+        self.gathered.extend_from_slice(message);
+        self.count += 1;
+        Ok(self.gathered.len() >= GATHER)
+    }
+
+    /// What has gathered.
+    pub(crate) fn flush(&mut self) -> Option<(u32, Bytes)> {
+        if self.count == 0 {
+            return None;
+        }
+        let count = std::mem::take(&mut self.count);
+        Some((count, std::mem::take(&mut self.gathered).freeze()))
+    }
+
+    /// The receiver lets so much more come; whether somebody waits for it.
+    pub(crate) fn credit(&mut self, messages: u32, bytes: u64) -> bool {
+        self.messages = self.messages.saturating_add(i64::from(messages));
+        self.bytes = self.bytes.saturating_add(i64::try_from(bytes).unwrap_or(i64::MAX));
+        self.messages > 0 && self.bytes > 0 && std::mem::take(&mut self.wants_room)
+    }
+
+    /// Whether it was open.
+    pub(crate) fn close(&mut self) -> bool {
+        std::mem::take(&mut self.is_open)
+    }
+
+    /// Nobody takes more of it; whether somebody waits to send.
+    fn stop(&mut self) -> bool {
+        self.is_open = false;
+        (self.count, self.gathered) = (0, BytesMut::new());
+        std::mem::take(&mut self.wants_room)
+    }
+}
+
+/// What flows besides a call's parameters and reply.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Streams {
+    data_in: Option<Inflow>,
+    bulk_in: Option<Inflow>,
+    data_out: Option<Outflow>,
+    bulk_out: Option<Outflow>,
+    /// Bulk data goes out from somewhere else, and has not ended.
+    relays_bulk: bool,
+}
+
+impl Streams {
+    /// Of a call that is made by this end: here, when `is_local`, or passed on.
+    pub(crate) fn of_caller(shape: Shape, limits: &Limits, is_local: bool) -> Option<Box<Self>> {
+        shape.has_streams().then(|| {
+            let inflow = |flag| shape.has(flag).then(|| Inflow::new(limits));
+            let outflow = |flag| (is_local && shape.has(flag)).then(|| Outflow::new(limits));
+            Box::new(Self {
+                data_in: inflow(Shape::STREAM_DOWN),
+                bulk_in: inflow(Shape::BULK_DOWN),
+                data_out: outflow(Shape::STREAM_UP),
+                bulk_out: outflow(Shape::BULK_UP),
+                relays_bulk: false,
+            })
+        })
+    }
+
+    /// Of a call that the other end makes.
+    pub(crate) fn of_callee(shape: Shape, limits: &Limits) -> Option<Box<Self>> {
+        shape.has_streams().then(|| {
+            let inflow = |flag| shape.has(flag).then(|| Inflow::new(limits));
+            let outflow = |flag| shape.has(flag).then(|| Outflow::new(limits));
+            Box::new(Self {
+                data_in: inflow(Shape::STREAM_UP),
+                bulk_in: inflow(Shape::BULK_UP),
+                data_out: outflow(Shape::STREAM_DOWN),
+                bulk_out: outflow(Shape::BULK_DOWN),
+                relays_bulk: false,
+            })
+        })
+    }
+
+    /// The call is passed on: nothing goes out from here.
+    pub(crate) fn relay(&mut self) {
+        self.relays_bulk = self.bulk_out.is_some();
+        (self.data_out, self.bulk_out) = (None, None);
+    }
+
+    /// The last of the bulk data that comes from somewhere else has gone out.
+    pub(crate) fn bulk_passed(&mut self) {
+        self.relays_bulk = false;
+    }
+
+    pub(crate) fn inflow(&mut self, bulk: bool) -> Option<&mut Inflow> {
+        if bulk { self.bulk_in.as_mut() } else { self.data_in.as_mut() }
+    }
+
+    pub(crate) fn outflow(&mut self, bulk: bool) -> Option<&mut Outflow> {
+        if bulk { self.bulk_out.as_mut() } else { self.data_out.as_mut() }
+    }
+
+    /// Whether bulk data is still coming in.
+    pub(crate) fn has_bulk_in(&self) -> bool {
+        self.bulk_in.as_ref().is_some_and(|flow| flow.is_open)
+    }
+
+    /// Whether bulk data is still going out from here.
+    pub(crate) fn has_bulk_out(&self) -> bool {
+        self.relays_bulk || self.bulk_out.as_ref().is_some_and(|flow| flow.is_open)
+    }
+
+    /// The reply has come: nobody takes what is sent. Gives which flows somebody waits to send on.
+    pub(crate) fn stop_out(&mut self) -> Vec<bool> {
+        let mut blocked = Vec::new();
+        if self.data_out.as_mut().is_some_and(Outflow::stop) {
+            blocked.push(false);
+        }
+        if self.bulk_out.as_mut().is_some_and(Outflow::stop) {
+            blocked.push(true);
+        }
+        blocked
+    }
+}

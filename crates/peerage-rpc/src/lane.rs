@@ -1,0 +1,372 @@
+//! One direction of numbered items and the other: what was sent and may be wanted again, and what has arrived.
+//!
+//! A lane lives as long as its session, over any number of links. Of what it sends, it keeps each item until the other end
+//! has acknowledged it, or, for a call, answered it; on a new link it goes on after the last that arrived. Of what it
+//! receives it remembers how far it came, so that nothing is taken twice.
+
+use std::collections::{BTreeSet, VecDeque};
+
+/// When an item need not be kept any more.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Until {
+    /// The other end acknowledges it.
+    Acknowledged,
+    /// The other end answers it: [`Lane::answered`].
+    Answered,
+}
+
+/// What the other end did that no honest one does.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub(crate) enum LaneFault {
+    #[error("an item is missing before {got}: {expected} was next")]
+    Gap { expected: u64, got: u64 },
+    #[error("{got} is acknowledged, and {sent} was the last sent")]
+    NeverSent { got: u64, sent: u64 },
+}
+
+#[derive(Clone, Debug)]
+struct Kept<T> {
+    seq: u64,
+    size: usize,
+    until: Until,
+    /// Gone once it is released.
+    item: Option<T>,
+}
+
+/// Items of one lane, out and in.
+#[derive(Clone, Debug)]
+pub(crate) struct Lane<T> {
+    /// The last number given.
+    last: u64,
+    /// Up to here, all has been handed to the present link.
+    handed: u64,
+    /// The highest that any link was handed.
+    ever_handed: u64,
+    /// Acknowledged by the other end up to here.
+    acked: u64,
+    kept: VecDeque<Kept<T>>,
+    released: usize,
+    kept_bytes: usize,
+    /// The highest that has arrived.
+    arrived: u64,
+    /// Arrived, and not to be acknowledged yet.
+    unfinished: BTreeSet<u64>,
+    /// The last acknowledgement that was sent.
+    told: u64,
+    /// Bytes that have arrived since.
+    untold_bytes: usize,
+    /// Up to here, numbers may be missing: they were answered before the broker restarted.
+    gaps_until: u64,
+}
+
+impl<T> Default for Lane<T> {
+    fn default() -> Self {
+        Self {
+            last: 0,
+            handed: 0,
+            ever_handed: 0,
+            acked: 0,
+            kept: VecDeque::new(),
+            released: 0,
+            kept_bytes: 0,
+            arrived: 0,
+            unfinished: BTreeSet::new(),
+            told: 0,
+            untold_bytes: 0,
+            gaps_until: 0,
+        }
+    }
+}
+
+impl<T> Lane<T> {
+    /// A lane of a session that a broker has from its journal: `arrived` from the other end, of which all up to there is
+    /// finished, but for calls; and the other end has `theirs` of ours, after which numbers go on.
+    pub(crate) fn from_journal(arrived: u64, theirs: u64) -> Self {
+        Self {
+            last: theirs,
+            handed: theirs,
+            ever_handed: theirs,
+            acked: theirs,
+            arrived,
+            told: arrived,
+            ..Self::default()
+        }
+    }
+
+    /// Takes an item, of so many bytes, to be sent; gives its number.
+    pub(crate) fn push(&mut self, item: T, size: usize, until: Until) -> u64 {
+        self.last += 1;
+        self.kept.push_back(Kept { seq: self.last, size, until, item: Some(item) });
+        self.kept_bytes += size;
+        self.last
+    }
+
+    /// The number that the next item gets.
+    pub(crate) fn next_seq(&self) -> u64 {
+        self.last + 1
+    }
+
+    /// The next item for the present link, with its size, which then counts as handed to it if `take` says so.
+    pub(crate) fn hand(&mut self, take: impl FnOnce(&T, usize) -> bool) -> bool {
+        let mut at = self.position_after(self.handed);
+        while let Some(kept) = self.kept.get(at) {
+            if let Some(item) = &kept.item {
+                if !take(item, kept.size) {
+                    return false;
+                }
+                self.handed = kept.seq;
+                self.ever_handed = self.ever_handed.max(kept.seq);
+                return true;
+            }
+            at += 1;
+        }
+        self.handed = self.last;
+        false
+    }
+
+    /// Whether something waits for the present link.
+    pub(crate) fn has_unsent(&self) -> bool {
+        self.handed < self.last
+    }
+
+    /// Whether the item may have reached the other end.
+    pub(crate) fn was_handed(&self, seq: u64) -> bool {
+        seq <= self.ever_handed
+    }
+
+    fn position_after(&self, seq: u64) -> usize {
+        // Mostly the last one is wanted, or one of the last.
+        match self.kept.back() {
+            Some(last) if last.seq <= seq => self.kept.len(),
+            _ => self.kept.partition_point(|kept| kept.seq <= seq),
+        }
+    }
+
+    /// The other end acknowledges all up to there, calls excepted.
+    pub(crate) fn acknowledged(&mut self, up_to: u64) -> Result<(), LaneFault> {
+        if up_to > self.ever_handed {
+            return Err(LaneFault::NeverSent { got: up_to, sent: self.ever_handed });
+        }
+        if up_to <= self.acked {
+            return Ok(());
+        }
+        let mut at = self.position_after(self.acked);
+        while let Some(kept) = self.kept.get_mut(at).filter(|kept| kept.seq <= up_to) {
+            if kept.until == Until::Acknowledged && kept.item.take().is_some() {
+                self.kept_bytes -= kept.size;
+                self.released += 1;
+            }
+            at += 1;
+        }
+        self.acked = up_to;
+        self.tidy();
+        Ok(())
+    }
+
+    /// The other end has answered a call, or it is not wanted any more; whether it was kept.
+    pub(crate) fn answered(&mut self, seq: u64) -> bool {
+        let at = self.kept.partition_point(|kept| kept.seq < seq);
+        let Some(kept) = self.kept.get_mut(at).filter(|kept| kept.seq == seq) else { return false };
+        if kept.item.take().is_none() {
+            return false;
+        }
+        self.kept_bytes -= kept.size;
+        self.released += 1;
+        self.tidy();
+        true
+    }
+
+    fn tidy(&mut self) {
+        while self.kept.front().is_some_and(|kept| kept.item.is_none()) {
+            self.kept.pop_front();
+            self.released -= 1;
+        }
+        // One call that takes long must not keep the places of all that came after it.
+        if self.released > 64 && self.released > self.kept.len() / 2 {
+            self.kept.retain(|kept| kept.item.is_some());
+            self.released = 0;
+        }
+    }
+
+    /// Items that are kept, and their bytes.
+    pub(crate) fn kept(&self) -> (usize, usize) {
+        (self.kept.len() - self.released, self.kept_bytes)
+    }
+
+    /// The highest number that the other end acknowledged.
+    pub(crate) fn acked(&self) -> u64 {
+        self.acked
+    }
+
+    /// A new link: the other end has all up to there.
+    pub(crate) fn resume(&mut self, arrived: u64) -> Result<(), LaneFault> {
+        if arrived > self.ever_handed {
+            return Err(LaneFault::NeverSent { got: arrived, sent: self.ever_handed });
+        }
+        self.handed = arrived;
+        Ok(())
+    }
+
+    /// A new link to a broker that restarted, and has finished all up to there, calls excepted: whatever is kept is sent
+    /// again.
+    pub(crate) fn resume_from_journal(&mut self, acknowledged: u64) -> Result<(), LaneFault> {
+        self.acknowledged(acknowledged)?;
+        self.handed = 0;
+        Ok(())
+    }
+
+    /// Whatever is kept comes to nothing: the other end has lost what it belongs to.
+    pub(crate) fn abandon(&mut self) {
+        self.kept.clear();
+        (self.released, self.kept_bytes) = (0, 0);
+        (self.handed, self.ever_handed, self.acked) = (self.last, self.last, self.last);
+    }
+
+    /// An item has come; whether it is new. One that is not `finishes` will be, by [`Lane::finished`].
+    pub(crate) fn arrives(&mut self, seq: u64, size: usize, finishes: bool) -> Result<bool, LaneFault> {
+        if seq <= self.arrived {
+            // Sent again after a restart: it may be new all the same, to whoever knows calls by their numbers.
+            return Ok(false);
+        }
+        let expected = self.arrived + 1;
+        if seq != expected && seq > self.gaps_until + 1 {
+            return Err(LaneFault::Gap { expected, got: seq });
+        }
+        self.arrived = seq;
+        self.untold_bytes += size;
+        if !finishes {
+            self.unfinished.insert(seq);
+        }
+        Ok(true)
+    }
+
+    /// Numbers up to there may be missing, because they were answered before.
+    pub(crate) fn allow_gaps_until(&mut self, sent: u64) {
+        self.gaps_until = sent;
+    }
+
+    /// What had to be done before an item is acknowledged, is done.
+    pub(crate) fn finished(&mut self, seq: u64) {
+        self.unfinished.remove(&seq);
+    }
+
+    /// The highest that has arrived.
+    pub(crate) fn arrived(&self) -> u64 {
+        self.arrived
+    }
+
+    /// The last number given.
+    pub(crate) fn sent(&self) -> u64 {
+        self.last
+    }
+
+    /// Up to here, all is finished.
+    pub(crate) fn done(&self) -> u64 {
+        self.unfinished.first().map_or(self.arrived, |first| first - 1)
+    }
+
+    /// Items and bytes that the other end keeps only because it was not told.
+    pub(crate) fn untold(&self) -> (u64, usize) {
+        (self.done() - self.told.min(self.done()), self.untold_bytes)
+    }
+
+    /// What to acknowledge, which then counts as told.
+    pub(crate) fn tell(&mut self) -> u64 {
+        self.told = self.done();
+        self.untold_bytes = 0;
+        self.told
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn sent(lane: &mut Lane<u64>) -> Vec<u64> {
+        let mut sent = Vec::new();
+        while lane.hand(|item, _| {
+            sent.push(*item);
+            true
+        }) {}
+        sent
+    }
+
+    fn with(count: u64, until: impl Fn(u64) -> Until) -> Lane<u64> {
+        let mut lane = Lane::default();
+        for seq in 1..=count {
+            assert_eq!(lane.push(seq, 10, until(seq)), seq);
+        }
+        lane
+    }
+
+    #[test]
+    fn items_are_handed_once_for_each_link_and_after_a_cut_from_where_it_was() {
+        let mut lane = with(5, |_| Until::Acknowledged);
+        assert_eq!(sent(&mut lane), [1, 2, 3, 4, 5]);
+        assert!(sent(&mut lane).is_empty());
+        lane.resume(3).unwrap();
+        assert_eq!(sent(&mut lane), [4, 5]);
+        lane.acknowledged(5).unwrap();
+        assert_eq!(lane.kept(), (0, 0));
+        assert!(!lane.has_unsent());
+    }
+
+    #[test]
+    fn calls_are_kept_until_they_are_answered() {
+        let mut lane = with(4, |seq| if seq % 2 == 0 { Until::Answered } else { Until::Acknowledged });
+        sent(&mut lane);
+        lane.acknowledged(4).unwrap();
+        assert_eq!(lane.kept(), (2, 20));
+        assert!(lane.answered(4) && !lane.answered(4) && !lane.answered(3));
+        assert_eq!(lane.kept(), (1, 10));
+        lane.resume_from_journal(4).unwrap();
+        assert_eq!(sent(&mut lane), [2]);
+    }
+
+    #[test]
+    fn one_call_that_takes_long_does_not_keep_the_places_of_those_after_it() {
+        let mut lane = with(1, |_| Until::Answered);
+        for seq in 2..10_000 {
+            lane.push(seq, 1, Until::Acknowledged);
+            sent(&mut lane);
+            lane.acknowledged(seq).unwrap();
+            assert!(lane.kept.len() <= 200, "{}", lane.kept.len());
+        }
+        assert_eq!(lane.kept(), (1, 10));
+        lane.resume(0).unwrap();
+        assert_eq!(sent(&mut lane), [1]);
+    }
+
+    #[test]
+    fn what_was_never_sent_is_not_acknowledged() {
+        let mut lane = with(2, |_| Until::Acknowledged);
+        assert_eq!(lane.acknowledged(1), Err(LaneFault::NeverSent { got: 1, sent: 0 }));
+        sent(&mut lane);
+        assert_eq!(lane.resume(3), Err(LaneFault::NeverSent { got: 3, sent: 2 }));
+    }
+
+    #[test]
+    fn nothing_arrives_twice_nor_with_something_missing_before_it() {
+        let mut lane = Lane::<()>::default();
+        assert_eq!(lane.arrives(1, 5, true), Ok(true));
+        assert_eq!(lane.arrives(1, 5, true), Ok(false));
+        assert_eq!(lane.arrives(3, 5, true), Err(LaneFault::Gap { expected: 2, got: 3 }));
+        lane.allow_gaps_until(5);
+        assert_eq!(lane.arrives(4, 5, true), Ok(true));
+        assert_eq!(lane.arrives(6, 5, true), Ok(true), "the one after the gaps");
+        assert_eq!(lane.arrives(8, 5, true), Err(LaneFault::Gap { expected: 7, got: 8 }));
+    }
+
+    #[test]
+    fn an_item_is_acknowledged_when_all_before_it_are_finished() {
+        let mut lane = Lane::<()>::default();
+        for (seq, finishes) in [(1, true), (2, false), (3, true), (4, false)] {
+            assert_eq!(lane.arrives(seq, 1, finishes), Ok(true));
+        }
+        assert_eq!(lane.tell(), 1);
+        lane.finished(4);
+        assert_eq!(lane.untold(), (0, 0));
+        lane.finished(2);
+        assert_eq!((lane.untold(), lane.tell()), ((3, 0), 4));
+    }
+}

@@ -1,0 +1,244 @@
+//! A session as one end sees it: two lanes, and the link that carries them for now.
+//!
+//! Items wait here while there is no link, and while the link has no room; on a new link they go on where the other end
+//! says that it was. The interactive lane goes first, and bulk leaves half of the link's room to it.
+
+use std::time::Duration;
+
+use bytes::Bytes;
+use peerage_machine::{Class, Effect, Instant, LinkId, LinkInfo};
+
+use crate::convert::encode_item;
+use crate::event::Out;
+use crate::lane::{Lane, LaneFault, Until};
+use crate::packet::{Body, Item, Lanes, Packet};
+
+/// Acknowledgements wait for so many items; a count.
+const ACK_ITEMS: u64 = 64;
+/// Or so many bytes.
+const ACK_BYTES: usize = 64 << 10;
+/// Or this long. The other end keeps what was not acknowledged, and nothing else waits for it.
+const ACK_AFTER: Duration = Duration::from_millis(25);
+
+/// The link that carries a session now.
+#[derive(Clone, Copy, Debug)]
+struct Road {
+    link: LinkId,
+    /// Bytes that the link's queue still takes.
+    credit: u64,
+    /// Bytes that it takes when it is empty.
+    limit: u64,
+}
+
+/// The items of both directions.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Session {
+    main: Lane<Bytes>,
+    bulk: Lane<Bytes>,
+    road: Option<Road>,
+    ack_at: Option<Instant>,
+    /// Whether an acknowledgement has waited long enough.
+    ack_now: bool,
+}
+
+impl Session {
+    /// A session that a broker has from its journal; see [`Lane::from_journal`].
+    pub(crate) fn from_journal(acknowledged: u64, theirs: Lanes) -> Self {
+        Self {
+            main: Lane::from_journal(acknowledged, theirs.arrived),
+            bulk: Lane::from_journal(theirs.bulk_sent, theirs.bulk_arrived),
+            ..Self::default()
+        }
+    }
+
+    fn lane(&self, bulk: bool) -> &Lane<Bytes> {
+        if bulk { &self.bulk } else { &self.main }
+    }
+
+    fn lane_mut(&mut self, bulk: bool) -> &mut Lane<Bytes> {
+        if bulk { &mut self.bulk } else { &mut self.main }
+    }
+
+    /// Takes an item; gives its number.
+    pub(crate) fn push(&mut self, bulk: bool, item: &Item, until: Until) -> u64 {
+        let lane = self.lane_mut(bulk);
+        let bytes = encode_item(lane.next_seq(), bulk, item);
+        let size = bytes.len();
+        lane.push(bytes, size, until)
+    }
+
+    /// The number that the next item of the interactive lane gets.
+    pub(crate) fn next_seq(&self) -> u64 {
+        self.main.next_seq()
+    }
+
+    /// Items and bytes that are kept for sending, or for sending again.
+    pub(crate) fn kept(&self) -> (usize, usize) {
+        let ((items, bytes), (bulk_items, bulk_bytes)) = (self.main.kept(), self.bulk.kept());
+        (items + bulk_items, bytes + bulk_bytes)
+    }
+
+    /// What this end has, for the other to go on.
+    pub(crate) fn lanes(&self) -> Lanes {
+        Lanes {
+            arrived: self.main.arrived(),
+            bulk_arrived: self.bulk.arrived(),
+            sent: self.main.sent(),
+            bulk_sent: self.bulk.sent(),
+        }
+    }
+
+    /// The link that carries it.
+    pub(crate) fn link(&self) -> Option<LinkId> {
+        self.road.map(|road| road.link)
+    }
+
+    /// Whether the item may have reached the other end.
+    pub(crate) fn was_handed(&self, seq: u64) -> bool {
+        self.main.was_handed(seq)
+    }
+
+    /// The highest number that the other end acknowledged, calls excepted.
+    pub(crate) fn acknowledged(&self) -> u64 {
+        self.main.acked()
+    }
+
+    /// All of the other end's interactive items up to there are finished.
+    pub(crate) fn done(&self) -> u64 {
+        self.main.done()
+    }
+
+    /// A link carries it from now on; the other end says what it has.
+    pub(crate) fn carried_by(&mut self, link: LinkId, info: &LinkInfo, theirs: Lanes) -> Result<(), LaneFault> {
+        self.main.resume(theirs.arrived)?;
+        self.bulk.resume(theirs.bulk_arrived)?;
+        self.take_road(link, info);
+        Ok(())
+    }
+
+    /// As [`Session::carried_by`], by a link to a broker that has the session from its journal: what is not finished there
+    /// is sent again, and bulk data comes to nothing.
+    pub(crate) fn carried_anew(
+        &mut self,
+        link: LinkId,
+        info: &LinkInfo,
+        acknowledged: u64,
+    ) -> Result<(), LaneFault> {
+        self.main.resume_from_journal(acknowledged)?;
+        self.bulk.abandon();
+        self.take_road(link, info);
+        Ok(())
+    }
+
+    fn take_road(&mut self, link: LinkId, info: &LinkInfo) {
+        self.road = Some(Road { link, credit: info.credit, limit: info.credit });
+        // What was told on the last link may have been lost with it.
+        self.ack_now = true;
+    }
+
+    /// Numbers up to those may be missing, of an end that sends again what was not finished.
+    pub(crate) fn allow_gaps(&mut self, sent: Lanes) {
+        self.main.allow_gaps_until(sent.sent);
+        self.bulk.allow_gaps_until(sent.bulk_sent);
+    }
+
+    /// No link carries it.
+    pub(crate) fn adrift(&mut self) {
+        self.road = None;
+        (self.ack_at, self.ack_now) = (None, false);
+    }
+
+    /// The link has room for so many bytes more.
+    pub(crate) fn room(&mut self, bytes: u64) {
+        if let Some(road) = &mut self.road {
+            road.credit = (road.credit + bytes).min(road.limit);
+        }
+    }
+
+    /// Whether what is pushed now would leave at once: what is small does well to wait for more while it would not.
+    pub(crate) fn is_idle(&self) -> bool {
+        self.road.is_some_and(|road| road.credit == road.limit) && !self.main.has_unsent()
+    }
+
+    /// An item has come; gives it back when it is new. One that is not `finishes` is acknowledged after
+    /// [`Session::finished`].
+    pub(crate) fn arrives(
+        &mut self,
+        now: Instant,
+        seq: u64,
+        bulk: bool,
+        size: usize,
+        finishes: bool,
+    ) -> Result<bool, LaneFault> {
+        let is_new = self.lane_mut(bulk).arrives(seq, size, finishes)?;
+        self.weigh_ack(now);
+        Ok(is_new)
+    }
+
+    /// What an item asked for is done.
+    pub(crate) fn finished(&mut self, now: Instant, seq: u64) {
+        self.main.finished(seq);
+        self.weigh_ack(now);
+    }
+
+    fn weigh_ack(&mut self, now: Instant) {
+        let ((items, bytes), (bulk_items, bulk_bytes)) = (self.main.untold(), self.bulk.untold());
+        if items + bulk_items >= ACK_ITEMS || bytes + bulk_bytes >= ACK_BYTES {
+            self.ack_now = true;
+        } else if items + bulk_items > 0 && self.ack_at.is_none() && self.road.is_some() {
+            self.ack_at = Some(now + ACK_AFTER);
+        }
+    }
+
+    /// The other end acknowledges items of both lanes.
+    pub(crate) fn on_ack(&mut self, up_to: u64, bulk_up_to: u64) -> Result<(), LaneFault> {
+        self.main.acknowledged(up_to)?;
+        self.bulk.acknowledged(bulk_up_to)
+    }
+
+    /// The other end has answered a call.
+    pub(crate) fn answered(&mut self, seq: u64) {
+        self.main.answered(seq);
+    }
+
+    /// When an acknowledgement has waited long enough.
+    pub(crate) fn deadline(&self) -> Option<Instant> {
+        self.ack_at
+    }
+
+    /// The deadline may have come.
+    pub(crate) fn on_timer(&mut self, now: Instant) {
+        if self.ack_at.is_some_and(|at| at <= now) {
+            self.ack_at = None;
+            self.ack_now = true;
+        }
+    }
+
+    /// Sends what the link has room for.
+    pub(crate) fn pump(&mut self, out: &mut Out) {
+        let Some(road) = &mut self.road else { return };
+        if std::mem::take(&mut self.ack_now) {
+            self.ack_at = None;
+            let (up_to, bulk_up_to) = (self.main.tell(), self.bulk.tell());
+            out.control(road.link, Packet::from(Body::Ack { up_to, bulk_up_to }));
+        }
+        for (lane, class) in [(&mut self.main, Class::Interactive), (&mut self.bulk, Class::Bulk)]
+        {
+            if !lane.has_unsent() {
+                continue;
+            }
+            let spare = if class == Class::Bulk { road.limit / 2 } else { 0 };
+            while lane.hand(|bytes, size| {
+                let size = size as u64;
+                // One that is longer than the queue may stand in it alone.
+                if road.credit != road.limit && road.credit < spare + size {
+                    return false;
+                }
+                road.credit = road.credit.saturating_sub(size);
+                let (to, message) = (vec![road.link], Packet::encoded(bytes.clone()));
+                out.push(Effect::Send { to, message, class, id: None });
+                true
+            }) {}
+        }
+    }
+}
