@@ -5,6 +5,10 @@
 //! answer at once, and a message goes from one link to the next without changing tasks. Signatures are checked between
 //! two turns, with the lock free, and together where a batch of messages has brought several.
 
+mod handle;
+
+pub use handle::{Hosted, WeakHosted};
+
 use std::cell::OnceCell;
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::{Arc, Mutex, Weak};
@@ -18,12 +22,11 @@ use peerage_wire::PeerId;
 use tokio::sync::Notify;
 
 use crate::dropped::Dropped;
-use crate::endpoint::Endpoint;
 use crate::error::Closed;
 use crate::hub::Shared;
 use crate::link_handle::{Command, InstanceKey, LinkHandle};
 use crate::scratch::lock;
-use crate::spec::{InstanceSpec, Sink};
+use crate::spec::{InstanceSpec, Sink, StoreAnswer};
 use crate::waiter::Waiter;
 
 /// Generations of effects and of the inputs that follow from them at once. A machine that goes on beyond is in a loop.
@@ -93,24 +96,27 @@ impl<M: Machine + Send + 'static> Cell<M> {
         spec: InstanceSpec,
         shared: &Arc<Shared>,
         machine: M,
-        sink: impl Sink<M>,
+        mut sink: impl Sink<M>,
     ) -> Arc<Self> {
-        Arc::new_cyclic(|me| Self {
-            key,
-            spec,
-            shared: Arc::downgrade(shared),
-            rearm: Notify::new(),
-            me: me.clone(),
-            inner: Mutex::new(Inner {
-                machine,
-                out: OutboxOf::<M>::new(),
-                sink: Box::new(sink),
-                links: BTreeMap::new(),
-                follow: VecDeque::new(),
-                jobs: Vec::new(),
-                armed: None,
-                closed: false,
-            }),
+        Arc::new_cyclic(|me| {
+            sink.hosted(WeakHosted::new(me.clone()));
+            Self {
+                key,
+                spec,
+                shared: Arc::downgrade(shared),
+                rearm: Notify::new(),
+                me: me.clone(),
+                inner: Mutex::new(Inner {
+                    machine,
+                    out: OutboxOf::<M>::new(),
+                    sink: Box::new(sink),
+                    links: BTreeMap::new(),
+                    follow: VecDeque::new(),
+                    jobs: Vec::new(),
+                    armed: None,
+                    closed: false,
+                }),
+            }
         })
     }
 
@@ -230,9 +236,10 @@ impl<M: Machine + Send + 'static> Cell<M> {
                         peer.handle.ask(Command::Fault(what));
                     }
                 }
-                Effect::Store { op, batch } => {
-                    follow.push_back(Input::Stored { op, result: sink.store(batch) });
-                }
+                Effect::Store { op, batch } => match sink.store(op, batch) {
+                    StoreAnswer::Now(result) => follow.push_back(Input::Stored { op, result }),
+                    StoreAnswer::Later => {}
+                },
                 Effect::Verify { job, signer, domain, message, signature } => {
                     jobs.push(Job { job, signer, domain, message, signature });
                 }
@@ -447,48 +454,5 @@ impl<M: Machine + Send + 'static> Instance for Cell<M> {
         inner.sink.closed();
         drop(inner);
         self.rearm.notify_one();
-    }
-}
-
-/// A machine on an endpoint. Clones are the same machine; it runs until [`Hosted::close`] or the endpoint's close.
-pub struct Hosted<M: Machine> {
-    cell: Arc<Cell<M>>,
-    endpoint: Endpoint,
-}
-
-impl<M: Machine> Clone for Hosted<M> {
-    fn clone(&self) -> Self {
-        Self { cell: Arc::clone(&self.cell), endpoint: self.endpoint.clone() }
-    }
-}
-
-impl<M: Machine> std::fmt::Debug for Hosted<M> {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Hosted").field("instance", &self.cell.spec.name).finish_non_exhaustive()
-    }
-}
-
-impl<M: Machine + Send + 'static> Hosted<M> {
-    pub(crate) fn new(cell: Arc<Cell<M>>, endpoint: Endpoint) -> Self {
-        Self { cell, endpoint }
-    }
-
-    /// Runs a command on the machine, now and on this thread, and carries out what it wants before returning.
-    ///
-    /// # Errors
-    /// [`Closed`].
-    pub fn call<R>(&self, command: impl FnOnce(&mut M, Now, &mut OutboxOf<M>) -> R) -> Result<R, Closed> {
-        self.cell.turn(|inner, now| command(&mut inner.machine, now, &mut inner.out))
-    }
-
-    /// The endpoint that hosts it.
-    pub fn endpoint(&self) -> &Endpoint {
-        &self.endpoint
-    }
-
-    /// Ends the instance: peers are told, links that nothing else holds close, the sink hears `closed`.
-    pub fn close(&self) {
-        self.cell.shut();
-        self.endpoint.shared().forget_instance(self.cell.key);
     }
 }

@@ -178,7 +178,7 @@ async fn signatures_are_checked_and_effects_keep_their_order() {
     let [
         Heard::Answer(CallId(1), 10),
         Heard::Answer(CallId(2), 20),
-        Heard::Event(Event::Stored(Err(StoreError::Absent))),
+        Heard::Event(Event::Stored(OpId(5), Err(StoreError::Absent))),
         Heard::Event(Event::Undelivered(SendId(6), LinkId(8), Why::NotUp)),
         Heard::Event(Event::Undelivered(SendId(6), LinkId(9), Why::NotUp)),
         Heard::Event(Event::Verified(JobId(1), true)),

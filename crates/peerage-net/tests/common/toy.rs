@@ -5,7 +5,7 @@ use std::time::Duration;
 use bytes::{BufMut, Bytes, BytesMut};
 use peerage_machine::{
     CallId, Class, DialId, Effect, Input, InstanceName, Instant, JobId, LinkId, LinkInfo, Machine, Malformed,
-    Message, Now, OutboxOf, SendId, StoreError, Target, Why,
+    Message, Now, OpId, OutboxOf, SendId, StoreError, Target, Why,
 };
 use peerage_net::{Hosted, InstanceSpec, OnReturn, Sink};
 use peerage_wire::PeerId;
@@ -43,7 +43,7 @@ pub enum Event {
     Credit(LinkId, Class, u64),
     Undelivered(SendId, LinkId, Why),
     Verified(JobId, bool),
-    Stored(Result<(), StoreError>),
+    Stored(OpId, Result<(), StoreError>),
     Rtt(LinkId, Duration),
     OwnAddresses(Vec<peerage_wire::Address>),
     Rang(Now),
@@ -153,7 +153,7 @@ impl Machine for Toy {
                 Event::Credit(link, class, bytes)
             }
             Input::Undelivered { send, link, why } => Event::Undelivered(send, link, why),
-            Input::Stored { result, .. } => Event::Stored(result),
+            Input::Stored { op, result } => Event::Stored(op, result),
             Input::Verified { job, valid } => Event::Verified(job, valid),
             Input::Rtt { link, rtt } => Event::Rtt(link, rtt),
             Input::OwnAddresses(addresses) => Event::OwnAddresses(addresses),

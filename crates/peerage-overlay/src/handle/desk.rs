@@ -3,8 +3,8 @@
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, Weak};
 
-use peerage_machine::{CallId, StoreError, Write};
-use peerage_net::Sink;
+use peerage_machine::{CallId, OpId, StoreError, Write};
+use peerage_net::{Sink, StoreAnswer};
 use tokio::sync::{Notify, oneshot, watch};
 
 use super::book::Book;
@@ -121,13 +121,12 @@ impl Sink<MeshMachine> for Counter {
         }
     }
 
-    fn store(&mut self, batch: Vec<Write>) -> Result<(), StoreError> {
-        let Some(book) = &self.book else { return Err(StoreError::Absent) };
-        let values = batch.into_iter().filter(|write| write.key == BOOK).filter_map(|write| write.value);
-        for value in values {
-            book.write_soon(value).map_err(|error| StoreError::Failed(error.to_string()))?;
-        }
-        Ok(())
+    /// Answered when it is handed on: a mesh does not wait for its book, and needs it at its next start alone.
+    fn store(&mut self, _: OpId, batch: Vec<Write>) -> StoreAnswer {
+        let Some(book) = &self.book else { return StoreAnswer::Now(Err(StoreError::Absent)) };
+        let mut values = batch.into_iter().filter(|write| write.key == BOOK).filter_map(|write| write.value);
+        let handed_on = values.try_for_each(|value| book.write_soon(value));
+        StoreAnswer::Now(handed_on.map_err(|error| StoreError::Failed(error.to_string())))
     }
 
     fn closed(&mut self) {
