@@ -9,8 +9,8 @@ use prost::Message as _;
 
 use crate::accounts::Kind;
 use crate::packet::{
-    Body, Call, Destination, Form, Item, Lanes, Limits, MAX_COMMAND, MAX_GROUP, MAX_GROUPS, Open, Opened, Packet,
-    SessionId, Shape, Stream,
+    Body, Call, Destination, Form, Item, Lanes, Limits, MAX_COMMAND, MAX_GROUP, MAX_GROUPS, Open, Opened,
+    Packet, SessionId, Shape, Stream,
 };
 use crate::status::{Code, MAX_DETAIL_BYTES, MAX_DETAILS, MAX_STATUS_MESSAGE, Status};
 
@@ -83,6 +83,24 @@ pub(crate) fn encode_item(seq: u64, bulk: bool, item: &Item) -> Bytes {
     to_bytes(&proto::Packet { seq, bulk, body: Some(item_to_wire(item)) })
 }
 
+/// An answer as the journal keeps it.
+pub(crate) fn answer_to_bytes(result: &Result<Bytes, Box<Status>>) -> Bytes {
+    let (status, payload) = match result {
+        Ok(payload) => (None, payload.clone()),
+        Err(status) => (Some(status_to_wire(status)), Bytes::new()),
+    };
+    proto::Reply { to: 0, status, payload }.encode_to_vec().into()
+}
+
+/// An answer from the journal.
+pub(crate) fn answer_from_bytes(bytes: Bytes) -> Option<Result<Bytes, Box<Status>>> {
+    let reply = proto::Reply::decode(bytes).ok()?;
+    match status_from_wire(reply.status.as_ref()).ok()? {
+        Some(status) => Some(Err(Box::new(status))),
+        None => Some(Ok(reply.payload)),
+    }
+}
+
 fn to_bytes(wire: &proto::Packet) -> Bytes {
     let mut bytes = BytesMut::with_capacity(wire.encoded_len());
     wire.encode_raw(&mut bytes);
@@ -112,9 +130,7 @@ fn to_wire(body: &Body) -> proto::Packet {
             let status = Some(status_to_wire(status));
             (0, false, Wire::Refused(proto::Refused { status, session_lost: *session_lost }))
         }
-        Body::Ended(status) => {
-            (0, false, Wire::Ended(proto::Ended { status: Some(status_to_wire(status)) }))
-        }
+        Body::Ended(status) => (0, false, Wire::Ended(proto::Ended { status: Some(status_to_wire(status)) })),
         Body::Enrol { token } => (0, false, Wire::Enrol(proto::Enrol { token: token.clone() })),
         Body::Enrolled { kind, confirmed } => {
             let kind = kind_to_wire(*kind);
@@ -228,7 +244,7 @@ fn status_to_wire(status: &Status) -> proto::Status {
     }
 }
 
-fn kind_to_wire(kind: Kind) -> i32 {
+pub(crate) fn kind_to_wire(kind: Kind) -> i32 {
     match kind {
         Kind::User => proto::Kind::User,
         Kind::Node => proto::Kind::Node,
@@ -279,7 +295,10 @@ fn item_from_wire(bulk: bool, body: &Wire) -> Result<Option<Item>, Malformed> {
         }
         Wire::End(end) => {
             let stream = Stream { call: end.call, to_caller: end.to_caller };
-            return Ok(Some(Item::End { stream, status: status_from_wire(end.status.as_ref())?.map(Box::new) }));
+            return Ok(Some(Item::End {
+                stream,
+                status: status_from_wire(end.status.as_ref())?.map(Box::new),
+            }));
         }
         Wire::Call(call) => Item::Call(call_from_wire(call)?),
         Wire::Reply(reply) => {
@@ -389,12 +408,11 @@ fn status_from_wire(status: Option<&proto::Status>) -> Result<Option<Status>, Ma
     }
     let mut read = Status::new(Code::from_number(status.code), status.message.clone());
     read.may_have_run = status.may_have_run;
-    read.details =
-        status.details.iter().map(|detail| (detail.kind.clone(), detail.value.clone())).collect();
+    read.details = status.details.iter().map(|detail| (detail.kind.clone(), detail.value.clone())).collect();
     Ok(Some(read))
 }
 
-fn kind_from_wire(kind: i32) -> Result<Kind, Malformed> {
+pub(crate) fn kind_from_wire(kind: i32) -> Result<Kind, Malformed> {
     match proto::Kind::try_from(kind) {
         Ok(proto::Kind::User) => Ok(Kind::User),
         Ok(proto::Kind::Node) => Ok(Kind::Node),

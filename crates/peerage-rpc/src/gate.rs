@@ -67,7 +67,8 @@ mod tests {
     #[test]
     fn one_way_calls_run_one_after_the_other_and_requests_wait_only_for_those_before_them() {
         let (mut gate, mut running) = (Gate::default(), Vec::new());
-        let shapes = [Shape::REQUEST, Shape::ONE_WAY, Shape::REQUEST, Shape::REQUEST, Shape::ONE_WAY, Shape::ONE_WAY];
+        let shapes =
+            [Shape::REQUEST, Shape::ONE_WAY, Shape::REQUEST, Shape::REQUEST, Shape::ONE_WAY, Shape::ONE_WAY];
         for (seq, shape) in (1..).zip(shapes) {
             running.extend(gate.enter(seq, call(shape)).map(|(seq, _)| seq));
         }

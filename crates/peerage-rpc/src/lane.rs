@@ -265,6 +265,12 @@ impl<T> Lane<T> {
         self.unfinished.first().map_or(self.arrived, |first| first - 1)
     }
 
+    /// The same, if those were finished, too.
+    pub(crate) fn done_with(&self, finished: &BTreeSet<u64>) -> u64 {
+        let first = self.unfinished.iter().find(|seq| !finished.contains(seq));
+        first.map_or(self.arrived, |first| first - 1)
+    }
+
     /// Items and bytes that the other end keeps only because it was not told.
     pub(crate) fn untold(&self) -> (u64, usize) {
         (self.done() - self.told.min(self.done()), self.untold_bytes)

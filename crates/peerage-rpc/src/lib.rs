@@ -1,6 +1,7 @@
 //! Broker, node and client: RPC where everyone is named by a key.
 
-mod accounts;
+pub mod accounts;
+mod broker;
 mod convert;
 mod event;
 mod flow;
@@ -12,5 +13,8 @@ mod session;
 mod status;
 mod talk;
 
-pub use packet::{Limits, SessionId, Shape};
-pub use status::{Code, Status};
+pub use broker::{BrokerConfig, BrokerMachine, JOURNAL_PREFIX, SessionInfo};
+pub use event::{Answer, Caller, Event, Run, RunKey, SendError, SessionKey, StreamKey};
+pub use packet::{Destination, Limits, MAX_COMMAND, MAX_GROUP, MAX_GROUPS, Packet, SessionId, Shape};
+pub use party::{NotPlaced, PartyConfig, PartyMachine, Placed, Placing};
+pub use status::{Code, MAX_DETAIL_BYTES, MAX_DETAILS, MAX_STATUS_MESSAGE, Status};

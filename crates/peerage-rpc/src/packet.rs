@@ -115,15 +115,39 @@ impl Default for Limits {
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) enum Item {
     Call(Call),
-    Reply { to: u64, result: Result<Bytes, Box<Status>> },
+    Reply {
+        to: u64,
+        result: Result<Bytes, Box<Status>>,
+    },
     /// Messages of a stream, each with its length in front; a piece of bulk data as it is.
-    Items { stream: Stream, count: u32, items: Bytes },
-    End { stream: Stream, status: Option<Box<Status>> },
-    Credit { stream: Stream, bulk: bool, messages: u32, bytes: u64 },
-    Cancel { call: u64 },
+    Items {
+        stream: Stream,
+        count: u32,
+        items: Bytes,
+    },
+    End {
+        stream: Stream,
+        status: Option<Box<Status>>,
+    },
+    Credit {
+        stream: Stream,
+        bulk: bool,
+        messages: u32,
+        bytes: u64,
+    },
+    Cancel {
+        call: u64,
+    },
     Offers(Bytes),
-    Caller { caller: u64, peer: PeerId, kind: Kind, session: SessionId },
-    Gone { caller: u64 },
+    Caller {
+        caller: u64,
+        peer: PeerId,
+        kind: Kind,
+        session: SessionId,
+    },
+    Gone {
+        caller: u64,
+    },
     Leave,
 }
 
@@ -182,7 +206,11 @@ impl Shape {
     pub(crate) const fn from_bits(bits: u32) -> Option<Self> {
         // Nothing flows to or from who does not wait for an end.
         let one_way = bits & 1 != 0;
-        if bits & !Self::ALL != 0 || (one_way && bits & (2 | 4 | 8 | 16) != 0) { None } else { Some(Self(bits)) }
+        if bits & !Self::ALL != 0 || (one_way && bits & (2 | 4 | 8 | 16) != 0) {
+            None
+        } else {
+            Some(Self(bits))
+        }
     }
 }
 

@@ -9,12 +9,13 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use peerage_machine::{
-    CallId, DialId, Effect, Input, Instant, LinkId, LinkInfo, Machine, Now, OutboxOf, Rng, Seed, Side, Target, Why,
+    CallId, DialId, Effect, Input, Instant, LinkId, LinkInfo, Machine, Now, OutboxOf, Rng, Seed, Side,
+    Target, Why,
 };
 use peerage_wire::{Address, PeerId};
 
-use crate::event::{Answer, Caller, Event, Out, Run, RunKey, SessionKey, StreamKey};
 use crate::event::SendError;
+use crate::event::{Answer, Caller, Event, Out, Run, RunKey, SessionKey, StreamKey};
 use crate::gate::Gate;
 use crate::lane::Until;
 use crate::packet::{Body, Call, Destination, Item, Lanes, Limits, Open, Opened, Packet, SessionId, Shape};
@@ -114,7 +115,11 @@ enum State {
     Away(Instant),
     Dialing(DialId),
     /// The link is up, and the broker has been asked.
-    Opening { link: LinkId, info: Box<LinkInfo>, until: Instant },
+    Opening {
+        link: LinkId,
+        info: Box<LinkInfo>,
+        until: Instant,
+    },
     Open(LinkId),
     /// The broker has said no for good.
     Over(Status),
@@ -171,13 +176,19 @@ impl PartyMachine {
     ///
     /// # Errors
     /// [`NotPlaced`].
-    pub fn call(&mut self, now: Now, placing: Placing, out: &mut OutboxOf<Self>) -> Result<Placed, NotPlaced> {
+    pub fn call(
+        &mut self,
+        now: Now,
+        placing: Placing,
+        out: &mut OutboxOf<Self>,
+    ) -> Result<Placed, NotPlaced> {
         let over = match &self.state {
             State::Over(status) => Some(status.clone()),
             _ => None,
         };
         let Some(talk) = &mut self.talk else {
-            let status = over.unwrap_or_else(|| Status::unavailable("there is no session with the broker yet"));
+            let status =
+                over.unwrap_or_else(|| Status::unavailable("there is no session with the broker yet"));
             return Err(NotPlaced::NotOpen(status));
         };
         let (bytes, limit) = (placing.payload.len() as u64, talk.limits.message_bytes);
@@ -211,7 +222,13 @@ impl PartyMachine {
     }
 
     /// Ends a call that ran here.
-    pub fn complete(&mut self, now: Now, run: RunKey, result: Result<Bytes, Status>, out: &mut OutboxOf<Self>) {
+    pub fn complete(
+        &mut self,
+        now: Now,
+        run: RunKey,
+        result: Result<Bytes, Status>,
+        out: &mut OutboxOf<Self>,
+    ) {
         if self.talk_of(run.session).is_none() {
             return;
         }
@@ -232,7 +249,12 @@ impl PartyMachine {
     ///
     /// # Errors
     /// The stream takes nothing now, or nothing more.
-    pub fn send(&mut self, stream: StreamKey, message: Bytes, out: &mut OutboxOf<Self>) -> Result<(), SendError> {
+    pub fn send(
+        &mut self,
+        stream: StreamKey,
+        message: Bytes,
+        out: &mut OutboxOf<Self>,
+    ) -> Result<(), SendError> {
         let Some(talk) = self.talk_of(stream.session) else { return Err(SendError::Closed) };
         talk.send(stream, message)?;
         talk.pump(out);
@@ -370,7 +392,13 @@ impl PartyMachine {
 
     // --- the session ---
 
-    fn on_opened(&mut self, link: LinkId, info: &LinkInfo, opened: &Opened, out: &mut Out) -> Result<(), String> {
+    fn on_opened(
+        &mut self,
+        link: LinkId,
+        info: &LinkInfo,
+        opened: &Opened,
+        out: &mut Out,
+    ) -> Result<(), String> {
         let talk = match self.talk.take() {
             Some(mut talk) if opened.resumed && self.id == Some(opened.session) => {
                 if opened.from_journal {
@@ -379,7 +407,8 @@ impl PartyMachine {
                         .map_err(|fault| fault.to_string())?;
                     // Nothing that it had passed on to us is known to it, nor streams.
                     self.stop_running(&mut talk, out);
-                    let lost = Status::unavailable("the broker was restarted, and streams do not survive that");
+                    let lost =
+                        Status::unavailable("the broker was restarted, and streams do not survive that");
                     for call in talk.give_up_streams() {
                         fail(talk.key, call, &lost, out);
                     }
@@ -476,7 +505,14 @@ impl PartyMachine {
         self.let_go(out);
     }
 
-    fn on_body(&mut self, now: Instant, link: LinkId, body: Body, size: usize, out: &mut Out) -> Result<(), String> {
+    fn on_body(
+        &mut self,
+        now: Instant,
+        link: LinkId,
+        body: Body,
+        size: usize,
+        out: &mut Out,
+    ) -> Result<(), String> {
         match (body, &self.state) {
             (Body::Opened(opened), State::Opening { link: at, info, .. }) if *at == link => {
                 let info = (**info).clone();
@@ -508,12 +544,21 @@ impl PartyMachine {
                 self.on_item(now, (seq, bulk), item, size, out)
             }
             // What comes late on a link that is not used any more.
-            (_, state) if !matches!(state, State::Open(at) | State::Opening { link: at, .. } if *at == link) => Ok(()),
+            (_, state) if !matches!(state, State::Open(at) | State::Opening { link: at, .. } if *at == link) => {
+                Ok(())
+            }
             (body, _) => Err(format!("it said {} at the wrong time", name_of(&body))),
         }
     }
 
-    fn on_item(&mut self, now: Instant, at: (u64, bool), item: Item, size: usize, out: &mut Out) -> Result<(), String> {
+    fn on_item(
+        &mut self,
+        now: Instant,
+        at: (u64, bool),
+        item: Item,
+        size: usize,
+        out: &mut Out,
+    ) -> Result<(), String> {
         let Some(talk) = &mut self.talk else { return Ok(()) };
         match talk.on_item(now, at, item, size, out)? {
             Heard::Call(seq, call) => self.on_call(now, seq, call, out)?,
@@ -530,7 +575,11 @@ impl PartyMachine {
                 // What of it still runs or waits was cancelled before.
                 self.gates.remove(&caller);
             }
-            Heard::Other(_) | Heard::Reply { .. } | Heard::Pass { .. } | Heard::CallAgain(..) | Heard::Nothing => {}
+            Heard::Other(_)
+            | Heard::Reply { .. }
+            | Heard::Pass { .. }
+            | Heard::CallAgain(..)
+            | Heard::Nothing => {}
         }
         Ok(())
     }
@@ -630,7 +679,9 @@ impl Machine for PartyMachine {
             Input::Down { link, why } => self.on_down(now.mono, link, why, out),
             Input::Message { link, message } => {
                 let read = message.into_body().map_err(|malformed| malformed.to_string());
-                if let Err(fault) = read.and_then(|(body, size)| self.on_body(now.mono, link, body, size, out)) {
+                if let Err(fault) =
+                    read.and_then(|(body, size)| self.on_body(now.mono, link, body, size, out))
+                {
                     tracing::debug!(%link, fault, "the broker broke the protocol");
                     let why = Why::Fault { by: Side::Them, what: fault };
                     out.push(Effect::CloseChannel { link, why });
@@ -682,7 +733,11 @@ impl Machine for PartyMachine {
         if let Some(talk) = &mut self.talk {
             let over = talk.on_timer(now, out);
             for seq in over {
-                talk.reply(now, seq, Err(Box::new(Status::deadline_exceeded("its time was over").may_have_run())));
+                talk.reply(
+                    now,
+                    seq,
+                    Err(Box::new(Status::deadline_exceeded("its time was over").may_have_run())),
+                );
             }
             talk.pump(out);
         }

@@ -3,6 +3,7 @@
 //! Items wait here while there is no link, and while the link has no room; on a new link they go on where the other end
 //! says that it was. The interactive lane goes first, and bulk leaves half of the link's room to it.
 
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -49,10 +50,6 @@ impl Session {
             bulk: Lane::from_journal(theirs.bulk_sent, theirs.bulk_arrived),
             ..Self::default()
         }
-    }
-
-    fn lane(&self, bulk: bool) -> &Lane<Bytes> {
-        if bulk { &self.bulk } else { &self.main }
     }
 
     fn lane_mut(&mut self, bulk: bool) -> &mut Lane<Bytes> {
@@ -108,8 +105,18 @@ impl Session {
         self.main.done()
     }
 
+    /// The same, if those were finished, too.
+    pub(crate) fn done_with(&self, finished: &BTreeSet<u64>) -> u64 {
+        self.main.done_with(finished)
+    }
+
     /// A link carries it from now on; the other end says what it has.
-    pub(crate) fn carried_by(&mut self, link: LinkId, info: &LinkInfo, theirs: Lanes) -> Result<(), LaneFault> {
+    pub(crate) fn carried_by(
+        &mut self,
+        link: LinkId,
+        info: &LinkInfo,
+        theirs: Lanes,
+    ) -> Result<(), LaneFault> {
         self.main.resume(theirs.arrived)?;
         self.bulk.resume(theirs.bulk_arrived)?;
         self.take_road(link, info);
@@ -222,8 +229,7 @@ impl Session {
             let (up_to, bulk_up_to) = (self.main.tell(), self.bulk.tell());
             out.control(road.link, Packet::from(Body::Ack { up_to, bulk_up_to }));
         }
-        for (lane, class) in [(&mut self.main, Class::Interactive), (&mut self.bulk, Class::Bulk)]
-        {
+        for (lane, class) in [(&mut self.main, Class::Interactive), (&mut self.bulk, Class::Bulk)] {
             if !lane.has_unsent() {
                 continue;
             }

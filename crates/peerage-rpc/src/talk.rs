@@ -314,8 +314,7 @@ impl Talk {
         if let Some(until) = call.until.take() {
             self.deadlines.remove(&(until, false, seq));
         }
-        let has_bulk_left =
-            !is_error && call.streams.as_ref().is_some_and(|streams| streams.has_bulk_out());
+        let has_bulk_left = !is_error && call.streams.as_ref().is_some_and(|streams| streams.has_bulk_out());
         self.flush(StreamKey { session: self.key, call: seq, is_ours: false, is_bulk: false });
         self.session.push(false, &Item::Reply { to: seq, result }, Until::Acknowledged);
         if !has_bulk_left {
@@ -396,7 +395,10 @@ impl Talk {
         }
         let end = Item::End { stream: on_wire(stream), status };
         self.session.push(stream.is_bulk, &end, Until::Acknowledged);
-        if !stream.is_ours && stream.is_bulk && self.theirs.get(&stream.call).is_some_and(|call| call.is_replied) {
+        if !stream.is_ours
+            && stream.is_bulk
+            && self.theirs.get(&stream.call).is_some_and(|call| call.is_replied)
+        {
             self.forget_theirs(stream.call);
         }
     }
@@ -407,8 +409,7 @@ impl Talk {
             return;
         };
         flow.grant(messages, bytes);
-        let credit =
-            Item::Credit { stream: on_wire(stream), bulk: stream.is_bulk, messages, bytes };
+        let credit = Item::Credit { stream: on_wire(stream), bulk: stream.is_bulk, messages, bytes };
         self.session.push(false, &credit, Until::Acknowledged);
     }
 
@@ -442,7 +443,8 @@ impl Talk {
         out: &mut Out,
     ) -> Result<Heard, String> {
         let is_one_way = matches!(&item, Item::Call(call) if call.shape.has(Shape::ONE_WAY));
-        let is_new = self.session.arrives(now, seq, bulk, size, !is_one_way).map_err(|fault| fault.to_string())?;
+        let is_new =
+            self.session.arrives(now, seq, bulk, size, !is_one_way).map_err(|fault| fault.to_string())?;
         if !is_new {
             return Ok(match item {
                 Item::Call(call) if !is_one_way => Heard::CallAgain(seq, call),
@@ -481,7 +483,12 @@ impl Talk {
         room
     }
 
-    fn on_reply(&mut self, to: u64, result: Result<Bytes, Box<Status>>, out: &mut Out) -> Result<Heard, String> {
+    fn on_reply(
+        &mut self,
+        to: u64,
+        result: Result<Bytes, Box<Status>>,
+        out: &mut Out,
+    ) -> Result<Heard, String> {
         if !self.session.was_handed(to) {
             return Err(format!("a reply to call {to}, which was never made"));
         }
@@ -503,8 +510,7 @@ impl Talk {
         };
         call.is_replied = true;
         let owner = call.owner;
-        let is_over = result.is_err()
-            || call.streams.as_mut().is_none_or(|streams| !streams.has_bulk_in());
+        let is_over = result.is_err() || call.streams.as_mut().is_none_or(|streams| !streams.has_bulk_in());
         self.session.answered(to);
         // Whoever still sends on it is told that nobody takes it.
         let blocked: Vec<_> = call.streams.iter_mut().flat_map(|streams| streams.stop_out()).collect();
@@ -563,7 +569,8 @@ impl Talk {
             out.count("rpc_late_messages_total", u64::from(count));
             return Ok(Heard::Nothing);
         };
-        match streams.inflow(bulk).filter(|flow| flow.is_open()).map(|flow| flow.receive(count, items.len())) {
+        match streams.inflow(bulk).filter(|flow| flow.is_open()).map(|flow| flow.receive(count, items.len()))
+        {
             Some(Ok(())) => {}
             Some(Err(())) => return Err("a stream went over its credit".to_owned()),
             None => {
@@ -645,7 +652,9 @@ impl Talk {
                 let there = Stream { call: stream.call, to_caller: stream.to_caller };
                 let is_ours = !there.to_caller;
                 let key = StreamKey { session: self.key, call: there.call, is_ours, is_bulk: *bulk };
-                let Some(flow) = self.streams_mut(key).and_then(|streams| streams.inflow(*bulk)) else { return };
+                let Some(flow) = self.streams_mut(key).and_then(|streams| streams.inflow(*bulk)) else {
+                    return;
+                };
                 flow.grant(*messages, *bytes);
             }
             Item::End { stream, .. } if bulk && stream.to_caller => {
@@ -672,7 +681,12 @@ impl Talk {
     }
 
     /// One-way calls of this end that the other has acknowledged since, of other sessions.
-    pub(crate) fn on_ack(&mut self, up_to: u64, bulk_up_to: u64, out: &mut Out) -> Result<Vec<OutOwner>, String> {
+    pub(crate) fn on_ack(
+        &mut self,
+        up_to: u64,
+        bulk_up_to: u64,
+        out: &mut Out,
+    ) -> Result<Vec<OutOwner>, String> {
         self.session.on_ack(up_to, bulk_up_to).map_err(|fault| fault.to_string())?;
         Ok(self.one_ways_done(up_to, out))
     }
@@ -733,6 +747,12 @@ impl Talk {
         (self.their_way.calls, self.our_way.calls, self.session.kept().1)
     }
 
+    /// Whether it is a one-way call of the other end that is not done.
+    pub(crate) fn is_one_way(&self, seq: u64) -> bool {
+        self.their_one_ways.contains_key(&seq)
+    }
+
+    /// What else flows with a call of the other end.
     pub(crate) fn shape_of(&self, seq: u64) -> Option<Shape> {
         self.theirs.get(&seq).map(|call| call.shape)
     }

@@ -343,3 +343,94 @@ impl Kind {
         }
     }
 }
+/// Under "rpc/accounts/a/" and the account's 32-byte key.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct AccountRecord {
+    #[prost(enumeration = "Kind", tag = "1")]
+    pub kind: i32,
+    #[prost(enumeration = "Standing", tag = "2")]
+    pub standing: i32,
+    /// At most 128 bytes.
+    #[prost(string, tag = "3")]
+    pub label: ::prost::alloc::string::String,
+    /// The application's; at most 4,096 bytes.
+    #[prost(bytes = "bytes", tag = "4")]
+    pub data: ::prost::bytes::Bytes,
+    /// Milliseconds since 1970.
+    #[prost(uint64, tag = "5")]
+    pub enrolled_at: u64,
+    #[prost(uint64, tag = "6")]
+    pub changed_at: u64,
+}
+/// Under "rpc/accounts/i/" and the 32-byte hash of the invite's token.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct InviteRecord {
+    #[prost(enumeration = "Kind", tag = "1")]
+    pub kind: i32,
+    /// Of the account to be; at most 128 bytes.
+    #[prost(string, tag = "2")]
+    pub label: ::prost::alloc::string::String,
+    /// Milliseconds since 1970.
+    #[prost(uint64, tag = "3")]
+    pub invited_at: u64,
+    #[prost(uint64, tag = "4")]
+    pub expires_at: u64,
+    /// Whether the account may act as soon as it is enrolled.
+    #[prost(bool, tag = "5")]
+    pub confirmed: bool,
+    /// Who enrolled by it, 32 bytes. Empty while it is open.
+    #[prost(bytes = "bytes", tag = "6")]
+    pub used_by: ::prost::bytes::Bytes,
+}
+/// What a newcomer needs. As text: "peerage-invite-1-", then this and the first 4 bytes of its checksum in lower-case base32
+/// without padding.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct InviteText {
+    /// The broker's key, 32 bytes.
+    #[prost(bytes = "bytes", tag = "1")]
+    pub broker: ::prost::bytes::Bytes,
+    /// Where it listens; at least 1, at most 16.
+    #[prost(string, repeated, tag = "2")]
+    pub addresses: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
+    /// What the broker calls its network; at most 128 bytes.
+    #[prost(string, tag = "3")]
+    pub network: ::prost::alloc::string::String,
+    #[prost(enumeration = "Kind", tag = "4")]
+    pub kind: i32,
+    /// 16 bytes.
+    #[prost(bytes = "bytes", tag = "5")]
+    pub token: ::prost::bytes::Bytes,
+}
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, ::prost::Enumeration)]
+#[repr(i32)]
+pub enum Standing {
+    Unspecified = 0,
+    /// Enrolled, and not confirmed yet.
+    Unconfirmed = 1,
+    Active = 2,
+    Suspended = 3,
+}
+impl Standing {
+    /// String value of the enum field names used in the ProtoBuf definition.
+    ///
+    /// The values are not transformed in any way and thus are considered stable
+    /// (if the ProtoBuf definition does not change) and safe for programmatic use.
+    pub fn as_str_name(&self) -> &'static str {
+        match self {
+            Self::Unspecified => "STANDING_UNSPECIFIED",
+            Self::Unconfirmed => "STANDING_UNCONFIRMED",
+            Self::Active => "STANDING_ACTIVE",
+            Self::Suspended => "STANDING_SUSPENDED",
+        }
+    }
+    /// Creates an enum from field names used in the ProtoBuf definition.
+    pub fn from_str_name(value: &str) -> ::core::option::Option<Self> {
+        match value {
+            "STANDING_UNSPECIFIED" => Some(Self::Unspecified),
+            "STANDING_UNCONFIRMED" => Some(Self::Unconfirmed),
+            "STANDING_ACTIVE" => Some(Self::Active),
+            "STANDING_SUSPENDED" => Some(Self::Suspended),
+            _ => None,
+        }
+    }
+}

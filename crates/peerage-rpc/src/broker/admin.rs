@@ -1,0 +1,115 @@
+//! What an administrator does, and what it means for sessions that are open.
+
+use bytes::Bytes;
+use peerage_machine::{Now, OutboxOf, Write};
+use peerage_wire::PeerId;
+
+use super::journal::Pending;
+use super::machine::BrokerMachine;
+use crate::accounts::{
+    Account, ConfirmError, DataError, InviteError, InviteId, NewInvite, ReinstateError, SuspendError, Token,
+    Unknown, UnknownInvite,
+};
+use crate::status::Status;
+
+impl BrokerMachine {
+    /// Makes an invite; whoever shows its token first gets the account.
+    ///
+    /// # Errors
+    /// [`InviteError`].
+    pub fn invite(
+        &mut self,
+        now: Now,
+        new: NewInvite,
+        out: &mut OutboxOf<Self>,
+    ) -> Result<Token, InviteError> {
+        let (token, writes) = self.accounts.invite(now.wall, new, &mut self.rng)?;
+        self.keep(writes, Pending::Nothing, out);
+        Ok(token)
+    }
+
+    /// Takes an invite back.
+    ///
+    /// # Errors
+    /// There is none of that name.
+    pub fn withdraw(&mut self, invite: &InviteId, out: &mut OutboxOf<Self>) -> Result<(), UnknownInvite> {
+        let (_, writes) = self.accounts.withdraw(invite)?;
+        self.keep(writes, Pending::Nothing, out);
+        Ok(())
+    }
+
+    /// Lets an account act that waits for it.
+    ///
+    /// # Errors
+    /// [`ConfirmError`].
+    pub fn confirm(&mut self, now: Now, peer: &PeerId, out: &mut OutboxOf<Self>) -> Result<(), ConfirmError> {
+        let writes = self.accounts.confirm(now.wall, peer)?;
+        self.keep(writes, Pending::Nothing, out);
+        Ok(())
+    }
+
+    /// Keeps an account from acting: its sessions end now.
+    ///
+    /// # Errors
+    /// [`SuspendError`].
+    pub fn suspend(&mut self, now: Now, peer: &PeerId, out: &mut OutboxOf<Self>) -> Result<(), SuspendError> {
+        let writes = self.accounts.suspend(now.wall, peer)?;
+        self.shut_out(peer, writes, "the account is suspended", out);
+        Ok(())
+    }
+
+    /// Lets a suspended account act again.
+    ///
+    /// # Errors
+    /// [`ReinstateError`].
+    pub fn reinstate(
+        &mut self,
+        now: Now,
+        peer: &PeerId,
+        out: &mut OutboxOf<Self>,
+    ) -> Result<(), ReinstateError> {
+        let writes = self.accounts.reinstate(now.wall, peer)?;
+        self.keep(writes, Pending::Nothing, out);
+        Ok(())
+    }
+
+    /// Removes an account: its sessions end now, and its key may be invited anew.
+    ///
+    /// # Errors
+    /// There is none of that key.
+    pub fn remove(&mut self, peer: &PeerId, out: &mut OutboxOf<Self>) -> Result<Account, Unknown> {
+        let (account, writes) = self.accounts.remove(peer)?;
+        self.shut_out(peer, writes, "the account is removed", out);
+        Ok(account)
+    }
+
+    /// Keeps data of the application's with an account.
+    ///
+    /// # Errors
+    /// [`DataError`].
+    pub fn set_data(
+        &mut self,
+        now: Now,
+        peer: &PeerId,
+        data: Bytes,
+        out: &mut OutboxOf<Self>,
+    ) -> Result<(), DataError> {
+        let writes = self.accounts.set_data(now.wall, peer, data)?;
+        self.keep(writes, Pending::Nothing, out);
+        Ok(())
+    }
+
+    /// Removes invites whose time is over.
+    pub fn expire_invites(&mut self, now: Now, out: &mut OutboxOf<Self>) {
+        let writes = self.accounts.expire(now.wall);
+        if !writes.is_empty() {
+            self.keep(writes, Pending::Nothing, out);
+        }
+    }
+
+    fn shut_out(&mut self, peer: &PeerId, writes: Vec<Write>, why: &str, out: &mut OutboxOf<Self>) {
+        self.keep(writes, Pending::Nothing, out);
+        self.end_all(peer, &Status::permission_denied(why), out);
+        self.settle(out);
+    }
+}

@@ -1,0 +1,14 @@
+//! The broker: who may talk, who is there, and which call goes where.
+
+mod admin;
+mod calls;
+mod config;
+mod doors;
+mod journal;
+mod machine;
+mod nodes;
+mod sessions;
+
+pub use config::BrokerConfig;
+pub use journal::JOURNAL_PREFIX;
+pub use machine::{BrokerMachine, SessionInfo};
