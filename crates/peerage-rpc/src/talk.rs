@@ -298,17 +298,23 @@ impl Talk {
 
     // --- calls of the other end ---
 
-    /// Answers a call of the other end. A one-way call is answered only when it was not run.
-    pub(crate) fn reply(&mut self, now: Instant, seq: u64, result: Result<Bytes, Box<Status>>) -> bool {
+    /// Answers a call of the other end, if it waits; gives the answer's number. A one-way call is answered only when it was
+    /// not run.
+    pub(crate) fn reply(
+        &mut self,
+        now: Instant,
+        seq: u64,
+        result: Result<Bytes, Box<Status>>,
+    ) -> Option<u64> {
         if let Some(bytes) = self.their_one_ways.remove(&seq) {
             self.their_way.remove(bytes, false);
-            if result.is_err() {
-                self.session.push(false, &Item::Reply { to: seq, result }, Until::Acknowledged);
-            }
+            let reply = Item::Reply { to: seq, result };
+            let failed = matches!(reply, Item::Reply { result: Err(_), .. });
+            let answer = failed.then(|| self.session.push(false, &reply, Until::Acknowledged));
             self.session.finished(now, seq);
-            return true;
+            return answer;
         }
-        let Some(call) = self.theirs.get_mut(&seq).filter(|call| !call.is_replied) else { return false };
+        let Some(call) = self.theirs.get_mut(&seq).filter(|call| !call.is_replied) else { return None };
         call.is_replied = true;
         let is_error = result.is_err();
         if let Some(until) = call.until.take() {
@@ -316,11 +322,11 @@ impl Talk {
         }
         let has_bulk_left = !is_error && call.streams.as_ref().is_some_and(|streams| streams.has_bulk_out());
         self.flush(StreamKey { session: self.key, call: seq, is_ours: false, is_bulk: false });
-        self.session.push(false, &Item::Reply { to: seq, result }, Until::Acknowledged);
+        let answer = self.session.push(false, &Item::Reply { to: seq, result }, Until::Acknowledged);
         if !has_bulk_left {
             self.forget_theirs(seq);
         }
-        true
+        Some(answer)
     }
 
     /// Ends a relayed call of the other end without a word of this one: the reply has been passed on.

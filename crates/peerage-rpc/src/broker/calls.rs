@@ -165,8 +165,7 @@ impl BrokerMachine {
         if let Some(session) = self.sessions.get_mut(&key) {
             session.gate.done(seq);
         }
-        loop {
-            let Some(session) = self.sessions.get_mut(&key) else { break };
+        while let Some(session) = self.sessions.get_mut(&key) {
             let talk = &session.talk;
             let Some((seq, call)) = session.gate.next(|seq| talk.is_wanted(seq)) else { break };
             self.run(key, seq, call, out);

@@ -248,8 +248,9 @@ impl BrokerMachine {
         result: Result<Bytes, Box<Status>>,
     ) {
         let Some(session) = self.sessions.get_mut(&key) else { return };
-        if session.talk.reply(now, seq, result) && session.journal.is_on {
-            let answer = session.talk.session.next_seq().saturating_sub(1);
+        if let Some(answer) = session.talk.reply(now, seq, result)
+            && session.journal.is_on
+        {
             session.journal.sent.insert(answer, seq);
         }
         self.touch(key);
@@ -263,7 +264,7 @@ impl BrokerMachine {
         call: Call,
         out: &mut Out,
     ) -> Option<Call> {
-        let Some(session) = self.sessions.get_mut(&key) else { return None };
+        let session = self.sessions.get_mut(&key)?;
         if !session.journal.is_on || call.shape.has(crate::Shape::IDEMPOTENT) || call.shape.has_streams() {
             return Some(call);
         }

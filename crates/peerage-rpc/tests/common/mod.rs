@@ -89,6 +89,9 @@ pub(crate) struct Handled {
 /// What a handler says at once, or after a while.
 pub(crate) type Handler = Box<dyn FnMut(&Run) -> (Duration, Result<Bytes, Status>, Vec<Write>)>;
 
+/// A handler at work: until when, where, at what, and what it will say.
+type Running = (Instant, NodeId, RunKey, Result<Bytes, Status>, Vec<Write>);
+
 /// All of it.
 pub(crate) struct World {
     pub(crate) sim: Sim<Actor>,
@@ -100,7 +103,7 @@ pub(crate) struct World {
     pub(crate) answers: BTreeMap<(NodeId, CallId), Answer>,
     pub(crate) events: BTreeMap<NodeId, Vec<Event>>,
     handlers: BTreeMap<(NodeId, String), Handler>,
-    running: Vec<(Instant, NodeId, RunKey, Result<Bytes, Status>, Vec<Write>)>,
+    running: Vec<Running>,
     pub(crate) rng: Rng,
     next: u32,
 }
