@@ -64,11 +64,6 @@ impl Session {
         lane.push(bytes, size, until)
     }
 
-    /// The number that the next item of the interactive lane gets.
-    pub(crate) fn next_seq(&self) -> u64 {
-        self.main.next_seq()
-    }
-
     /// Items and bytes that are kept for sending, or for sending again.
     pub(crate) fn kept(&self) -> (usize, usize) {
         let ((items, bytes), (bulk_items, bulk_bytes)) = (self.main.kept(), self.bulk.kept());

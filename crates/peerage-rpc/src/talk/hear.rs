@@ -1,0 +1,279 @@
+//! What comes from the other end.
+
+use bytes::Bytes;
+use peerage_machine::Instant;
+
+use super::{Heard, InOwner, OutOwner, Talk};
+use crate::event::{Event, Out, RunKey, SessionKey, StreamKey};
+use crate::flow::{Inflow, Streams};
+use crate::lane::Until;
+use crate::packet::{Item, Shape, Stream};
+use crate::status::Status;
+
+/// A stream of the wire, as it is known here.
+struct Found<'a> {
+    is_ours: bool,
+    /// The session that the call goes on to, or comes from, and its number there.
+    relayed: Option<(SessionKey, u64)>,
+    streams: &'a mut Streams,
+}
+
+impl Talk {
+    /// Something of the other end's has arrived; what it means to whoever owns this.
+    pub(crate) fn on_item(
+        &mut self,
+        now: Instant,
+        (seq, bulk): (u64, bool),
+        item: Item,
+        size: usize,
+        out: &mut Out,
+    ) -> Result<Heard, String> {
+        let is_one_way = matches!(&item, Item::Call(call) if call.shape.has(Shape::ONE_WAY));
+        let is_new =
+            self.session.arrives(now, seq, bulk, size, !is_one_way).map_err(|fault| fault.to_string())?;
+        if !is_new {
+            return Ok(match item {
+                Item::Call(call) if !is_one_way => Heard::CallAgain(seq, call),
+                _ => Heard::Nothing,
+            });
+        }
+        match item {
+            Item::Call(call) => Ok(Heard::Call(seq, call)),
+            Item::Reply { to, result } => self.on_reply(to, result, out),
+            Item::Items { stream, count, items } => self.on_items(stream, bulk, count, items, out),
+            Item::End { stream, status } => self.on_end(stream, bulk, status, out),
+            Item::Credit { stream, bulk, messages, bytes } => {
+                self.on_credit(stream, bulk, (messages, bytes), out)
+            }
+            Item::Cancel { call } => Ok(self.on_cancel(call, out)),
+            other => Ok(Heard::Other(other)),
+        }
+    }
+
+    pub(super) fn on_reply(
+        &mut self,
+        to: u64,
+        result: Result<Bytes, Box<Status>>,
+        out: &mut Out,
+    ) -> Result<Heard, String> {
+        if !self.session.was_handed(to) {
+            return Err(format!("a reply to call {to}, which was never made"));
+        }
+        if let Some((bytes, owner)) = self.our_one_ways.remove(&to) {
+            self.our_way.remove(bytes, false);
+            self.tell_slots(out);
+            return Ok(match (owner, result) {
+                (OutOwner::Relayed { from, seq }, result) => Heard::Reply { from, seq, result },
+                (_, Err(status)) => {
+                    out.emit(Event::OneWayFailed { session: self.key, seq: to, status });
+                    Heard::Nothing
+                }
+                (_, Ok(_)) => Heard::Nothing,
+            });
+        }
+        let Some(call) = self.ours.get_mut(&to).filter(|call| !call.is_replied) else {
+            out.count("rpc_stray_replies_total", 1);
+            return Ok(Heard::Nothing);
+        };
+        call.is_replied = true;
+        let owner = call.owner;
+        let is_over = result.is_err() || call.streams.as_mut().is_none_or(|streams| !streams.has_bulk_in());
+        self.session.answered(to);
+        // Whoever still sends on it is told that nobody takes it.
+        let blocked: Vec<_> = call.streams.iter_mut().flat_map(|streams| streams.stop_out()).collect();
+        for is_bulk in blocked {
+            out.emit(Event::Room(StreamKey { session: self.key, call: to, is_ours: true, is_bulk }));
+        }
+        if is_over {
+            self.forget_ours(to);
+            self.tell_slots(out);
+        }
+        Ok(match owner {
+            OutOwner::Local(call) => {
+                out.answer(call, result.map_err(|status| *status));
+                Heard::Nothing
+            }
+            OutOwner::Abandoned => Heard::Nothing,
+            OutOwner::Relayed { from, seq } => Heard::Reply { from, seq, result },
+        })
+    }
+
+    pub(crate) fn tell_slots(&mut self, out: &mut Out) {
+        if std::mem::take(&mut self.wants_slots) {
+            out.emit(Event::Slots(self.key));
+        }
+    }
+
+    /// Where a stream of the wire is here: whose call, and its owner.
+    fn find(&mut self, stream: Stream) -> Option<Found<'_>> {
+        if stream.to_caller {
+            let call = self.ours.get_mut(&stream.call)?;
+            let relayed = match call.owner {
+                OutOwner::Relayed { from, seq } => Some((from, seq)),
+                OutOwner::Local(_) | OutOwner::Abandoned => None,
+            };
+            Some(Found { is_ours: true, relayed, streams: call.streams.as_deref_mut()? })
+        } else {
+            let call = self.theirs.get_mut(&stream.call)?;
+            let relayed = match call.owner {
+                InOwner::Relayed { to, seq } => Some((to, seq)),
+                InOwner::Local => None,
+            };
+            Some(Found { is_ours: false, relayed, streams: call.streams.as_deref_mut()? })
+        }
+    }
+
+    pub(super) fn on_items(
+        &mut self,
+        stream: Stream,
+        bulk: bool,
+        count: u32,
+        items: Bytes,
+        out: &mut Out,
+    ) -> Result<Heard, String> {
+        let session = self.key;
+        let Some(Found { is_ours, relayed, streams }) = self.find(stream) else {
+            out.count("rpc_late_messages_total", u64::from(count));
+            return Ok(Heard::Nothing);
+        };
+        match streams.inflow(bulk).filter(|flow| flow.is_open()).map(|flow| flow.receive(count, items.len()))
+        {
+            Some(Ok(())) => {}
+            Some(Err(())) => return Err("a stream went over its credit".to_owned()),
+            None => {
+                out.count("rpc_late_messages_total", u64::from(count));
+                return Ok(Heard::Nothing);
+            }
+        }
+        Ok(match relayed {
+            Some((to, call)) => {
+                let stream = Stream { call, to_caller: stream.to_caller };
+                Heard::Pass { to, item: Item::Items { stream, count, items } }
+            }
+            None => {
+                let stream = StreamKey { session, call: stream.call, is_ours, is_bulk: bulk };
+                out.emit(Event::Data { stream, count, items });
+                Heard::Nothing
+            }
+        })
+    }
+
+    pub(super) fn on_end(
+        &mut self,
+        stream: Stream,
+        bulk: bool,
+        status: Option<Box<Status>>,
+        out: &mut Out,
+    ) -> Result<Heard, String> {
+        let session = self.key;
+        let Some(Found { is_ours, relayed, streams }) = self.find(stream) else { return Ok(Heard::Nothing) };
+        if !streams.inflow(bulk).is_some_and(Inflow::close) {
+            return Ok(Heard::Nothing);
+        }
+        let heard = match relayed {
+            Some((to, call)) => {
+                let stream = Stream { call, to_caller: stream.to_caller };
+                Heard::Pass { to, item: Item::End { stream, status } }
+            }
+            None => {
+                let stream = StreamKey { session, call: stream.call, is_ours, is_bulk: bulk };
+                out.emit(Event::StreamEnded { stream, status });
+                Heard::Nothing
+            }
+        };
+        if is_ours && bulk && self.ours.get(&stream.call).is_some_and(|call| call.is_replied) {
+            self.forget_ours(stream.call);
+            self.tell_slots(out);
+        }
+        Ok(heard)
+    }
+
+    pub(super) fn on_credit(
+        &mut self,
+        stream: Stream,
+        bulk: bool,
+        (messages, bytes): (u32, u64),
+        out: &mut Out,
+    ) -> Result<Heard, String> {
+        let session = self.key;
+        let Some(Found { is_ours, relayed, streams }) = self.find(stream) else { return Ok(Heard::Nothing) };
+        Ok(match relayed {
+            Some((to, call)) => {
+                let stream = Stream { call, to_caller: stream.to_caller };
+                Heard::Pass { to, item: Item::Credit { stream, bulk, messages, bytes } }
+            }
+            None => {
+                if streams.outflow(bulk).is_some_and(|flow| flow.credit(messages, bytes)) {
+                    out.emit(Event::Room(StreamKey { session, call: stream.call, is_ours, is_bulk: bulk }));
+                }
+                Heard::Nothing
+            }
+        })
+    }
+
+    /// What is passed on to this session of a stream: the receiver's credit counts here, and the data does there.
+    pub(crate) fn pass(&mut self, bulk: bool, item: Item) {
+        match &item {
+            // The receiver lets the sender, who is at this end, send more.
+            Item::Credit { stream, bulk, messages, bytes } => {
+                let there = Stream { call: stream.call, to_caller: stream.to_caller };
+                let is_ours = !there.to_caller;
+                let key = StreamKey { session: self.key, call: there.call, is_ours, is_bulk: *bulk };
+                let Some(flow) = self.streams_mut(key).and_then(|streams| streams.inflow(*bulk)) else {
+                    return;
+                };
+                flow.grant(*messages, *bytes);
+            }
+            Item::End { stream, .. } if bulk && stream.to_caller => {
+                let Some(call) = self.theirs.get_mut(&stream.call) else { return };
+                call.streams.iter_mut().for_each(|streams| streams.bulk_passed());
+                if call.is_replied {
+                    self.forget_theirs(stream.call);
+                }
+            }
+            _ => {}
+        }
+        self.session.push(bulk, &item, Until::Acknowledged);
+    }
+
+    pub(super) fn on_cancel(&mut self, seq: u64, out: &mut Out) -> Heard {
+        let Some(call) = self.theirs.get(&seq).filter(|call| !call.is_replied) else { return Heard::Nothing };
+        match call.owner {
+            InOwner::Relayed { to, seq } => Heard::Pass { to, item: Item::Cancel { call: seq } },
+            InOwner::Local => {
+                out.emit(Event::Cancelled(RunKey { session: self.key, seq }));
+                Heard::Cancelled(seq)
+            }
+        }
+    }
+
+    /// One-way calls of this end that the other has acknowledged since, of other sessions.
+    pub(crate) fn on_ack(
+        &mut self,
+        up_to: u64,
+        bulk_up_to: u64,
+        out: &mut Out,
+    ) -> Result<Vec<OutOwner>, String> {
+        self.session.on_ack(up_to, bulk_up_to).map_err(|fault| fault.to_string())?;
+        Ok(self.one_ways_done(up_to, out))
+    }
+
+    /// The other end has done all one-way calls up to there.
+    pub(crate) fn one_ways_done(&mut self, up_to: u64, out: &mut Out) -> Vec<OutOwner> {
+        let mut relayed = Vec::new();
+        let mut is_local = false;
+        while let Some(entry) = self.our_one_ways.first_entry().filter(|entry| *entry.key() <= up_to) {
+            let (bytes, owner) = entry.remove();
+            self.our_way.remove(bytes, false);
+            match owner {
+                OutOwner::Relayed { .. } => relayed.push(owner),
+                OutOwner::Local(_) | OutOwner::Abandoned => is_local = true,
+            }
+        }
+        if is_local {
+            out.emit(Event::OneWaysDone { session: self.key, up_to });
+        }
+        self.tell_slots(out);
+        relayed
+    }
+}

@@ -1,0 +1,237 @@
+//! The calls of one session, in both directions, with their streams.
+//!
+//! Both ends use this: a party has one, the broker one for each session. A call ends here ([`InOwner::Local`],
+//! [`OutOwner::Local`]) or goes on to another session, whose talk has its other half; what then flows past is only held
+//! against the credit that its receiver gave.
+
+mod hear;
+mod ours;
+mod streams;
+mod theirs;
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use bytes::Bytes;
+use peerage_machine::{CallId, Instant};
+
+use crate::event::{Event, Out, RunKey, SessionKey, StreamKey};
+use crate::flow::Streams;
+use crate::packet::{Call, Item, Limits, Shape};
+use crate::session::Session;
+use crate::status::Status;
+
+/// Where a call that came goes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum InOwner {
+    /// It is run here.
+    Local,
+    /// It is passed on by this session, under this number.
+    Relayed { to: SessionKey, seq: u64 },
+}
+
+/// Where a call that was made comes from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum OutOwner {
+    /// The application; whoever waits, waits for this.
+    Local(CallId),
+    /// Nobody waits any more.
+    Abandoned,
+    /// It came by this session, under this number.
+    Relayed { from: SessionKey, seq: u64 },
+}
+
+#[derive(Clone, Debug)]
+struct InCall {
+    owner: InOwner,
+    shape: Shape,
+    /// Bytes of parameters.
+    bytes: usize,
+    streams: Option<Box<Streams>>,
+    until: Option<Instant>,
+    /// The reply was sent; bulk data is still going out.
+    is_replied: bool,
+}
+
+#[derive(Clone, Debug)]
+struct OutCall {
+    owner: OutOwner,
+    bytes: usize,
+    streams: Option<Box<Streams>>,
+    until: Option<Instant>,
+    /// The reply has come; bulk data is still coming in.
+    is_replied: bool,
+}
+
+/// What an item that has arrived means to the owner of the talk.
+#[derive(Debug)]
+pub(crate) enum Heard {
+    /// Nothing more.
+    Nothing,
+    /// A call to be run or passed on.
+    Call(u64, Call),
+    /// A call that was sent before: new to a broker that restarted since, and otherwise nothing.
+    CallAgain(u64, Call),
+    /// A reply to a call of another session.
+    Reply { from: SessionKey, seq: u64, result: Result<Bytes, Box<Status>> },
+    /// Something of a stream of a call that goes on to another session.
+    Pass { to: SessionKey, item: Item },
+    /// It is about the session, not a call.
+    Other(Item),
+    /// A call that ran here is not wanted any more.
+    Cancelled(u64),
+}
+
+/// A call of this end that comes to nothing.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct GivenUp {
+    pub(crate) seq: u64,
+    pub(crate) owner: OutOwner,
+    /// Its reply has come; bulk data was still on its way.
+    pub(crate) is_replied: bool,
+    /// Whether the other end may have had it.
+    pub(crate) may_have_run: bool,
+}
+
+/// Why a call cannot be made now.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum NoRoom {
+    /// So many calls are under way.
+    Calls(u32),
+    /// So many bytes of parameters are under way.
+    Bytes(u64),
+    /// So many calls with streams are under way.
+    Streams(u32),
+}
+
+impl From<NoRoom> for Status {
+    fn from(no_room: NoRoom) -> Self {
+        Self::resource_exhausted(match no_room {
+            NoRoom::Calls(limit) => format!("{limit} calls are under way, which is the limit"),
+            NoRoom::Bytes(limit) => format!("calls of {limit} bytes are under way, which is the limit"),
+            NoRoom::Streams(limit) => format!("{limit} calls with streams are under way, which is the limit"),
+        })
+    }
+}
+
+/// Calls, one-way calls and bytes that are under way in one direction.
+#[derive(Clone, Copy, Debug, Default)]
+struct UnderWay {
+    calls: u32,
+    bytes: u64,
+    streams: u32,
+}
+
+impl UnderWay {
+    fn check(self, bytes: usize, shape: Shape, limits: &Limits) -> Result<(), NoRoom> {
+        if self.calls >= limits.calls {
+            return Err(NoRoom::Calls(limits.calls));
+        }
+        if self.bytes > 0 && self.bytes + bytes as u64 > limits.call_bytes {
+            return Err(NoRoom::Bytes(limits.call_bytes));
+        }
+        if shape.has_streams() && self.streams >= limits.streams {
+            return Err(NoRoom::Streams(limits.streams));
+        }
+        Ok(())
+    }
+
+    fn add(&mut self, bytes: usize, has_streams: bool) {
+        self.calls += 1;
+        self.bytes += bytes as u64;
+        self.streams += u32::from(has_streams);
+    }
+
+    fn remove(&mut self, bytes: usize, has_streams: bool) {
+        self.calls = self.calls.saturating_sub(1);
+        self.bytes = self.bytes.saturating_sub(bytes as u64);
+        self.streams = self.streams.saturating_sub(u32::from(has_streams));
+    }
+}
+
+/// A session with its calls.
+#[derive(Clone, Debug)]
+pub(crate) struct Talk {
+    pub(crate) key: SessionKey,
+    pub(crate) session: Session,
+    pub(crate) limits: Limits,
+    /// Calls of the other end.
+    theirs: BTreeMap<u64, InCall>,
+    their_way: UnderWay,
+    /// One-way calls of the other end that are not done, with their bytes.
+    their_one_ways: BTreeMap<u64, usize>,
+    /// Calls of this end.
+    ours: BTreeMap<u64, OutCall>,
+    our_way: UnderWay,
+    /// One-way calls of this end that are not done, with their bytes.
+    our_one_ways: BTreeMap<u64, (usize, OutOwner)>,
+    /// Somebody was told that there is no room for a call.
+    wants_slots: bool,
+    /// Streams with messages that wait for company.
+    gathering: BTreeSet<StreamKey>,
+    /// When calls end; ours first.
+    deadlines: BTreeSet<(Instant, bool, u64)>,
+}
+
+impl Talk {
+    pub(crate) fn new(key: SessionKey, session: Session, limits: Limits) -> Self {
+        Self {
+            key,
+            session,
+            limits,
+            theirs: BTreeMap::new(),
+            their_way: UnderWay::default(),
+            their_one_ways: BTreeMap::new(),
+            ours: BTreeMap::new(),
+            our_way: UnderWay::default(),
+            our_one_ways: BTreeMap::new(),
+            wants_slots: false,
+            gathering: BTreeSet::new(),
+            deadlines: BTreeSet::new(),
+        }
+    }
+
+    pub(crate) fn deadline(&self) -> Option<Instant> {
+        let first = self.deadlines.first().map(|(at, ..)| *at);
+        first.into_iter().chain(self.session.deadline()).min()
+    }
+
+    /// Ends calls whose time is over; gives those of the other end that ran here.
+    pub(crate) fn on_timer(&mut self, now: Instant, out: &mut Out) -> Vec<u64> {
+        self.session.on_timer(now);
+        let mut over = Vec::new();
+        while let Some((at, is_ours, seq)) = self.deadlines.first().copied().filter(|(at, ..)| *at <= now) {
+            self.deadlines.remove(&(at, is_ours, seq));
+            if is_ours {
+                let Some(call) = self.ours.get_mut(&seq) else { continue };
+                call.until = None;
+                if let OutOwner::Local(id) = call.owner
+                    && !call.is_replied
+                {
+                    let mut status = Status::deadline_exceeded("no answer came in time");
+                    status.may_have_run = self.session.was_handed(seq);
+                    out.answer(id, Err(status));
+                }
+                self.cancel(seq);
+            } else if self.theirs.get(&seq).is_some_and(|call| !call.is_replied) {
+                out.emit(Event::Cancelled(RunKey { session: self.key, seq }));
+                over.push(seq);
+            }
+        }
+        over
+    }
+
+    /// How much is under way, for [`crate::BrokerMachine`]'s figures: calls of the other end, and bytes kept.
+    pub(crate) fn load(&self) -> (u32, u32, usize) {
+        (self.their_way.calls, self.our_way.calls, self.session.kept().1)
+    }
+
+    /// Whether it is a one-way call of the other end that is not done.
+    pub(crate) fn is_one_way(&self, seq: u64) -> bool {
+        self.their_one_ways.contains_key(&seq)
+    }
+
+    /// What else flows with a call of the other end.
+    pub(crate) fn shape_of(&self, seq: u64) -> Option<Shape> {
+        self.theirs.get(&seq).map(|call| call.shape)
+    }
+}

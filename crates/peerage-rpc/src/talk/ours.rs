@@ -1,0 +1,110 @@
+//! Calls of this end.
+
+use std::time::Duration;
+
+use peerage_machine::Instant;
+
+use super::{GivenUp, NoRoom, OutCall, OutOwner, Talk, UnderWay};
+use crate::event::StreamKey;
+use crate::flow::Streams;
+use crate::lane::Until;
+use crate::packet::{Call, Item, Shape};
+
+impl Talk {
+    /// Makes a call; gives its number.
+    pub(crate) fn call(&mut self, now: Instant, call: Call, owner: OutOwner) -> Result<u64, NoRoom> {
+        let (bytes, shape) = (call.payload.len(), call.shape);
+        if let Err(no_room) = self.our_way.check(bytes, shape, &self.limits) {
+            self.wants_slots = true;
+            return Err(no_room);
+        }
+        let timeout = call.timeout_micros;
+        self.our_way.add(bytes, shape.has_streams());
+        if shape.has(Shape::ONE_WAY) {
+            let seq = self.session.push(false, &Item::Call(call), Until::Acknowledged);
+            self.our_one_ways.insert(seq, (bytes, owner));
+            return Ok(seq);
+        }
+        let seq = self.session.push(false, &Item::Call(call), Until::Answered);
+        // Whoever passes a call on leaves its time to its ends.
+        let until = (timeout > 0 && matches!(owner, OutOwner::Local(_)))
+            .then(|| now + Duration::from_micros(timeout));
+        if let Some(until) = until {
+            self.deadlines.insert((until, true, seq));
+        }
+        let streams = Streams::of_caller(shape, &self.limits, matches!(owner, OutOwner::Local(_)));
+        self.ours.insert(seq, OutCall { owner, bytes, streams, until, is_replied: false });
+        Ok(seq)
+    }
+
+    /// Nobody here waits for a call of this end any more.
+    pub(crate) fn cancel(&mut self, seq: u64) {
+        let Some(call) = self.ours.get_mut(&seq) else { return };
+        if matches!(call.owner, OutOwner::Abandoned) {
+            return;
+        }
+        call.owner = OutOwner::Abandoned;
+        if let Some(until) = call.until.take() {
+            self.deadlines.remove(&(until, true, seq));
+        }
+        if call.is_replied {
+            // Only bulk data was still wanted.
+            self.forget_ours(seq);
+            return;
+        }
+        self.session.push(false, &Item::Cancel { call: seq }, Until::Acknowledged);
+    }
+
+    pub(super) fn forget_ours(&mut self, seq: u64) -> Option<OutCall> {
+        let call = self.ours.remove(&seq)?;
+        self.our_way.remove(call.bytes, call.streams.is_some());
+        if let Some(until) = call.until {
+            self.deadlines.remove(&(until, true, seq));
+        }
+        if call.streams.is_some() {
+            self.forget_gathering(seq, true);
+        }
+        Some(call)
+    }
+
+    pub(super) fn forget_gathering(&mut self, call: u64, is_ours: bool) {
+        for is_bulk in [false, true] {
+            self.gathering.remove(&StreamKey { session: self.key, call, is_ours, is_bulk });
+        }
+    }
+
+    /// All calls of this end that are not over, which never will be.
+    pub(crate) fn give_up_ours(&mut self) -> Vec<GivenUp> {
+        let one_ways = std::mem::take(&mut self.our_one_ways).into_iter();
+        let one_ways = one_ways.map(|(seq, (_, owner))| (seq, owner, false));
+        let calls = std::mem::take(&mut self.ours).into_iter();
+        let mut given_up: Vec<_> = calls
+            .map(|(seq, call)| (seq, call.owner, call.is_replied))
+            .chain(one_ways)
+            .map(|(seq, owner, is_replied)| {
+                let may_have_run = self.session.was_handed(seq);
+                GivenUp { seq, owner, is_replied, may_have_run }
+            })
+            .collect();
+        given_up.sort_unstable_by_key(|call| call.seq);
+        self.our_way = UnderWay::default();
+        self.gathering.retain(|stream| !stream.is_ours);
+        self.deadlines.retain(|(_, is_ours, _)| !is_ours);
+        given_up
+    }
+
+    /// Calls of this end with streams, which do not survive a restart of the other.
+    pub(crate) fn give_up_streams(&mut self) -> Vec<GivenUp> {
+        let with_streams = self.ours.iter().filter(|(_, call)| call.streams.is_some());
+        let seqs: Vec<_> = with_streams.map(|(seq, _)| *seq).collect();
+        let mut given_up = Vec::new();
+        for seq in seqs {
+            let may_have_run = self.session.was_handed(seq);
+            self.session.answered(seq);
+            if let Some(OutCall { owner, is_replied, .. }) = self.forget_ours(seq) {
+                given_up.push(GivenUp { seq, owner, is_replied, may_have_run });
+            }
+        }
+        given_up
+    }
+}

@@ -1,0 +1,105 @@
+//! Calls of the other end.
+
+use std::time::Duration;
+
+use bytes::Bytes;
+use peerage_machine::Instant;
+
+use super::{InCall, InOwner, NoRoom, Talk, UnderWay};
+use crate::event::{SessionKey, StreamKey};
+use crate::flow::Streams;
+use crate::lane::Until;
+use crate::packet::{Call, Item, Shape};
+use crate::status::Status;
+
+impl Talk {
+    /// A call of the other end has come, and there is room for it.
+    pub(crate) fn admit(&mut self, now: Instant, seq: u64, call: &Call) -> Result<(), NoRoom> {
+        let (bytes, shape) = (call.payload.len(), call.shape);
+        let room = self.their_way.check(bytes, shape, &self.limits);
+        self.their_way.add(bytes, shape.has_streams());
+        if shape.has(Shape::ONE_WAY) {
+            self.their_one_ways.insert(seq, bytes);
+            return room;
+        }
+        let until = (call.timeout_micros > 0).then(|| now + Duration::from_micros(call.timeout_micros));
+        if let Some(until) = until {
+            self.deadlines.insert((until, false, seq));
+        }
+        let streams = Streams::of_callee(shape, &self.limits);
+        let owner = InOwner::Local;
+        self.theirs.insert(seq, InCall { owner, shape, bytes, streams, until, is_replied: false });
+        room
+    }
+
+    /// Answers a call of the other end, if it waits; gives the answer's number. A one-way call is answered only when it was
+    /// not run.
+    pub(crate) fn reply(
+        &mut self,
+        now: Instant,
+        seq: u64,
+        result: Result<Bytes, Box<Status>>,
+    ) -> Option<u64> {
+        if let Some(bytes) = self.their_one_ways.remove(&seq) {
+            self.their_way.remove(bytes, false);
+            let reply = Item::Reply { to: seq, result };
+            let failed = matches!(reply, Item::Reply { result: Err(_), .. });
+            let answer = failed.then(|| self.session.push(false, &reply, Until::Acknowledged));
+            self.session.finished(now, seq);
+            return answer;
+        }
+        let call = self.theirs.get_mut(&seq).filter(|call| !call.is_replied)?;
+        call.is_replied = true;
+        let is_error = result.is_err();
+        if let Some(until) = call.until.take() {
+            self.deadlines.remove(&(until, false, seq));
+        }
+        let has_bulk_left = !is_error && call.streams.as_ref().is_some_and(|streams| streams.has_bulk_out());
+        self.flush(StreamKey { session: self.key, call: seq, is_ours: false, is_bulk: false });
+        let answer = self.session.push(false, &Item::Reply { to: seq, result }, Until::Acknowledged);
+        if !has_bulk_left {
+            self.forget_theirs(seq);
+        }
+        Some(answer)
+    }
+
+    /// Ends a relayed call of the other end without a word of this one: the reply has been passed on.
+    pub(super) fn forget_theirs(&mut self, seq: u64) {
+        let Some(call) = self.theirs.remove(&seq) else { return };
+        self.their_way.remove(call.bytes, call.streams.is_some());
+        if let Some(until) = call.until {
+            self.deadlines.remove(&(until, false, seq));
+        }
+        if call.streams.is_some() {
+            self.forget_gathering(seq, false);
+        }
+    }
+
+    /// The call goes on to that session.
+    pub(crate) fn relayed(&mut self, seq: u64, to: SessionKey, on: u64) {
+        if let Some(call) = self.theirs.get_mut(&seq) {
+            call.owner = InOwner::Relayed { to, seq: on };
+            if let Some(streams) = &mut call.streams {
+                streams.relay();
+            }
+            if let Some(until) = call.until.take() {
+                self.deadlines.remove(&(until, false, seq));
+            }
+        }
+    }
+
+    /// Whether the other end still waits for that call.
+    pub(crate) fn is_wanted(&self, seq: u64) -> bool {
+        self.theirs.get(&seq).is_some_and(|call| !call.is_replied) || self.their_one_ways.contains_key(&seq)
+    }
+
+    /// All calls of the other end that are not answered, which nobody waits for any more.
+    pub(crate) fn give_up_theirs(&mut self) -> Vec<(u64, InOwner)> {
+        let theirs = std::mem::take(&mut self.theirs);
+        self.their_one_ways.clear();
+        self.their_way = UnderWay::default();
+        self.gathering.retain(|stream| stream.is_ours);
+        self.deadlines.retain(|(_, is_ours, _)| *is_ours);
+        theirs.into_iter().filter(|(_, call)| !call.is_replied).map(|(seq, call)| (seq, call.owner)).collect()
+    }
+}
