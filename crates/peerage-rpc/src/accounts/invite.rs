@@ -81,21 +81,19 @@ impl FromStr for Invite {
         if text.len() > 2 * MAX_TEXT {
             return Err(InviteTextError::TooLong { length: text.len(), limit: 2 * MAX_TEXT });
         }
-        let text: String = text.chars().filter(|char| !char.is_whitespace()).collect();
-        let text = Zeroizing::new(text.to_ascii_lowercase());
+        let letters = text.chars().filter(|char| !char.is_whitespace());
+        let text: Zeroizing<String> = Zeroizing::new(letters.map(|char| char.to_ascii_lowercase()).collect());
         let rest = text.strip_prefix(BEGIN).ok_or(InviteTextError::NotAnInvite)?;
         let (version, encoded) = rest.split_once('-').ok_or(InviteTextError::NotAnInvite)?;
         if version != VERSION {
             return Err(InviteTextError::Version { found: version.chars().take(16).collect() });
         }
+        let is_letter = |found: char| matches!(found, 'a'..='z' | '2'..='7');
+        if let Some((at, found)) = encoded.chars().enumerate().find(|(_, found)| !is_letter(*found)) {
+            return Err(InviteTextError::Character { found, at: text.len() - encoded.len() + at });
+        }
         let upper = Zeroizing::new(encoded.to_ascii_uppercase());
-        let bytes = BASE32_NOPAD.decode(upper.as_bytes()).map_err(|error| match error.kind {
-            data_encoding::DecodeKind::Symbol => InviteTextError::Character {
-                found: encoded.chars().nth(error.position).unwrap_or(char::REPLACEMENT_CHARACTER),
-                at: text.len() - encoded.len() + error.position,
-            },
-            _ => InviteTextError::Checksum,
-        })?;
+        let bytes = BASE32_NOPAD.decode(upper.as_bytes()).map_err(|_| InviteTextError::Checksum)?;
         let bytes = Zeroizing::new(bytes);
         let split = bytes.len().checked_sub(CHECKSUM).and_then(|at| bytes.split_at_checked(at));
         let (message, sum) = split.ok_or(InviteTextError::Checksum)?;

@@ -79,24 +79,22 @@ impl Accounts {
         if expires_at <= now {
             return Err(InviteError::Ttl);
         }
-        let mut writes = Vec::new();
-        if self.invites.len() >= self.config.invites {
-            let limit = self.config.invites;
-            // Those that are only remembered make room, the oldest first.
-            let is_over = |(at, id): &&(UnixMillis, InviteId)| {
-                *at <= now || self.invites.get(id).is_some_and(|invite| invite.used_by.is_some())
-            };
-            let over = self.by_expiry.iter().find(is_over).copied().ok_or(InviteError::Full { limit })?;
-            if self.invites.len() > limit {
-                return Err(InviteError::Full { limit });
-            }
-            writes.push(self.forget(over));
-        }
         let token = Token::generate(rng);
         let id = InviteId::of(token.as_bytes());
         if self.invites.contains_key(&id) {
             return Err(InviteError::Repeated);
         }
+        let limit = self.config.invites;
+        let excess = (self.invites.len() + 1).saturating_sub(limit);
+        // Those that are only remembered make room, the oldest first.
+        let is_over = |(at, id): &&(UnixMillis, InviteId)| {
+            *at <= now || self.invites.get(id).is_some_and(|invite| invite.used_by.is_some())
+        };
+        let over: Vec<_> = self.by_expiry.iter().filter(is_over).take(excess).copied().collect();
+        if over.len() < excess {
+            return Err(InviteError::Full { limit });
+        }
+        let mut writes: Vec<Write> = over.into_iter().map(|invite| self.forget(invite)).collect();
         let NewInvite { kind, label, confirmation, .. } = new;
         let invite = Pending { kind, label, invited_at: now, expires_at, confirmation, used_by: None };
         writes.push(write_invite(&id, Some(&invite)));

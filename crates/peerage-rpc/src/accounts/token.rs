@@ -71,6 +71,7 @@ impl fmt::Display for InviteId {
 
 impl fmt::Debug for InviteId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "InviteId({self:.8})")
+        let [a, b, c, d, ..] = self.0;
+        write!(f, "InviteId({})", HEXLOWER.encode(&[a, b, c, d]))
     }
 }
