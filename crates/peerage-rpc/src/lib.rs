@@ -3,6 +3,7 @@
 pub mod accounts;
 mod broker;
 mod convert;
+pub mod credentials;
 mod event;
 mod flow;
 mod gate;
