@@ -45,7 +45,8 @@ pub enum StoreError {
         /// What does not hold.
         why: String,
     },
-    /// An earlier operation failed, so nothing is read or written until the store is opened again.
+    /// An earlier operation failed, so nothing is written until the store is opened again. What was written before can be
+    /// read.
     #[error("the store has failed before and must be opened again: {why}")]
     Broken {
         /// What is known of it.

@@ -43,8 +43,11 @@
 //!
 //! - That a batch whose commit failed is not there. After a failure of the disk it is there in whole or not at all, and who
 //!   opens the file again can see which.
-//! - That a [`RedbStore`] goes on after the disk has failed: what the system still holds in memory then need not be what is on
-//!   the disk, so it answers [`StoreError::Broken`] until the file is opened again.
+//! - That a [`RedbStore`] goes on after the disk has failed, or was full: what the system still holds in memory then need not
+//!   be what is on the disk, so it reads what was written, and writes nothing ([`StoreError::Broken`]) until the file is
+//!   opened again.
+//! - A defence against who chooses what is written, *and* when the machine loses power, *and* in which order the disk writes:
+//!   checksums tell a half-written commit, and are no cryptographic hashes.
 //! - Secrecy: values are kept as they are given, in a file that only its owner may read.
 //!
 //! # Limits

@@ -42,8 +42,8 @@ impl RedbStore {
     /// Opens the store in this file, or makes one when there is none. A new file is readable by its owner alone, and appears
     /// whole or not at all; the mode of one that is there stays as it is.
     ///
-    /// The whole file is read and checked, after a crash and always: this takes about a second for each gigabyte that is in
-    /// the system's memory.
+    /// The whole file is read and checked, after a crash and always. With the file in the system's memory, a million values of
+    /// 100 bytes (128 MB) took half a second, and a gigabyte of values of 500 KB took 1.3 s.
     ///
     /// # Errors
     /// [`OpenError::InUse`] when it is open already, [`OpenError::NotAStore`], [`OpenError::Damaged`] and
