@@ -8,6 +8,7 @@ use peerage_wire::proto::rpc::v1::packet::Body as Wire;
 use prost::Message as _;
 
 use crate::accounts::Kind;
+use crate::fast;
 use crate::packet::{
     Body, Call, Destination, Form, Item, Lanes, Limits, MAX_COMMAND, MAX_GROUP, MAX_GROUPS, Open, Opened,
     Packet, SessionId, Shape, Stream,
@@ -80,6 +81,11 @@ impl Packet {
 
 /// An item as it is sent.
 pub(crate) fn encode_item(seq: u64, bulk: bool, item: &Item) -> Bytes {
+    fast::encode(seq, bulk, item).unwrap_or_else(|| encode_slowly(seq, bulk, item))
+}
+
+/// An item, by the generated code.
+pub(crate) fn encode_slowly(seq: u64, bulk: bool, item: &Item) -> Bytes {
     to_bytes(&proto::Packet { seq, bulk, body: Some(item_to_wire(item)) })
 }
 
@@ -112,6 +118,15 @@ fn read(bytes: Bytes) -> Result<Body, Malformed> {
     if len > MAX_PACKET {
         return Err(wrong(format!("it has {len} bytes, the limit is {MAX_PACKET}")));
     }
+    match fast::decode(&bytes) {
+        Some((seq, bulk, item)) => Ok(Body::Item { seq, bulk, item }),
+        None => read_slowly(bytes),
+    }
+}
+
+/// What a packet says, by the generated code.
+pub(crate) fn read_slowly(bytes: Bytes) -> Result<Body, Malformed> {
+    let len = bytes.len();
     let wire = proto::Packet::decode(bytes).map_err(wrong)?;
     let body = wire.body.ok_or_else(|| wrong("it is of no known kind"))?;
     let is_long = matches!(body, Wire::Call(_) | Wire::Reply(_) | Wire::Items(_) | Wire::Offers(_));

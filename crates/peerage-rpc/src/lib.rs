@@ -5,6 +5,7 @@ mod broker;
 mod convert;
 pub mod credentials;
 mod event;
+mod fast;
 mod flow;
 mod gate;
 mod lane;
