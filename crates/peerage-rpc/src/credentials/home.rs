@@ -295,9 +295,9 @@ mod tests {
         let of = |variable: Option<&str>, home: Option<&str>| {
             base(variable.map(OsString::from), home.map(PathBuf::from)).ok()
         };
-        assert_eq!(of(Some("/srv/peerage"), Some("/home/ada")), Some("/srv/peerage".into()));
-        assert_eq!(of(None, Some("/home/ada")), Some("/home/ada/.peerage".into()));
-        assert_eq!(of(Some(""), Some("/home/ada")), Some("/home/ada/.peerage".into()));
+        assert_eq!(of(Some("/srv/peerage"), Some("ada")), Some("/srv/peerage".into()));
+        assert_eq!(of(None, Some("ada")), Some("ada/.peerage".into()));
+        assert_eq!(of(Some(""), Some("ada")), Some("ada/.peerage".into()));
         assert_eq!(of(None, None), None);
         assert_eq!(of(None, Some("")), None);
     }
