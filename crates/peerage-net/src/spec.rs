@@ -62,7 +62,8 @@ pub enum StoreAnswer {
 }
 
 /// Where a machine's events and answers go. Called while the machine is locked: it must return quickly, must not
-/// call back, and must not own a handle of the endpoint or the instance, which would then own themselves.
+/// call back, must not wait for a thread that may (a store's: to flush or end it is for whoever closes the instance, afterwards),
+/// and must not own a handle of the endpoint or the instance, which would then own themselves.
 pub trait Sink<M: Machine>: Send + 'static {
     /// The way back to the machine, for what answers later: told once, before anything else. The machine hears nothing by
     /// it until [`crate::Endpoint::host`] has taken it in. As it stands, nobody wants to know.
