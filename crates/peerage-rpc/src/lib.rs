@@ -8,6 +8,7 @@ mod event;
 mod fast;
 mod flow;
 mod gate;
+mod handle;
 mod lane;
 mod packet;
 mod party;
@@ -17,6 +18,11 @@ mod talk;
 
 pub use broker::{BrokerConfig, BrokerMachine, JOURNAL_PREFIX, SessionInfo};
 pub use event::{Answer, Caller, Event, Run, RunKey, SendError, SessionKey, StreamKey};
+pub use handle::{
+    AtParty, BulkCall, BulkReader, Call, CallName, Calling, Client, ClientStream, Command, Commands,
+    CommandsError, ConnectError, Context, Declaration, FailedSend, Left, Lost, Method, Newcomer, Node, Offers,
+    Party, PartyBuilder, Place, Receiver, Sender, Sent, Service, Standing, StartError, Target,
+};
 pub use packet::{Destination, Limits, MAX_COMMAND, MAX_GROUP, MAX_GROUPS, Packet, SessionId, Shape};
 pub use party::{NotPlaced, PartyConfig, PartyMachine, Placed, Placing};
 pub use status::{Code, MAX_DETAIL_BYTES, MAX_DETAILS, MAX_STATUS_MESSAGE, Status};

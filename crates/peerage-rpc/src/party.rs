@@ -285,6 +285,14 @@ impl PartyMachine {
         }
     }
 
+    /// Why the broker takes no session of this party's any more, if it has said so.
+    pub fn over(&self) -> Option<&Status> {
+        match &self.state {
+            State::Over(status) => Some(status),
+            _ => None,
+        }
+    }
+
     /// Items that the broker has not acknowledged or answered.
     pub fn unacknowledged(&self) -> usize {
         self.talk.as_ref().map_or(0, |talk| talk.session.kept().0)

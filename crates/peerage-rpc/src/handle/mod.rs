@@ -1,0 +1,34 @@
+//! Broker, node and client on real links: what a program holds.
+//!
+//! Thin: the protocol is in [`crate::PartyMachine`] and [`crate::BrokerMachine`]. Here are queues between them and the
+//! application, futures that wait for their answers, and the task that runs handlers.
+
+mod builder;
+mod bulk;
+mod call;
+mod command;
+mod commands;
+mod context;
+mod desk;
+mod inbox;
+mod line;
+mod news;
+mod offers;
+mod party;
+mod presence;
+mod slot;
+mod stream;
+mod target;
+mod worker;
+
+pub use builder::{Client, Node, PartyBuilder};
+pub use bulk::BulkReader;
+pub use call::{BulkCall, Call, Calling};
+pub use command::{Command, Declaration, Method};
+pub use commands::{Commands, CommandsError, Service};
+pub use context::{AtParty, CallName, Context, Place};
+pub use desk::FailedSend;
+pub use offers::Offers;
+pub use party::{ConnectError, Left, Lost, Newcomer, Party, Standing, StartError};
+pub use stream::{ClientStream, Receiver, Sender};
+pub use target::{Sent, Target};

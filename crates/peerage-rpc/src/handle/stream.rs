@@ -1,0 +1,267 @@
+//! Streams of messages, to be sent and received.
+
+use std::collections::VecDeque;
+use std::fmt;
+use std::future::poll_fn;
+use std::marker::PhantomData;
+use std::sync::Arc;
+use std::task::{Context, Poll, ready};
+
+use bytes::{Buf as _, Bytes};
+use prost::Message;
+use tokio::sync::Notify;
+
+use super::bulk::{self, Spent};
+use super::call::Pending;
+use super::command::{decode_reply, encode};
+use super::inbox::{Found, Inbox};
+use super::line::Line;
+use crate::event::{SendError, StreamKey};
+use crate::party::Placed;
+use crate::status::Status;
+
+/// Messages that come, in order and each once, also across lost links. Whoever does not read makes the sender wait, and
+/// nobody else. Dropping it at the caller's side cancels the call.
+pub struct Receiver<T> {
+    line: Arc<dyn Line>,
+    stream: StreamKey,
+    inbox: Arc<Inbox>,
+    taken: VecDeque<(u32, Bytes)>,
+    current: Bytes,
+    spent: Spent,
+    is_over: bool,
+    /// The call to cancel when this is dropped before the end.
+    placed: Option<Placed>,
+    /// Checks what a command requires of each message.
+    decode: Decode<T>,
+}
+
+/// Makes a message of its bytes.
+pub(super) type Decode<T> = Box<dyn FnMut(Bytes) -> Result<T, Status> + Send + Sync>;
+
+impl<T: Message + Default + 'static> Receiver<T> {
+    pub(super) fn of_caller(line: &Arc<dyn Line>, placed: Placed, inbox: Arc<Inbox>) -> Self {
+        Self::new(line, placed.stream(false), inbox, Some(placed), Box::new(decode_reply))
+    }
+}
+
+impl<T> Receiver<T> {
+    pub(super) fn new(
+        line: &Arc<dyn Line>,
+        stream: StreamKey,
+        inbox: Arc<Inbox>,
+        placed: Option<Placed>,
+        decode: Decode<T>,
+    ) -> Self {
+        Self {
+            line: Arc::clone(line),
+            stream,
+            inbox,
+            taken: VecDeque::new(),
+            current: Bytes::new(),
+            spent: Spent::new(&**line),
+            is_over: false,
+            placed,
+            decode,
+        }
+    }
+
+    /// The next message; `None` when the stream has ended well, or after an error. An error is the stream's last. Dropping
+    /// the future loses nothing.
+    pub async fn recv(&mut self) -> Option<Result<T, Status>> {
+        poll_fn(|cx| self.poll_recv(cx)).await
+    }
+
+    /// As [`Receiver::recv`].
+    pub fn poll_recv(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<T, Status>>> {
+        loop {
+            if self.is_over {
+                return Poll::Ready(None);
+            }
+            if !self.current.is_empty() {
+                let message = self.next_message().and_then(|bytes| (self.decode)(bytes));
+                self.is_over = message.is_err();
+                return Poll::Ready(Some(message));
+            }
+            if let Some((messages, items)) = self.taken.pop_front() {
+                self.spent.spend(&*self.line, self.stream, messages, items.len());
+                self.current = items;
+                continue;
+            }
+            match ready!(self.inbox.poll_take(cx, &mut self.taken)) {
+                Found::Chunks => {}
+                Found::End(end) => {
+                    self.is_over = true;
+                    self.placed = None;
+                    return Poll::Ready(end.err().map(Err));
+                }
+            }
+        }
+    }
+
+    fn next_message(&mut self) -> Result<Bytes, Status> {
+        let length = prost::decode_length_delimiter(&mut self.current);
+        match length {
+            Ok(length) if length <= self.current.remaining() => Ok(self.current.split_to(length)),
+            _ => Err(Status::data_loss("a stream's messages are not in their lengths")),
+        }
+    }
+}
+
+impl<T> Drop for Receiver<T> {
+    fn drop(&mut self) {
+        if let Some(placed) = self.placed {
+            self.line.desk().forget(placed);
+            self.line.cancel(placed);
+        }
+    }
+}
+
+impl<T> fmt::Debug for Receiver<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Receiver").field("stream", &self.stream).finish_non_exhaustive()
+    }
+}
+
+/// Sends messages, in order and each once, also across lost links; waits while the receiver takes none.
+///
+/// Dropped before [`Sender::finish`], it ends the stream as one that is not complete; a handler's stream ends with the
+/// handler.
+pub struct Sender<T> {
+    line: Arc<dyn Line>,
+    stream: StreamKey,
+    room: Arc<Notify>,
+    limit: u64,
+    is_finished: bool,
+    types: PhantomData<fn(T)>,
+}
+
+impl<T> Sender<T> {
+    pub(super) fn new(line: &Arc<dyn Line>, stream: StreamKey, room: Arc<Notify>) -> Self {
+        let limit = line.desk().limits().message_bytes;
+        Self { line: Arc::clone(line), stream, room, limit, is_finished: false, types: PhantomData }
+    }
+
+    /// That was all: the receiver hears that the stream is complete.
+    pub fn finish(mut self) {
+        self.is_finished = true;
+        self.line.finish(self.stream, None);
+    }
+
+    /// Ends the stream with a reason, which the receiver hears as its last.
+    pub fn fail(mut self, status: Status) {
+        self.is_finished = true;
+        self.line.finish(self.stream, Some(status));
+    }
+
+    fn check(&self, bytes: &Bytes) -> Result<(), Status> {
+        if bytes.len() as u64 > self.limit {
+            return Err(too_long("the message", bytes.len(), self.limit));
+        }
+        Ok(())
+    }
+}
+
+impl<T: Message> Sender<T> {
+    /// Sends a message, as soon as there is credit for it. Dropped before it returns, the message may or may not go.
+    ///
+    /// # Errors
+    /// The call is over, so nobody takes it; or the message is too long.
+    pub async fn send(&self, message: T) -> Result<(), Status> {
+        let bytes = encode(&message);
+        self.check(&bytes)?;
+        bulk::send(&*self.line, self.stream, &self.room, bytes).await.map_err(nobody)
+    }
+
+    /// Sends a message if there is credit for it now.
+    ///
+    /// # Errors
+    /// As [`Sender::send`], or [`crate::Code::ResourceExhausted`]: there is no credit.
+    pub fn try_send(&self, message: &T) -> Result<(), Status> {
+        let bytes = encode(message);
+        self.check(&bytes)?;
+        self.line.send(self.stream, bytes).map_err(nobody)
+    }
+
+    /// Sends several messages, as there is credit; cheaper than one by one.
+    ///
+    /// # Errors
+    /// As [`Sender::send`]; those before the one that is too long may have gone.
+    pub async fn send_all(&self, messages: impl IntoIterator<Item = T>) -> Result<(), Status> {
+        let messages: Vec<_> = messages.into_iter().map(|message| encode(&message)).collect();
+        messages.iter().try_for_each(|message| self.check(message))?;
+        let mut rest = messages.as_slice();
+        while !rest.is_empty() {
+            let (sent, result) = self.line.send_all(self.stream, rest);
+            rest = rest.get(sent..).unwrap_or_default();
+            match result {
+                Err(SendError::Full) => self.room.notified().await,
+                result => result.map_err(nobody)?,
+            }
+        }
+        Ok(())
+    }
+}
+
+fn nobody(error: SendError) -> Status {
+    match error {
+        SendError::Full => Status::resource_exhausted("the receiver takes nothing now"),
+        SendError::Closed => Status::cancelled("nobody takes what is sent any more"),
+    }
+}
+
+pub(super) fn too_long(what: &str, bytes: usize, limit: u64) -> Status {
+    Status::resource_exhausted(format!(
+        "{what} has {bytes} bytes, and {limit} is the limit; what is longer travels as bulk data"
+    ))
+}
+
+impl<T> Drop for Sender<T> {
+    fn drop(&mut self) {
+        if !self.is_finished && self.stream.is_ours {
+            let status = Status::cancelled("the sender was dropped before the end of the stream");
+            self.line.finish(self.stream, Some(status));
+        }
+    }
+}
+
+impl<T> fmt::Debug for Sender<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Sender").field("stream", &self.stream).finish_non_exhaustive()
+    }
+}
+
+/// A stream of messages to somebody who replies once. Dropping it cancels the call.
+#[derive(Debug)]
+pub struct ClientStream<T, R> {
+    pub(super) sender: Sender<T>,
+    pub(super) pending: Pending,
+    pub(super) types: PhantomData<fn() -> R>,
+}
+
+impl<T: Message, R: Message + Default> ClientStream<T, R> {
+    /// As [`Sender::send`]. When nobody takes it, [`ClientStream::finish`] says why.
+    ///
+    /// # Errors
+    /// As [`Sender::send`].
+    pub async fn send(&self, message: T) -> Result<(), Status> {
+        self.sender.send(message).await
+    }
+
+    /// As [`Sender::send_all`].
+    ///
+    /// # Errors
+    /// As [`Sender::send_all`].
+    pub async fn send_all(&self, messages: impl IntoIterator<Item = T>) -> Result<(), Status> {
+        self.sender.send_all(messages).await
+    }
+
+    /// Ends the stream, and waits for the reply.
+    ///
+    /// # Errors
+    /// How the call ended.
+    pub async fn finish(self) -> Result<R, Status> {
+        self.sender.finish();
+        decode_reply(self.pending.answer().await?)
+    }
+}
