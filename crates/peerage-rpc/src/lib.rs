@@ -16,12 +16,13 @@ mod session;
 mod status;
 mod talk;
 
-pub use broker::{BrokerConfig, BrokerMachine, JOURNAL_PREFIX, SessionInfo};
+pub use broker::{AdmitError, BrokerConfig, BrokerMachine, JOURNAL_PREFIX, SessionInfo};
 pub use event::{Answer, Caller, Event, Run, RunKey, SendError, SessionKey, StreamKey};
 pub use handle::{
-    AtParty, BulkCall, BulkReader, Call, CallName, Calling, Client, ClientStream, Command, Commands,
-    CommandsError, ConnectError, Context, Declaration, FailedSend, Left, Lost, Method, Newcomer, Node, Offers,
-    Party, PartyBuilder, Place, Receiver, Sender, Sent, Service, Standing, StartError, Target,
+    AdminError, Admitted, AtParty, Batch, Broker, BrokerBuilder, BrokerRef, BulkCall, BulkReader, Call, CallName,
+    Calling, Client, ClientStream, Command, Commands, CommandsError, ConnectError, Context, Declaration,
+    FailedSend, Left, Lost, Method, Model, Node, Offers, Party, PartyBuilder, Place, Receiver, Sender, Sent,
+    Service, Session, Standing, StartError, Target,
 };
 pub use packet::{Destination, Limits, MAX_COMMAND, MAX_GROUP, MAX_GROUPS, Packet, SessionId, Shape};
 pub use party::{NotPlaced, PartyConfig, PartyMachine, Placed, Placing};

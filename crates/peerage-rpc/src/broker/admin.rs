@@ -7,12 +7,56 @@ use peerage_wire::PeerId;
 use super::journal::Pending;
 use super::machine::BrokerMachine;
 use crate::accounts::{
-    Account, ConfirmError, DataError, InviteError, InviteId, NewInvite, ReinstateError, SuspendError, Token,
+    Account, Confirmation, ConfirmError, DataError, EnrolError, InviteError, InviteId, Kind, NewInvite, ReinstateError, SuspendError, Token,
     Unknown, UnknownInvite,
 };
 use crate::status::Status;
 
+/// Why a key was not given an account.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum AdmitError {
+    /// There is no room for one more invite, or the label is too long.
+    #[error(transparent)]
+    Invite(#[from] InviteError),
+    /// It has one, or there are too many.
+    #[error(transparent)]
+    Enrol(#[from] EnrolError),
+}
+
 impl BrokerMachine {
+    /// Gives a key an account that acts at once, without an invite that leaves the broker.
+    ///
+    /// # Errors
+    /// [`AdmitError`].
+    pub fn admit(
+        &mut self,
+        now: Now,
+        peer: PeerId,
+        kind: Kind,
+        label: &str,
+        out: &mut OutboxOf<Self>,
+    ) -> Result<(), AdmitError> {
+        let (ttl, confirmation) = (std::time::Duration::from_secs(1), Confirmation::AtOnce);
+        let new = NewInvite { kind, label: label.to_owned(), ttl, confirmation };
+        let (token, mut writes) = self.accounts.invite(now.wall, new, &mut self.rng)?;
+        match self.accounts.enrol(now.wall, peer, token.as_bytes()) {
+            Ok((_, enrolled)) => {
+                writes.extend(enrolled);
+                self.keep(writes, Pending::Nothing, out);
+                Ok(())
+            }
+            Err(error) => {
+                // Nobody else has the token.
+                if let Ok((_, withdrawn)) = self.accounts.withdraw(&InviteId::of(token.as_bytes())) {
+                    writes.extend(withdrawn);
+                    self.keep(writes, Pending::Nothing, out);
+                }
+                Err(error.into())
+            }
+        }
+    }
+
     /// Makes an invite; whoever shows its token first gets the account.
     ///
     /// # Errors

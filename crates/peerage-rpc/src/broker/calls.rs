@@ -226,6 +226,21 @@ impl BrokerMachine {
         self.call(now, key, placing, out)
     }
 
+    /// Makes a call to the node of a group that has the fewest under way.
+    ///
+    /// # Errors
+    /// [`NotPlaced`]: no node of the group is there, or that one has too much to do.
+    pub fn call_group(
+        &mut self,
+        now: Now,
+        group: &Bytes,
+        placing: Placing,
+        out: &mut OutboxOf<Self>,
+    ) -> Result<Placed, NotPlaced> {
+        let key = self.node_for(&Destination::Group(group.clone())).map_err(NotPlaced::NotOpen)?;
+        self.call(now, key, placing, out)
+    }
+
     /// Nobody waits for that call any more; it has no answer.
     pub fn cancel(&mut self, placed: Placed, out: &mut OutboxOf<Self>) {
         self.with_talk(placed.session, out, |talk| talk.cancel(placed.seq));

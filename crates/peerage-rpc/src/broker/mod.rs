@@ -9,6 +9,7 @@ mod machine;
 mod nodes;
 mod sessions;
 
+pub use admin::AdmitError;
 pub use config::BrokerConfig;
 pub use journal::JOURNAL_PREFIX;
 pub use machine::{BrokerMachine, SessionInfo};

@@ -14,7 +14,7 @@ use peerage_wire::{Address, PeerId};
 use super::command::{Command, Declaration, Method};
 use super::commands::{Commands, Service, command_methods};
 use super::context::{AtParty, Context};
-use super::party::{ConnectError, Newcomer, Party, StartError};
+use super::party::{ConnectError, Admitted, Party, StartError};
 use super::stream::{Receiver, Sender};
 use crate::accounts::Invite;
 use crate::packet::{MAX_GROUP, MAX_GROUPS};
@@ -213,14 +213,14 @@ impl<P: From<Party>> PartyBuilder<P> {
     ///
     /// # Errors
     /// [`ConnectError`]: the token is not good, or the broker cannot be reached.
-    pub async fn enrol(mut self, invite: &Invite) -> Result<Newcomer, ConnectError> {
+    pub async fn enrol(mut self, invite: &Invite) -> Result<Admitted, ConnectError> {
         self.broker = Some((invite.broker, invite.addresses.clone()));
         self.network.clone_from(&invite.network);
         let token = Bytes::copy_from_slice(invite.token.as_bytes());
         let party = self.begin(Some(token)).await?;
-        let newcomer = party.enrolled().await;
+        let admitted = party.enrolled().await;
         party.close().await;
-        Ok(newcomer?)
+        Ok(admitted?)
     }
 }
 

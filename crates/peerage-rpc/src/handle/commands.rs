@@ -178,7 +178,6 @@ impl<M: Place> Commands<M> {
     /// Begins to run a command, if it is there and the caller may call it like that.
     pub(super) fn start(
         &self,
-        shared: &M::Shared,
         ctx: Context<M>,
         command: &[u8],
         payload: Bytes,
@@ -191,7 +190,7 @@ impl<M: Place> Commands<M> {
             entry.ok_or_else(|| Status::unimplemented(format!("there is no command `{name}`")))?;
         declaration.check_caller(name, ctx.caller())?;
         declaration.check_shape(name, shape)?;
-        M::before_run(shared, &ctx, name)?;
+        M::before_run(&ctx, name)?;
         start(ctx, payload)
     }
 }

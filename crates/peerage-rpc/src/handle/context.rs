@@ -27,15 +27,15 @@ pub trait Place: Send + Sync + Sized + 'static {
 
     /// Before a command's handler runs, whoever calls it.
     #[doc(hidden)]
-    fn before_run(shared: &Self::Shared, call: &Context<Self>, command: &str) -> Result<(), Status> {
-        let _ = (shared, call, command);
+    fn before_run(call: &Context<Self>, command: &str) -> Result<(), Status> {
+        let _ = (call, command);
         Ok(())
     }
 
     /// A session has come or gone.
     #[doc(hidden)]
-    fn news(shared: &Self::Shared, news: super::news::News) {
-        let _ = (shared, news);
+    fn news(here: &Arc<Here<Self>>, news: super::news::News) {
+        let _ = (here, news);
     }
 }
 
@@ -48,7 +48,7 @@ impl Place for AtParty {
 }
 
 /// What the handlers of one instance share.
-pub(super) struct Here<M: Place> {
+pub struct Here<M: Place> {
     pub(super) line: Arc<dyn Line>,
     pub(super) shared: M::Shared,
 }

@@ -151,7 +151,7 @@ pub(super) struct Desk {
     flows: Mutex<BTreeMap<StreamKey, Flow>>,
     sends: Mutex<BTreeMap<SessionKey, Sends>>,
     /// Told when one-way calls are done.
-    pub(super) sends_done: Notify,
+    sends_done: Notify,
     /// Told when a call that was refused as one too many may be made.
     pub(super) slots: Notify,
     turnstiles: Mutex<BTreeMap<Way, Arc<Turnstile>>>,
@@ -277,14 +277,14 @@ impl Desk {
     // --- one-way calls ---
 
     /// The last one-way call that was made in each session, or in one.
-    pub(super) fn sends_until(&self, session: Option<SessionKey>) -> Vec<(SessionKey, u64)> {
+    fn sends_until(&self, session: Option<SessionKey>) -> Vec<(SessionKey, u64)> {
         let sends = lock(&self.sends);
         let of = sends.iter().filter(|(key, _)| session.is_none_or(|session| session == **key));
         of.filter_map(|(key, sends)| Some((*key, *sends.under_way.back()?))).collect()
     }
 
     /// Whether one-way calls up to there are done.
-    pub(super) fn are_done(&self, marks: &[(SessionKey, u64)]) -> bool {
+    fn are_done(&self, marks: &[(SessionKey, u64)]) -> bool {
         let sends = lock(&self.sends);
         marks.iter().all(|(session, up_to)| {
             let first = sends.get(session).and_then(|sends| sends.under_way.front());
@@ -299,8 +299,23 @@ impl Desk {
     }
 
     /// The first one-way call that failed since this was asked.
-    pub(super) fn first_failure(&self) -> Option<Status> {
-        lock(&self.sends).values_mut().filter_map(|sends| sends.first_failure.take()).next()
+    fn first_failure(&self, session: Option<SessionKey>) -> Option<Status> {
+        let mut sends = lock(&self.sends);
+        let mut of = sends.iter_mut().filter(|(key, _)| session.is_none_or(|session| session == **key));
+        of.find_map(|(_, sends)| sends.first_failure.take())
+    }
+
+    /// Waits until all one-way calls that were made before are done.
+    pub(super) async fn flush(&self, session: Option<SessionKey>) -> Result<(), Status> {
+        let marks = self.sends_until(session);
+        loop {
+            // Made before the look, so that no end is missed in between.
+            let done = self.sends_done.notified();
+            if self.are_done(&marks) {
+                return self.first_failure(session).map_or(Ok(()), Err);
+            }
+            done.await;
+        }
     }
 
     /// One-way calls that failed since this was asked.

@@ -8,6 +8,7 @@ use peerage_net::Hosted;
 use peerage_wire::PeerId;
 
 use super::desk::{Desk, Expected, theirs};
+use crate::broker::BrokerMachine;
 use crate::event::{Answer, Event, RunKey, SendError, SessionKey, StreamKey};
 use crate::packet::{Destination, Packet};
 use crate::party::{NotPlaced, PartyMachine, Placed, Placing};
@@ -76,6 +77,43 @@ impl Engine for PartyMachine {
 
     fn done(&mut self, now: Now, done: Done, out: &mut OutboxOf<Self>) {
         self.complete(now, done.run, done.result, out);
+    }
+
+    fn send(&mut self, stream: StreamKey, message: Bytes, out: &mut OutboxOf<Self>) -> Result<(), SendError> {
+        Self::send(self, stream, message, out)
+    }
+
+    fn finish(&mut self, stream: StreamKey, status: Option<Status>, out: &mut OutboxOf<Self>) {
+        Self::finish(self, stream, status, out);
+    }
+
+    fn grant(&mut self, stream: StreamKey, messages: u32, bytes: u64, out: &mut OutboxOf<Self>) {
+        Self::grant(self, stream, messages, bytes, out);
+    }
+}
+
+impl Engine for BrokerMachine {
+    fn place(
+        &mut self,
+        now: Now,
+        way: &Way,
+        placing: Placing,
+        out: &mut OutboxOf<Self>,
+    ) -> Result<Placed, NotPlaced> {
+        match way {
+            Way::Session(key) => self.call(now, *key, placing, out),
+            Way::Node(node) => self.call_node(now, node, placing, out),
+            Way::Group(group) => self.call_group(now, group, placing, out),
+            Way::Peer => Err(NotPlaced::NotOpen(Status::internal("a broker has no broker"))),
+        }
+    }
+
+    fn take_back(&mut self, placed: Placed, out: &mut OutboxOf<Self>) {
+        self.cancel(placed, out);
+    }
+
+    fn done(&mut self, now: Now, done: Done, out: &mut OutboxOf<Self>) {
+        self.complete(now, done.run, done.result, done.writes, out);
     }
 
     fn send(&mut self, stream: StreamKey, message: Bytes, out: &mut OutboxOf<Self>) -> Result<(), SendError> {

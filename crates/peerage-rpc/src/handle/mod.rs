@@ -3,6 +3,8 @@
 //! Thin: the protocol is in [`crate::PartyMachine`] and [`crate::BrokerMachine`]. Here are queues between them and the
 //! application, futures that wait for their answers, and the task that runs handlers.
 
+mod broker;
+mod broker_builder;
 mod builder;
 mod bulk;
 mod call;
@@ -10,8 +12,11 @@ mod command;
 mod commands;
 mod context;
 mod desk;
+mod directory;
 mod inbox;
+mod keeper;
 mod line;
+mod model;
 mod news;
 mod offers;
 mod party;
@@ -21,6 +26,8 @@ mod stream;
 mod target;
 mod worker;
 
+pub use broker::{AdminError, Broker, BrokerRef, Session};
+pub use broker_builder::BrokerBuilder;
 pub use builder::{Client, Node, PartyBuilder};
 pub use bulk::BulkReader;
 pub use call::{BulkCall, Call, Calling};
@@ -28,7 +35,9 @@ pub use command::{Command, Declaration, Method};
 pub use commands::{Commands, CommandsError, Service};
 pub use context::{AtParty, CallName, Context, Place};
 pub use desk::FailedSend;
+pub use keeper::Batch;
+pub use model::Model;
 pub use offers::Offers;
-pub use party::{ConnectError, Left, Lost, Newcomer, Party, Standing, StartError};
+pub use party::{ConnectError, Left, Lost, Admitted, Party, Standing, StartError};
 pub use stream::{ClientStream, Receiver, Sender};
 pub use target::{Sent, Target};

@@ -66,9 +66,9 @@ pub struct Lost {
     pub last_acknowledged: u64,
 }
 
-/// What a newcomer is now.
+/// What somebody who has enrolled is now.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Newcomer {
+pub struct Admitted {
     /// As what it was taken in.
     pub kind: Kind,
     /// Whether the account may act at once; otherwise an administrator confirms it first.
@@ -80,7 +80,7 @@ pub(super) struct Board {
     pub(super) standing: watch::Sender<Standing>,
     offers: watch::Sender<Option<Bytes>>,
     lost: Mutex<Option<Lost>>,
-    newcomer: watch::Sender<Option<Newcomer>>,
+    admitted: watch::Sender<Option<Admitted>>,
 }
 
 struct PartySink {
@@ -110,7 +110,7 @@ impl Sink<PartyMachine> for PartySink {
                 board.standing.send_replace(Standing::Refused(*status));
             }
             Event::Enrolled { kind, confirmed } => {
-                board.newcomer.send_replace(Some(Newcomer { kind, confirmed }));
+                board.admitted.send_replace(Some(Admitted { kind, confirmed }));
             }
             Event::Offers(resources) => {
                 board.offers.send_replace(Some(resources));
@@ -231,7 +231,7 @@ impl Party {
             standing: watch::Sender::new(Standing::Connecting),
             offers: watch::Sender::new(None),
             lost: Mutex::default(),
-            newcomer: watch::Sender::new(None),
+            admitted: watch::Sender::new(None),
         });
         let make = |start: Start| PartyMachine::new(config, start.now.mono, &start.seed);
         let sink = PartySink { desk: Arc::clone(&desk), board: Arc::clone(&board) };
@@ -305,17 +305,7 @@ impl Party {
     /// # Errors
     /// The first that failed since the last flush, or the session was lost. [`Party::failed_sends`] has all of them.
     pub async fn flush(&self) -> Result<(), Status> {
-        let desk = &self.inner.desk;
-        let marks = desk.sends_until(None);
-        loop {
-            // Made before the look, so that no end is missed in between.
-            let done = desk.sends_done.notified();
-            if desk.are_done(&marks) {
-                break;
-            }
-            done.await;
-        }
-        desk.first_failure().map_or(Ok(()), Err)
+        self.inner.desk.flush(None).await
     }
 
     /// One-way commands that were not run, since this was called last; the oldest are forgotten beyond 1,024.
@@ -366,13 +356,13 @@ impl Party {
         }
     }
 
-    /// Waits until the broker has taken the newcomer, or not.
-    pub(super) async fn enrolled(&self) -> Result<Newcomer, Status> {
-        let mut newcomer = self.inner.board.newcomer.subscribe();
+    /// Waits until the broker has taken the admitted, or not.
+    pub(super) async fn enrolled(&self) -> Result<Admitted, Status> {
+        let mut admitted = self.inner.board.admitted.subscribe();
         let mut standing = self.standing();
         loop {
-            if let Some(newcomer) = *newcomer.borrow_and_update() {
-                return Ok(newcomer);
+            if let Some(admitted) = *admitted.borrow_and_update() {
+                return Ok(admitted);
             }
             match &*standing.borrow_and_update() {
                 Standing::Refused(status) => return Err(status.clone()),
@@ -380,7 +370,7 @@ impl Party {
                 _ => {}
             }
             tokio::select! {
-                _ = newcomer.changed() => {}
+                _ = admitted.changed() => {}
                 _ = standing.changed() => {}
             }
         }

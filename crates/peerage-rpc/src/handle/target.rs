@@ -38,10 +38,6 @@ impl Target {
         Self { line, way, timeout: None, idempotent: false }
     }
 
-    pub(super) fn line(&self) -> &Arc<dyn Line> {
-        &self.line
-    }
-
     /// The same way with the same options to somebody else.
     pub(super) fn by(&self, way: Way) -> Self {
         Self { way, ..self.clone() }

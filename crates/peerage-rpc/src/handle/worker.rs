@@ -103,7 +103,7 @@ impl<M: Place> Crew<M> {
                 self.poll_again(number);
             }
             Work::News(news) => {
-                harmlessly(|| M::news(&self.here.shared, news));
+                harmlessly(|| M::news(&self.here, news));
             }
         }
         if self.done.len() >= BATCH {
@@ -115,8 +115,7 @@ impl<M: Place> Crew<M> {
         let ctx = Context::new(&self.here, &self.spare.0, &run);
         let Run { key, command, payload, shape, .. } = run;
         let commands = &self.commands;
-        let shared = &self.here.shared;
-        let started = harmlessly(|| commands.start(shared, ctx, &command, payload, shape));
+        let started = harmlessly(|| commands.start(ctx, &command, payload, shape));
         let mut running = match started.unwrap_or_else(|| Err(panicked(&command))) {
             Ok(running) => running,
             Err(status) => return self.over(key, shape, Err(status)),
