@@ -19,10 +19,10 @@ mod talk;
 pub use broker::{AdmitError, BrokerConfig, BrokerMachine, JOURNAL_PREFIX, SessionInfo};
 pub use event::{Answer, Caller, Event, Run, RunKey, SendError, SessionKey, StreamKey};
 pub use handle::{
-    AdminError, Admitted, AtParty, Batch, Broker, BrokerBuilder, BrokerRef, BulkCall, BulkReader, Call, CallName,
-    Calling, Client, ClientStream, Command, Commands, CommandsError, ConnectError, Context, Declaration,
-    FailedSend, Left, Lost, Method, Model, Node, Offers, Party, PartyBuilder, Place, Receiver, Sender, Sent,
-    Service, Session, Standing, StartError, Target,
+    AdminError, Admitted, AtParty, Batch, Broker, BrokerBuilder, BrokerRef, BulkCall, BulkReader, Call,
+    CallName, Calling, Client, ClientStream, Command, Commands, CommandsError, ConnectError, Context,
+    Declaration, FailedSend, Left, Lost, Method, Model, Node, Offers, Party, PartyBuilder, Place, Receiver,
+    Sender, Sent, Service, Session, Standing, StartError, Target,
 };
 pub use packet::{Destination, Limits, MAX_COMMAND, MAX_GROUP, MAX_GROUPS, Packet, SessionId, Shape};
 pub use party::{NotPlaced, PartyConfig, PartyMachine, Placed, Placing};

@@ -7,8 +7,8 @@ use peerage_wire::PeerId;
 use super::journal::Pending;
 use super::machine::BrokerMachine;
 use crate::accounts::{
-    Account, Confirmation, ConfirmError, DataError, EnrolError, InviteError, InviteId, Kind, NewInvite, ReinstateError, SuspendError, Token,
-    Unknown, UnknownInvite,
+    Account, ConfirmError, Confirmation, DataError, EnrolError, InviteError, InviteId, Kind, NewInvite,
+    ReinstateError, SuspendError, Token, Unknown, UnknownInvite,
 };
 use crate::status::Status;
 

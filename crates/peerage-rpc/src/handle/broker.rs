@@ -172,7 +172,8 @@ impl<M: Model> BrokerRef<M> {
         if is_last && entry.kind == Kind::User {
             // Its next session gets them anew.
             let peer = entry.peer;
-            let _ = self.shared().hosted.call(|machine, _, out| machine.offer(peer, bytes::Bytes::new(), out));
+            let _ =
+                self.shared().hosted.call(|machine, _, out| machine.offer(peer, bytes::Bytes::new(), out));
         }
         let (kind, was_there) = (entry.kind, entry.goes());
         let session = self.named(entry);
@@ -262,7 +263,8 @@ impl<M: Model> BrokerRef<M> {
 
     /// Nodes that are there, in the order of their keys; empty when it is closed.
     pub fn nodes(&self) -> Vec<PeerId> {
-        let nodes = self.shared().hosted.call(|machine, _, _| machine.nodes().map(|(peer, _)| peer).collect());
+        let nodes =
+            self.shared().hosted.call(|machine, _, _| machine.nodes().map(|(peer, _)| peer).collect());
         nodes.unwrap_or_default()
     }
 
@@ -402,7 +404,10 @@ impl<M: Model> Clone for Session<M> {
 
 impl<M: Model> fmt::Debug for Session<M> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Session").field("id", &self.entry.id).field("peer", &self.entry.peer).finish_non_exhaustive()
+        f.debug_struct("Session")
+            .field("id", &self.entry.id)
+            .field("peer", &self.entry.peer)
+            .finish_non_exhaustive()
     }
 }
 

@@ -17,7 +17,7 @@ use super::context::{Context, Here};
 use super::desk::Desk;
 use super::directory::Directory;
 use super::keeper::Keeper;
-use super::line::{Core, Line};
+use super::line::{Core, Line, wind_up};
 use super::model::Model;
 use super::party::{StartError, spec};
 use super::stream::{Receiver, Sender};
@@ -68,7 +68,18 @@ impl<M: Model> BrokerBuilder<M> {
     pub fn model<N: Model>(self, model: N) -> BrokerBuilder<N> {
         let Self { identity, endpoint, listen, change, network, store, config, accounts, .. } = self;
         let commands = Commands::new();
-        BrokerBuilder { identity, endpoint, listen, change, network, store, config, accounts, model, commands }
+        BrokerBuilder {
+            identity,
+            endpoint,
+            listen,
+            change,
+            network,
+            store,
+            config,
+            accounts,
+            model,
+            commands,
+        }
     }
 
     /// Who it is: parties know it by this key. Needed, unless there is an endpoint.
@@ -135,16 +146,16 @@ impl<M: Model> BrokerBuilder<M> {
     /// # Errors
     /// [`StartError`].
     pub async fn start(self) -> Result<Broker<M>, StartError> {
-        let Self { identity, endpoint, listen, change, network, store, config, accounts, model, commands } = self;
+        let Self { identity, endpoint, listen, change, network, store, config, accounts, model, commands } =
+            self;
         commands.check()?;
         let keeper = match store {
             Some(store) => Keeper::of(store).map_err(|error| StartError::Store(error.to_string()))?,
             None => Keeper::in_memory(),
         };
         let keeper = Arc::new(keeper);
-        let scan = |prefix: &[u8]| {
-            keeper.store.scan(prefix).map_err(|error| StartError::Store(error.to_string()))
-        };
+        let scan =
+            |prefix: &[u8]| keeper.store.scan(prefix).map_err(|error| StartError::Store(error.to_string()));
         let accounts = Accounts::load(accounts, scan(Accounts::PREFIX)?)?;
         let journal = scan(JOURNAL_PREFIX)?;
         let is_own = endpoint.is_none();
@@ -163,9 +174,9 @@ impl<M: Model> BrokerBuilder<M> {
         let desk = Arc::<Desk>::default();
         desk.set_limits(config.limits);
         let sink = BrokerSink { desk: Arc::clone(&desk), keeper: Arc::clone(&keeper) };
-        let make =
-            |start: Start| BrokerMachine::new(config, accounts, journal, start.now, &start.seed);
+        let make = |start: Start| BrokerMachine::new(config, accounts, journal, start.now, &start.seed);
         let hosted = endpoint.host(spec(&network), make, sink)?;
+        wind_up(&hosted);
         let line: Arc<dyn Line> = Arc::new(Core { hosted: hosted.clone(), desk });
         let directory = Mutex::new(Directory::default());
         let shared = BrokerShared { model, hosted, keeper, network, directory };

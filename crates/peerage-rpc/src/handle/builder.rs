@@ -14,7 +14,7 @@ use peerage_wire::{Address, PeerId};
 use super::command::{Command, Declaration, Method};
 use super::commands::{Commands, Service, command_methods};
 use super::context::{AtParty, Context};
-use super::party::{ConnectError, Admitted, Party, StartError};
+use super::party::{Admitted, ConnectError, Party, StartError};
 use super::stream::{Receiver, Sender};
 use crate::accounts::Invite;
 use crate::packet::{MAX_GROUP, MAX_GROUPS};
@@ -88,8 +88,15 @@ pub struct PartyBuilder<P> {
     kind: PhantomData<fn() -> P>,
 }
 
+impl<P: From<Party>> Default for PartyBuilder<P> {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
 impl<P: From<Party>> PartyBuilder<P> {
-    fn new() -> Self {
+    /// As [`Client::builder`] and [`Node::builder`].
+    pub fn new() -> Self {
         Self {
             identity: None,
             endpoint: None,

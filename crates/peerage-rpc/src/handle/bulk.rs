@@ -189,7 +189,9 @@ impl BulkReader {
         while let Some(piece) = self.piece().await {
             let piece = piece?;
             if all.len() + piece.len() > at_most {
-                return Err(Status::resource_exhausted(format!("the bulk data is longer than {at_most} bytes")));
+                return Err(Status::resource_exhausted(format!(
+                    "the bulk data is longer than {at_most} bytes"
+                )));
             }
             all.extend_from_slice(&piece);
         }
@@ -199,7 +201,11 @@ impl BulkReader {
 
 /// The error of a reading that fails has the [`Status`] inside.
 impl AsyncRead for BulkReader {
-    fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, into: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        into: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
         match ready!(self.poll_piece(cx)) {
             None => Poll::Ready(Ok(())),
             Some(Err(status)) => Poll::Ready(Err(io::Error::other(status))),
@@ -233,7 +239,11 @@ impl fmt::Debug for BulkReader {
 pub(super) struct Held(pub(super) Bytes);
 
 impl AsyncRead for Held {
-    fn poll_read(mut self: Pin<&mut Self>, _: &mut Context<'_>, into: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        _: &mut Context<'_>,
+        into: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
         let len = self.0.len().min(into.remaining());
         into.put_slice(&self.0.split_to(len));
         Poll::Ready(Ok(()))

@@ -356,7 +356,10 @@ impl<R: Send + 'static> IntoFuture for BulkCall<R> {
 
 impl<R> fmt::Debug for Call<R> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Call").field("command", &self.draft.command).field("way", &self.draft.way).finish_non_exhaustive()
+        f.debug_struct("Call")
+            .field("command", &self.draft.command)
+            .field("way", &self.draft.way)
+            .finish_non_exhaustive()
     }
 }
 

@@ -247,8 +247,9 @@ pub(crate) fn encode(message: &impl Message) -> Bytes {
 
 /// What a caller sent; wrong bytes are its fault.
 pub(crate) fn decode_parameters<Q: Message + Default>(name: &str, bytes: Bytes) -> Result<Q, Status> {
-    Q::decode(bytes)
-        .map_err(|error| Status::invalid_argument(format!("the parameters of `{name}` are malformed: {error}")))
+    Q::decode(bytes).map_err(|error| {
+        Status::invalid_argument(format!("the parameters of `{name}` are malformed: {error}"))
+    })
 }
 
 /// What was answered; wrong bytes are the other end's fault.

@@ -89,7 +89,10 @@ impl<M: Place> Clone for Context<M> {
 
 impl<M: Place> fmt::Debug for Context<M> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Context").field("caller", &self.caller).field("call", &self.origin).finish_non_exhaustive()
+        f.debug_struct("Context")
+            .field("caller", &self.caller)
+            .field("call", &self.origin)
+            .finish_non_exhaustive()
     }
 }
 

@@ -40,7 +40,9 @@ pub(super) struct Done {
 }
 
 /// What the machines of parties and brokers have in common.
-pub(super) trait Engine: Machine<Message = Packet, Event = Event, Answer = Answer> + Send + 'static {
+pub(super) trait Engine:
+    Machine<Message = Packet, Event = Event, Answer = Answer> + Send + 'static
+{
     fn place(
         &mut self,
         now: Now,
@@ -141,6 +143,11 @@ pub(super) trait Line: Send + Sync + 'static {
     fn send_all(&self, stream: StreamKey, messages: &[Bytes]) -> (usize, Result<(), SendError>);
     fn finish(&self, stream: StreamKey, status: Option<Status>);
     fn grant(&self, stream: StreamKey, messages: u32, bytes: u64);
+}
+
+/// Has the host look at the machine's first deadline: it looks after each turn, and there was none yet.
+pub(super) fn wind_up<E: Engine>(hosted: &Hosted<E>) {
+    let _ = hosted.call(|_, _, _| ());
 }
 
 /// A hosted machine and its desk.

@@ -38,6 +38,6 @@ pub use desk::FailedSend;
 pub use keeper::Batch;
 pub use model::Model;
 pub use offers::Offers;
-pub use party::{ConnectError, Left, Lost, Admitted, Party, Standing, StartError};
+pub use party::{Admitted, ConnectError, Left, Lost, Party, Standing, StartError};
 pub use stream::{ClientStream, Receiver, Sender};
 pub use target::{Sent, Target};

@@ -16,7 +16,7 @@ use super::commands::Commands;
 use super::context::{AtParty, Here};
 use super::desk::{Desk, FailedSend};
 use super::inbox::lock;
-use super::line::{Core, Line, Way, closed};
+use super::line::{Core, Line, Way, closed, wind_up};
 use super::offers::Offers;
 use super::target::Target;
 use super::worker;
@@ -146,7 +146,11 @@ pub enum StartError {
     #[error("a party needs its broker's key and at least one address")]
     NoBroker,
     /// A node serves too many groups, or one whose name is too long.
-    #[error("a node serves at most {} groups, with names of 1 to {} bytes", crate::MAX_GROUPS, crate::MAX_GROUP)]
+    #[error(
+        "a node serves at most {} groups, with names of 1 to {} bytes",
+        crate::MAX_GROUPS,
+        crate::MAX_GROUP
+    )]
     Groups,
     /// The accounts in the broker's store make no sense.
     #[error(transparent)]
@@ -213,7 +217,9 @@ impl Deref for Party {
 
 impl fmt::Debug for Party {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Party").field("standing", &*self.inner.board.standing.borrow()).finish_non_exhaustive()
+        f.debug_struct("Party")
+            .field("standing", &*self.inner.board.standing.borrow())
+            .finish_non_exhaustive()
     }
 }
 
@@ -236,6 +242,7 @@ impl Party {
         let make = |start: Start| PartyMachine::new(config, start.now.mono, &start.seed);
         let sink = PartySink { desk: Arc::clone(&desk), board: Arc::clone(&board) };
         let hosted = endpoint.host(spec(network), make, sink)?;
+        wind_up(&hosted);
         let line: Arc<dyn Line> = Arc::new(Core { hosted: hosted.clone(), desk: Arc::clone(&desk) });
         let here = Arc::new(Here::<AtParty> { line: Arc::clone(&line), shared: () });
         tokio::spawn(worker::work(here, commands));
@@ -328,7 +335,8 @@ impl Party {
     /// call finds nothing.
     pub async fn close(&self) -> Left {
         let inner = &*self.inner;
-        let is_open = matches!(*inner.board.standing.borrow(), Standing::Connected { .. } | Standing::Adrift { .. });
+        let is_open =
+            matches!(*inner.board.standing.borrow(), Standing::Connected { .. } | Standing::Adrift { .. });
         if is_open {
             let mut standing = self.standing();
             let gone = async {

@@ -84,8 +84,16 @@ impl Target {
     }
 
     /// As [`Target::call`], for generated code.
-    pub fn request<Q: Message, R: Message + Default + 'static>(&self, method: Method<Q, R>, parameters: Q) -> Call<R> {
-        Call { draft: self.draft(method.with(Form::Request), encode(&parameters)), read: decode_reply, bulk: None }
+    pub fn request<Q: Message, R: Message + Default + 'static>(
+        &self,
+        method: Method<Q, R>,
+        parameters: Q,
+    ) -> Call<R> {
+        Call {
+            draft: self.draft(method.with(Form::Request), encode(&parameters)),
+            read: decode_reply,
+            bulk: None,
+        }
     }
 
     /// As [`Target::call`], by name, with parameters and reply as they are on the wire.
@@ -168,7 +176,8 @@ impl Target {
         let inbox = Arc::<Inbox>::default();
         let data = Flow { inbox: Some(Arc::clone(&inbox)), room: None };
         let expected = Expected { data, ..Expected::default() };
-        let placed = self.open(self.draft(method.with(Form::ServerStream), encode(&parameters)), expected).await?;
+        let placed =
+            self.open(self.draft(method.with(Form::ServerStream), encode(&parameters)), expected).await?;
         Ok(Receiver::of_caller(&self.line, placed, inbox))
     }
 

@@ -193,7 +193,11 @@ impl<M: Place> Crew<M> {
     fn settle(&mut self, run: RunKey, shape: Shape, result: Result<Bytes, Status>, slot: &Slot) {
         let limit = self.limit;
         let result = result.and_then(|reply| {
-            if reply.len() as u64 > limit { Err(too_long("the reply", reply.len(), limit)) } else { Ok(reply) }
+            if reply.len() as u64 > limit {
+                Err(too_long("the reply", reply.len(), limit))
+            } else {
+                Ok(reply)
+            }
         });
         let bulk = lock(&slot.reply_bulk).take().filter(|_| result.is_ok());
         let has_streams = shape.has_streams();
