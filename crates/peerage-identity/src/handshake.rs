@@ -10,7 +10,7 @@ use zeroize::Zeroizing;
 use crate::cipher::Cipher;
 use crate::resolver::Resolver;
 use crate::signature::{self, NOISE_STATIC, SignatureError};
-use crate::{Identity, Opener, Sealer};
+use crate::{Identity, LaneOpener, LaneSealer, Opener, Sealer};
 
 /// Sets the handshake's random numbers apart from anything else that is derived from the same.
 const EPHEMERAL_CONTEXT: &str = "peerage 2026 noise ephemeral randomness v1";
@@ -160,7 +160,20 @@ impl Handshake {
     ///
     /// # Errors
     /// [`HandshakeError::Turn`] before the third message is through, and [`HandshakeError::Failed`] after an error.
-    pub fn finish(mut self) -> Result<(Sealer, Opener), HandshakeError> {
+    pub fn finish(self) -> Result<(Sealer, Opener), HandshakeError> {
+        self.ciphers().map(|(ours, theirs)| (Sealer::new(ours), Opener::new(theirs)))
+    }
+
+    /// As [`Handshake::finish`], for messages that others carry, instead of records.
+    ///
+    /// # Errors
+    /// As [`Handshake::finish`].
+    pub fn finish_in_lanes(self) -> Result<(LaneSealer, LaneOpener), HandshakeError> {
+        self.ciphers().map(|(ours, theirs)| (LaneSealer::new(ours), LaneOpener::new(theirs)))
+    }
+
+    /// This end's cipher, and the other's.
+    fn ciphers(mut self) -> Result<(Box<Cipher>, Box<Cipher>), HandshakeError> {
         if self.failed {
             return Err(HandshakeError::Failed);
         }
@@ -173,8 +186,7 @@ impl Handshake {
         let cipher =
             |key: &[u8; 32]| Cipher::new(self.suite, key).map(Box::new).map_err(|_| HandshakeError::Cipher);
         let (first, second) = (cipher(&from_initiator)?, cipher(&from_responder)?);
-        let (ours, theirs) = if self.initiator { (first, second) } else { (second, first) };
-        Ok((Sealer::new(ours), Opener::new(theirs)))
+        Ok(if self.initiator { (first, second) } else { (second, first) })
     }
 
     /// Whether it is time to write, or to read; and what the message has beside its payload.

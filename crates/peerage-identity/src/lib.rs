@@ -44,6 +44,8 @@
 //! - Both suites do what Noise (revision 34) says, as its published vectors and another implementation show; which one
 //!   a handshake has, both ends know before it begins.
 //! - A record opens once, in its place, unchanged, or not at all.
+//! - A message that is sealed in a lane opens once, unchanged, and after all of its lane that were opened before, or not at
+//!   all.
 //! - A box opens with its recipient's secret and the associated data that it was sealed with, unchanged, or not at all.
 //! - The identity's secrets, ephemeral keys and seeds are overwritten when dropped; nothing here prints a secret.
 //! - A key file is complete or absent, never readable by group or others, and never overwritten.
@@ -68,6 +70,7 @@ mod handshake;
 mod identity;
 mod key_file;
 mod keys;
+mod lanes;
 mod record;
 mod resolver;
 mod sealed_box;
@@ -78,6 +81,7 @@ pub use cipher::suites_by_speed;
 pub use handshake::{Handshake, HandshakeError};
 pub use identity::{EntropyError, Identity};
 pub use key_file::KeyFileError;
+pub use lanes::{Lane, LaneOpenError, LaneOpener, LaneSealError, LaneSealer};
 pub use record::{Opener, RecordError, SealError, Sealer, records_under};
 pub use sealed_box::{BOX_OVERHEAD, BoxOpenError, BoxSealError, BoxSecret, Recipient, RecipientError};
 pub use signature::{NOISE_STATIC, SignatureError, verify};

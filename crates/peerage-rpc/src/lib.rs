@@ -12,6 +12,7 @@ mod handle;
 mod lane;
 mod packet;
 mod party;
+mod seal;
 mod session;
 mod status;
 mod talk;

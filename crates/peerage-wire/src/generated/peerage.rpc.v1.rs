@@ -311,6 +311,40 @@ pub struct Gone {
 /// The party is done: the session is over when this has arrived.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct Leave {}
+/// The parameters of a sealed call, and the payload of its reply.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct Sealed {
+    /// 1 to 3: the handshake's messages, of which the second is in the reply to the first. 4: a call or its reply.
+    #[prost(uint32, tag = "1")]
+    pub step: u32,
+    /// With the first message: the cipher suite, as in the preface.
+    #[prost(uint32, tag = "2")]
+    pub suite: u32,
+    /// The number of what is sealed, in its lane.
+    #[prost(uint64, tag = "3")]
+    pub number: u64,
+    /// The handshake's message, or what is sealed: a SealedCall or a Reply.
+    #[prost(bytes = "bytes", tag = "4")]
+    pub data: ::prost::bytes::Bytes,
+}
+/// In the handshake's second and third message: that the key is the peer's.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct SealedHello {
+    /// 64 bytes, as in the link's Hello.
+    #[prost(bytes = "bytes", tag = "1")]
+    pub certificate: ::prost::bytes::Bytes,
+}
+/// What the broker does not see of a call.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct SealedCall {
+    #[prost(bytes = "bytes", tag = "1")]
+    pub command: ::prost::bytes::Bytes,
+    #[prost(bytes = "bytes", tag = "2")]
+    pub payload: ::prost::bytes::Bytes,
+    /// The caller's name for the call.
+    #[prost(uint64, tag = "3")]
+    pub tag: u64,
+}
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, ::prost::Enumeration)]
 #[repr(i32)]
 pub enum Kind {
