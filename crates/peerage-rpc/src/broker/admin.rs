@@ -1,7 +1,10 @@
 //! What an administrator does, and what it means for sessions that are open.
+//!
+//! Each command counts at once, and gives the name of an answer, which comes when it will survive a restart: an empty one, or
+//! why it could not be kept.
 
 use bytes::Bytes;
-use peerage_machine::{Now, OutboxOf, Write};
+use peerage_machine::{CallId, Now, OutboxOf, Write};
 use peerage_wire::PeerId;
 
 use super::journal::Pending;
@@ -66,40 +69,46 @@ impl BrokerMachine {
         now: Now,
         new: NewInvite,
         out: &mut OutboxOf<Self>,
-    ) -> Result<Token, InviteError> {
+    ) -> Result<(Token, CallId), InviteError> {
         let (token, writes) = self.accounts.invite(now.wall, new, &mut self.rng)?;
-        self.keep(writes, Pending::Nothing, out);
-        Ok(token)
+        Ok((token, self.kept(writes, out)))
     }
 
     /// Takes an invite back.
     ///
     /// # Errors
     /// There is none of that name.
-    pub fn withdraw(&mut self, invite: &InviteId, out: &mut OutboxOf<Self>) -> Result<(), UnknownInvite> {
+    pub fn withdraw(&mut self, invite: &InviteId, out: &mut OutboxOf<Self>) -> Result<CallId, UnknownInvite> {
         let (_, writes) = self.accounts.withdraw(invite)?;
-        self.keep(writes, Pending::Nothing, out);
-        Ok(())
+        Ok(self.kept(writes, out))
     }
 
     /// Lets an account act that waits for it.
     ///
     /// # Errors
     /// [`ConfirmError`].
-    pub fn confirm(&mut self, now: Now, peer: &PeerId, out: &mut OutboxOf<Self>) -> Result<(), ConfirmError> {
+    pub fn confirm(
+        &mut self,
+        now: Now,
+        peer: &PeerId,
+        out: &mut OutboxOf<Self>,
+    ) -> Result<CallId, ConfirmError> {
         let writes = self.accounts.confirm(now.wall, peer)?;
-        self.keep(writes, Pending::Nothing, out);
-        Ok(())
+        Ok(self.kept(writes, out))
     }
 
     /// Keeps an account from acting: its sessions end now.
     ///
     /// # Errors
     /// [`SuspendError`].
-    pub fn suspend(&mut self, now: Now, peer: &PeerId, out: &mut OutboxOf<Self>) -> Result<(), SuspendError> {
+    pub fn suspend(
+        &mut self,
+        now: Now,
+        peer: &PeerId,
+        out: &mut OutboxOf<Self>,
+    ) -> Result<CallId, SuspendError> {
         let writes = self.accounts.suspend(now.wall, peer)?;
-        self.shut_out(peer, writes, "the account is suspended", out);
-        Ok(())
+        Ok(self.shut_out(peer, writes, "the account is suspended", out))
     }
 
     /// Lets a suspended account act again.
@@ -111,20 +120,18 @@ impl BrokerMachine {
         now: Now,
         peer: &PeerId,
         out: &mut OutboxOf<Self>,
-    ) -> Result<(), ReinstateError> {
+    ) -> Result<CallId, ReinstateError> {
         let writes = self.accounts.reinstate(now.wall, peer)?;
-        self.keep(writes, Pending::Nothing, out);
-        Ok(())
+        Ok(self.kept(writes, out))
     }
 
     /// Removes an account: its sessions end now, and its key may be invited anew.
     ///
     /// # Errors
     /// There is none of that key.
-    pub fn remove(&mut self, peer: &PeerId, out: &mut OutboxOf<Self>) -> Result<Account, Unknown> {
+    pub fn remove(&mut self, peer: &PeerId, out: &mut OutboxOf<Self>) -> Result<(Account, CallId), Unknown> {
         let (account, writes) = self.accounts.remove(peer)?;
-        self.shut_out(peer, writes, "the account is removed", out);
-        Ok(account)
+        Ok((account, self.shut_out(peer, writes, "the account is removed", out)))
     }
 
     /// Keeps data of the application's with an account.
@@ -137,10 +144,9 @@ impl BrokerMachine {
         peer: &PeerId,
         data: Bytes,
         out: &mut OutboxOf<Self>,
-    ) -> Result<(), DataError> {
+    ) -> Result<CallId, DataError> {
         let writes = self.accounts.set_data(now.wall, peer, data)?;
-        self.keep(writes, Pending::Nothing, out);
-        Ok(())
+        Ok(self.kept(writes, out))
     }
 
     /// Removes invites whose time is over.
@@ -151,9 +157,18 @@ impl BrokerMachine {
         }
     }
 
-    fn shut_out(&mut self, peer: &PeerId, writes: Vec<Write>, why: &str, out: &mut OutboxOf<Self>) {
-        self.keep(writes, Pending::Nothing, out);
+    /// Has it kept, and answers under that name when it is.
+    fn kept(&mut self, writes: Vec<Write>, out: &mut OutboxOf<Self>) -> CallId {
+        let call = CallId(self.next_call);
+        self.next_call += 1;
+        self.keep(writes, Pending::Command(call), out);
+        call
+    }
+
+    fn shut_out(&mut self, peer: &PeerId, writes: Vec<Write>, why: &str, out: &mut OutboxOf<Self>) -> CallId {
+        let call = self.kept(writes, out);
         self.end_all(peer, &Status::permission_denied(why), out);
         self.settle(out);
+        call
     }
 }

@@ -7,7 +7,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use bytes::{BufMut as _, Bytes, BytesMut};
-use peerage_machine::{Effect, Instant, LinkId, Now, OpId, StoreError, Write};
+use peerage_machine::{CallId, Effect, Instant, LinkId, Now, OpId, StoreError, Write};
 use peerage_wire::PeerId;
 
 use super::machine::{BrokerMachine, Sess};
@@ -38,6 +38,8 @@ pub(super) enum Pending {
     Completed { session: SessionKey, seq: u64, result: Result<Bytes, Box<Status>> },
     /// A call that goes to a node.
     PassOn { session: SessionKey, seq: u64, call: Call },
+    /// Whoever asked for it hears that it is kept.
+    Command(CallId),
     /// A newcomer hears that it is in.
     Enrolled { link: LinkId, kind: Kind, confirmed: bool },
 }
@@ -324,6 +326,7 @@ impl BrokerMachine {
                 self.enrolled(link, kind, confirmed, out)
             }
             (Some(Pending::Enrolled { link, .. }), Some(status)) => self.refuse(link, status, out),
+            (Some(Pending::Command(call)), failed) => out.answer(call, failed.map_or(Ok(Bytes::new()), Err)),
             (Some(Pending::Nothing) | None, _) => {}
         }
     }
