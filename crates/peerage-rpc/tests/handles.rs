@@ -1,10 +1,4 @@
 //! Broker, node and client as a program holds them, on real endpoints: over TCP on loopback, and over memory.
-#![expect(
-    clippy::unwrap_used,
-    clippy::panic,
-    clippy::indexing_slicing,
-    reason = "a test stops at the first thing that is not as it should be"
-)]
 
 mod notes;
 

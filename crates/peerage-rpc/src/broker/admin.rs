@@ -39,15 +39,14 @@ impl BrokerMachine {
         kind: Kind,
         label: &str,
         out: &mut OutboxOf<Self>,
-    ) -> Result<(), AdmitError> {
+    ) -> Result<CallId, AdmitError> {
         let (ttl, confirmation) = (std::time::Duration::from_secs(1), Confirmation::AtOnce);
         let new = NewInvite { kind, label: label.to_owned(), ttl, confirmation };
         let (token, mut writes) = self.accounts.invite(now.wall, new, &mut self.rng)?;
         match self.accounts.enrol(now.wall, peer, token.as_bytes()) {
             Ok((_, enrolled)) => {
                 writes.extend(enrolled);
-                self.keep(writes, Pending::Nothing, out);
-                Ok(())
+                Ok(self.kept(writes, out))
             }
             Err(error) => {
                 // Nobody else has the token.

@@ -10,6 +10,7 @@ use peerage_net::{CloseReport, Endpoint, Hosted, Sink, StoreAnswer, WeakHosted};
 use peerage_store::Store;
 use peerage_wire::PeerId;
 use prost::Message as _;
+use tokio::sync::oneshot;
 
 use super::context::{Context, Here, Place};
 use super::desk::{Desk, Work};
@@ -39,6 +40,9 @@ pub enum AdminError<E: std::error::Error + 'static> {
     /// It makes no sense.
     #[error(transparent)]
     Refused(#[from] E),
+    /// It is done, and was not written: a broker that starts anew may not know of it.
+    #[error("done, and not kept: {0}")]
+    NotKept(Status),
 }
 
 /// What all handles of a broker have in common.
@@ -276,13 +280,22 @@ impl<M: Model> BrokerRef<M> {
             &mut BrokerMachine,
             peerage_machine::Now,
             &mut peerage_machine::OutboxOf<BrokerMachine>,
-        ) -> Result<T, E>,
+        ) -> Result<(T, CallId), E>,
     ) -> Result<T, AdminError<E>> {
-        let asked = self.shared().hosted.call(ask).map_err(|_| AdminError::Closed)?;
-        let answer = asked?;
+        let (reply, kept) = oneshot::channel();
+        let desk = self.here.line.desk();
+        let asked = self.shared().hosted.call(|machine, now, out| {
+            let (answer, call) = ask(machine, now, out)?;
+            desk.expect_answer(call, reply);
+            Ok::<T, E>(answer)
+        });
+        let answer = asked.map_err(|_| AdminError::Closed)??;
         // Nobody is told of what a crash would undo.
-        self.shared().keeper.flush().await;
-        Ok(answer)
+        match kept.await {
+            Ok(Ok(_)) => Ok(answer),
+            Ok(Err(status)) => Err(AdminError::NotKept(status)),
+            Err(_) => Err(AdminError::Closed),
+        }
     }
 
     /// Invites somebody who need not be known yet; the account acts once it is confirmed. Whoever has the invite can use it,
@@ -316,7 +329,7 @@ impl<M: Model> BrokerRef<M> {
     /// # Errors
     /// There is none of that name.
     pub async fn withdraw(&self, invite: &InviteId) -> Result<(), AdminError<UnknownInvite>> {
-        self.ask(|machine, _, out| machine.withdraw(invite, out)).await
+        self.ask(|machine, _, out| machine.withdraw(invite, out).map(done)).await
     }
 
     /// Gives a key that is known already an account that acts at once.
@@ -329,7 +342,7 @@ impl<M: Model> BrokerRef<M> {
         kind: Kind,
         label: &str,
     ) -> Result<(), AdminError<crate::AdmitError>> {
-        self.ask(|machine, now, out| machine.admit(now, peer, kind, label, out)).await
+        self.ask(|machine, now, out| machine.admit(now, peer, kind, label, out).map(done)).await
     }
 
     /// Lets an account act that waits for it.
@@ -337,7 +350,7 @@ impl<M: Model> BrokerRef<M> {
     /// # Errors
     /// [`ConfirmError`].
     pub async fn confirm(&self, peer: &PeerId) -> Result<(), AdminError<ConfirmError>> {
-        self.ask(|machine, now, out| machine.confirm(now, peer, out)).await
+        self.ask(|machine, now, out| machine.confirm(now, peer, out).map(done)).await
     }
 
     /// Keeps an account from acting: its sessions end now.
@@ -345,7 +358,7 @@ impl<M: Model> BrokerRef<M> {
     /// # Errors
     /// [`SuspendError`].
     pub async fn suspend(&self, peer: &PeerId) -> Result<(), AdminError<SuspendError>> {
-        self.ask(|machine, now, out| machine.suspend(now, peer, out)).await
+        self.ask(|machine, now, out| machine.suspend(now, peer, out).map(done)).await
     }
 
     /// Lets a suspended account act again.
@@ -353,7 +366,7 @@ impl<M: Model> BrokerRef<M> {
     /// # Errors
     /// [`ReinstateError`].
     pub async fn reinstate(&self, peer: &PeerId) -> Result<(), AdminError<ReinstateError>> {
-        self.ask(|machine, now, out| machine.reinstate(now, peer, out)).await
+        self.ask(|machine, now, out| machine.reinstate(now, peer, out).map(done)).await
     }
 
     /// Removes an account: its sessions end now.
@@ -379,6 +392,11 @@ impl<M: Model> BrokerRef<M> {
         });
         list.unwrap_or_default()
     }
+}
+
+/// Nothing to say but that it is kept.
+const fn done(kept: CallId) -> ((), CallId) {
+    ((), kept)
 }
 
 /// A session at the broker: its party can be called, by the methods of [`Target`]. Cheap to clone; it keeps nothing open.

@@ -17,6 +17,7 @@ use super::context::{AtParty, Context};
 use super::party::{Admitted, ConnectError, Party, StartError};
 use super::stream::{Receiver, Sender};
 use crate::accounts::Invite;
+use crate::credentials::Credentials;
 use crate::packet::{MAX_GROUP, MAX_GROUPS};
 use crate::party::PartyConfig;
 use crate::status::Status;
@@ -60,6 +61,14 @@ impl From<Party> for Node {
 }
 
 impl Client {
+    /// Connects with credentials that were kept: [`crate::credentials::default_location`], say.
+    ///
+    /// # Errors
+    /// [`ConnectError`].
+    pub async fn connect(credentials: Credentials) -> Result<Self, ConnectError> {
+        Self::builder().credentials(credentials).connect().await
+    }
+
     /// Makes one.
     pub fn builder() -> PartyBuilder<Self> {
         PartyBuilder::new()
@@ -73,17 +82,19 @@ impl Node {
     }
 }
 
+type Change<A, B> = Box<dyn FnOnce(A) -> B + Send>;
+
 /// Makes a [`Client`] or a [`Node`].
 #[must_use]
 pub struct PartyBuilder<P> {
     identity: Option<Identity>,
     endpoint: Option<Endpoint>,
-    change: Vec<Box<dyn FnOnce(EndpointBuilder) -> EndpointBuilder + Send>>,
+    change: Vec<Change<EndpointBuilder, EndpointBuilder>>,
     broker: Option<(PeerId, Vec<Address>)>,
     network: String,
     groups: Vec<String>,
     timeout: Option<Duration>,
-    change_party: Vec<Box<dyn FnOnce(&mut PartyConfig) + Send>>,
+    change_party: Vec<Change<PartyConfig, PartyConfig>>,
     commands: Commands<AtParty>,
     kind: PhantomData<fn() -> P>,
 }
@@ -133,6 +144,12 @@ impl<P: From<Party>> PartyBuilder<P> {
         self
     }
 
+    /// Who it is, who the broker is, where it listens, and what it calls its network, as they were kept.
+    pub fn credentials(self, credentials: Credentials) -> Self {
+        let Credentials { identity, broker, addresses, network } = credentials;
+        self.identity(identity).broker(broker, addresses).network(network)
+    }
+
     /// Who the broker is, and where it listens. Nobody else will do.
     pub fn broker(mut self, broker: PeerId, addresses: impl Into<Vec<Address>>) -> Self {
         self.broker = Some((broker, addresses.into()));
@@ -147,7 +164,10 @@ impl<P: From<Party>> PartyBuilder<P> {
 
     /// Changes how it dials the broker.
     pub fn configure(mut self, change: impl FnOnce(&mut PartyConfig) + Send + 'static) -> Self {
-        self.change_party.push(Box::new(change));
+        self.change_party.push(Box::new(|mut config| {
+            change(&mut config);
+            config
+        }));
         self
     }
 
@@ -185,7 +205,7 @@ impl<P: From<Party>> PartyBuilder<P> {
         let mut config = PartyConfig::new(broker, addresses);
         config.groups = std::mem::take(&mut self.groups);
         for change in self.change_party {
-            change(&mut config);
+            config = change(config);
         }
         config.enrol = enrol;
         let mut party = Party::start(&endpoint, is_own, &self.network, config, self.commands)?;

@@ -106,8 +106,8 @@ impl Flow {
 
 struct Slot {
     reply: ReplyTo,
-    placed: Placed,
-    has_streams: bool,
+    /// Where something flows beside it.
+    streams: Option<Placed>,
 }
 
 /// A one-way command that was not run.
@@ -218,7 +218,12 @@ impl Desk {
                 }
             }
         }
-        lock(&self.calls).insert(placed.id, Slot { reply, placed, has_streams });
+        lock(&self.calls).insert(placed.id, Slot { reply, streams: has_streams.then_some(placed) });
+    }
+
+    /// Something else was asked. Called with the machine locked.
+    pub(super) fn expect_answer(&self, call: CallId, reply: oneshot::Sender<Answer>) {
+        lock(&self.calls).insert(call, Slot { reply: ReplyTo::Waiting(reply), streams: None });
     }
 
     /// Nobody waits for the answer any more.
@@ -238,12 +243,12 @@ impl Desk {
 
     pub(super) fn answer(&self, call: CallId, answer: Answer) {
         let Some(slot) = lock(&self.calls).remove(&call) else { return };
-        if slot.has_streams {
+        if let Some(placed) = slot.streams {
             let end = answer.as_ref().map(drop).map_err(Clone::clone);
-            self.end_flow(slot.placed.stream(false), &end);
+            self.end_flow(placed.stream(false), &end);
             if end.is_err() {
-                self.end_flow(slot.placed.stream(true), &end);
-            } else if let Some(flow) = lock(&self.flows).get(&slot.placed.stream(true)) {
+                self.end_flow(placed.stream(true), &end);
+            } else if let Some(flow) = lock(&self.flows).get(&placed.stream(true)) {
                 // Bulk data may follow the reply; what goes the other way is not taken any more.
                 flow.wake();
             }
