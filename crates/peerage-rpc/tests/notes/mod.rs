@@ -1,3 +1,4 @@
+#![expect(dead_code, reason = "each test file uses its part")]
 #![expect(
     clippy::unwrap_used,
     clippy::panic,
@@ -18,8 +19,11 @@ use peerage_rpc::{
     Broker, BrokerRef, Client, Command, Commands, Context, Declaration, Model, Node, Party, PartyBuilder,
     Place, Receiver, Sender, Session, Status,
 };
+use peerage_store::Store;
 use peerage_wire::{Address, PeerId};
+use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
+use tokio::task::{AbortHandle, JoinHandle};
 
 /// Far more than anything here takes; a test that gets there says what it waited for.
 const PATIENCE: Duration = Duration::from_secs(10);
@@ -253,20 +257,35 @@ pub(crate) struct World {
 
 impl World {
     pub(crate) async fn start() -> Self {
-        Self::with("tcp://127.0.0.1:0", None).await
+        Self::with("tcp://127.0.0.1:0", None, identity(), None).await
     }
 
     pub(crate) async fn over_memory() -> Self {
-        Self::with("mem://broker", Some(MemoryTransport::default())).await
+        Self::with("mem://broker", Some(MemoryTransport::default()), identity(), None).await
     }
 
-    async fn with(address: &str, memory: Option<MemoryTransport>) -> Self {
+    /// With the journal on.
+    pub(crate) async fn kept(identity: Identity, store: Arc<dyn Store>) -> Self {
+        Self::with("tcp://127.0.0.1:0", None, identity, Some(store)).await
+    }
+
+    async fn with(
+        address: &str,
+        memory: Option<MemoryTransport>,
+        identity: Identity,
+        store: Option<Arc<dyn Store>>,
+    ) -> Self {
         let counts = Counts::default();
         let transport = memory.clone();
         let service = Both(counts.clone());
-        let broker = Broker::builder()
+        let mut builder = Broker::builder();
+        if let Some(store) = store {
+            builder = builder.store(store).journal(true);
+        }
+        let broker = builder
             .model(Notes::default())
-            .identity(identity())
+            .identity(identity)
+            .configure(|config| config.node_grace = Duration::from_millis(300))
             .listen(address.parse().unwrap())
             .with_endpoint(move |builder| match &transport {
                 Some(memory) => builder.memory(memory),
@@ -274,8 +293,13 @@ impl World {
             })
             .network("notes")
             .command::<WriteNote, _, _>(|ctx: Context<Notes>, note| async move {
+                let id = ctx.call_id();
                 let mut notes = ctx.model().notes.lock().unwrap();
                 notes.entry(ctx.peer()).or_default().push(note.text().to_owned());
+                ctx.batch().put(
+                    format!("note/{}/{}/{:020}", ctx.peer(), id.session, id.number),
+                    note.text().to_owned(),
+                )?;
                 Ok(Empty {})
             })
             .command::<FetchNotes, _, _>(|ctx: Context<Notes>, _| async move {
@@ -316,8 +340,13 @@ impl World {
     }
 
     pub(crate) async fn node_of(&self, identity: Identity) -> Peer<Node> {
+        self.node_by(identity, &self.addresses).await
+    }
+
+    pub(crate) async fn node_by(&self, identity: Identity, addresses: &[Address]) -> Peer<Node> {
         let node = self
             .builder::<Node>(same(&identity))
+            .broker(self.broker.peer_id(), addresses)
             .group("calc")
             .command::<Divide, _, _>(|_, divide| async move {
                 if divide.divisor() == 0.0 {
@@ -328,6 +357,12 @@ impl World {
             .server_stream::<Tail, _, _>(|_, tail, sender| tail_of(tail, sender))
             .service(Both(self.counts.clone()));
         Peer { party: within("a node", node.connect()).await.unwrap(), identity }
+    }
+
+    /// The notes of a user that are in the store, as they were written.
+    pub(crate) fn kept_notes(&self, peer: PeerId) -> Vec<String> {
+        let kept = self.broker.store().scan(format!("note/{peer}/").as_bytes()).unwrap();
+        kept.into_iter().map(|(_, text)| String::from_utf8(text.to_vec()).unwrap()).collect()
     }
 
     /// The session of that peer, as soon as the hooks have it.
@@ -367,5 +402,69 @@ struct Both(Counts);
 impl<M: Place> peerage_rpc::Service<M> for Both {
     fn register(self, into: &mut Commands<M>) {
         common(into, &self.0);
+    }
+}
+
+/// Stands between parties and a broker, and cuts what goes through it.
+pub(crate) struct Proxy {
+    address: Address,
+    accepting: JoinHandle<()>,
+    target: Arc<Mutex<Option<String>>>,
+    connections: Arc<Mutex<Vec<AbortHandle>>>,
+}
+
+impl Proxy {
+    pub(crate) async fn to(broker: &Address) -> Self {
+        let proxy = Self::to_nobody().await;
+        proxy.turn_to(broker);
+        proxy
+    }
+
+    pub(crate) async fn to_nobody() -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = format!("tcp://{}", listener.local_addr().unwrap()).parse().unwrap();
+        let target = Arc::<Mutex<Option<String>>>::default();
+        let connections = Arc::<Mutex<Vec<AbortHandle>>>::default();
+        let (to, through) = (Arc::clone(&target), Arc::clone(&connections));
+        let accepting = tokio::spawn(async move {
+            loop {
+                let (mut party, _) = listener.accept().await.unwrap();
+                let to = to.lock().unwrap().clone();
+                let connection = tokio::spawn(async move {
+                    let Some(to) = to else { return };
+                    let Ok(mut broker) = TcpStream::connect(to).await else { return };
+                    // Cut or ended, it is over.
+                    let _ = tokio::io::copy_bidirectional(&mut party, &mut broker).await;
+                });
+                through.lock().unwrap().push(connection.abort_handle());
+            }
+        });
+        Self { address, accepting, target, connections }
+    }
+
+    pub(crate) fn turn_to(&self, broker: &Address) {
+        let address = broker.to_string();
+        *self.target.lock().unwrap() = Some(address.trim_start_matches("tcp://").to_owned());
+    }
+
+    pub(crate) fn address(&self) -> Address {
+        self.address.clone()
+    }
+
+    /// Ends all connections.
+    pub(crate) fn cut(&self) {
+        self.connections.lock().unwrap().drain(..).for_each(|connection| connection.abort());
+    }
+
+    /// Ends all connections, and takes no more.
+    pub(crate) fn stop(&self) {
+        self.accepting.abort();
+        self.cut();
+    }
+}
+
+impl Drop for Proxy {
+    fn drop(&mut self) {
+        self.stop();
     }
 }
