@@ -229,6 +229,22 @@ async fn bulk_data_arrives_unchanged_both_ways() {
 }
 
 #[tokio::test]
+async fn bulk_data_that_nobody_reads_any_more_makes_room_for_the_next() {
+    let world = World::start().await;
+    let (client, node) = (world.client().await, world.node().await);
+    let bytes = Bytes::from(vec![7; 2_000_000]);
+    for target in [client.node(node.peer()), (**client).clone()] {
+        // More than may have streams at once.
+        for _ in 0..80 {
+            let call = target.call(Measure { echo: true }).bulk_bytes(bytes.clone()).bulk_reply();
+            let (measured, reader) = within("the measure", call).await.unwrap();
+            assert_eq!(measured.bytes, 2_000_000);
+            drop(reader);
+        }
+    }
+}
+
+#[tokio::test]
 async fn a_call_that_is_dropped_or_out_of_time_stops_its_handler() {
     let world = World::start().await;
     let (client, node) = (world.client().await, world.node().await);

@@ -237,9 +237,16 @@ impl Talk {
     }
 
     pub(super) fn on_cancel(&mut self, seq: u64, out: &mut Out) -> Heard {
-        let Some(call) = self.theirs.get(&seq).filter(|call| !call.is_replied) else { return Heard::Nothing };
+        let Some(call) = self.theirs.get(&seq) else { return Heard::Nothing };
         match call.owner {
             InOwner::Relayed { to, seq } => Heard::Pass { to, item: Item::Cancel { call: seq } },
+            InOwner::Local if call.is_replied => {
+                // Bulk data still goes out, which nobody wants: the end says that no more comes.
+                let stream = StreamKey { session: self.key, call: seq, is_ours: false, is_bulk: true };
+                self.finish(stream, Some(Box::new(Status::cancelled("nobody takes it"))));
+                out.emit(Event::Room(stream));
+                Heard::Nothing
+            }
             InOwner::Local => {
                 out.emit(Event::Cancelled(RunKey { session: self.key, seq }));
                 Heard::Cancelled(seq)

@@ -47,11 +47,7 @@ impl Talk {
         if let Some(until) = call.until.take() {
             self.deadlines.remove(&(until, true, seq));
         }
-        if call.is_replied {
-            // Only bulk data was still wanted.
-            self.forget_ours(seq);
-            return;
-        }
+        // Where only bulk data was still wanted, the call is over when that has ended.
         self.session.push(false, &Item::Cancel { call: seq }, Until::Acknowledged);
     }
 
