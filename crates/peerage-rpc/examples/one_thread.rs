@@ -77,7 +77,10 @@ async fn run() -> Result<(), Failure> {
             callers.spawn_local(async move {
                 let mut calls = 0_u64;
                 while Instant::now() < until {
-                    target.call(Echo { payload: payload.clone() }).await.map_err(|status| status.to_string())?;
+                    target
+                        .call(Echo { payload: payload.clone() })
+                        .await
+                        .map_err(|status| status.to_string())?;
                     calls += 1;
                 }
                 Ok::<_, String>(calls)

@@ -1,4 +1,113 @@
 //! Broker, node and client: RPC where everyone is named by a key.
+//!
+//! Users and nodes meet at a [`Broker`], and need no address but the broker's. A [`Client`] calls commands of the broker, and of
+//! nodes by their keys or groups; a [`Node`] runs them, and knows who calls. Commands have typed parameters and one reply, or
+//! none, or streams either way, and bulk data beside them. Whatever is under way survives the links that it goes by.
+//!
+//! ```
+//! use peerage_identity::Identity;
+//! use peerage_rpc::accounts::Kind;
+//! use peerage_rpc::{Broker, Client, Command, Declaration, Node, Status};
+//!
+//! #[derive(Clone, PartialEq, prost::Message)]
+//! struct Divide {
+//!     #[prost(double, optional, tag = "1")]
+//!     dividend: Option<f64>,
+//!     #[prost(double, optional, tag = "2")]
+//!     divisor: Option<f64>,
+//! }
+//!
+//! #[derive(Clone, PartialEq, prost::Message)]
+//! struct Quotient {
+//!     #[prost(double, tag = "1")]
+//!     value: f64,
+//! }
+//!
+//! impl Command for Divide {
+//!     const NAME: &'static str = "divide";
+//!     type Reply = Quotient;
+//!     fn declaration() -> Declaration {
+//!         Declaration::request().required(&[(1, "dividend"), (2, "divisor")])
+//!     }
+//! }
+//!
+//! # #[tokio::main(flavor = "current_thread")]
+//! # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+//! let broker = Broker::builder()
+//!     .identity(Identity::generate()?)
+//!     .listen("tcp://127.0.0.1:0".parse()?)
+//!     .network("sums")
+//!     .start()
+//!     .await?;
+//! let (ada, calculator) = (Identity::generate()?, Identity::generate()?);
+//! broker.admit(ada.peer_id(), Kind::User, "Ada").await?;
+//! broker.admit(calculator.peer_id(), Kind::Node, "calculator").await?;
+//! let addresses = broker.endpoint().addresses();
+//!
+//! let node = Node::builder()
+//!     .identity(calculator)
+//!     .broker(broker.peer_id(), addresses.clone())
+//!     .network("sums")
+//!     .command::<Divide, _, _>(|_, divide| async move {
+//!         if divide.divisor() == 0.0 {
+//!             return Err(Status::invalid_argument("division by zero"));
+//!         }
+//!         Ok(Quotient { value: divide.dividend() / divide.divisor() })
+//!     })
+//!     .connect()
+//!     .await?;
+//!
+//! let client =
+//!     Client::builder().identity(ada).broker(broker.peer_id(), addresses).network("sums").connect().await?;
+//! let calculator = client.node(node.endpoint().peer_id());
+//! let quotient = calculator.call(Divide { dividend: Some(10.0), divisor: Some(5.0) }).await?;
+//! assert_eq!(quotient.value, 2.0);
+//! let by_zero = calculator.call(Divide { dividend: Some(10.0), divisor: Some(0.0) }).await;
+//! assert_eq!(by_zero, Err(Status::invalid_argument("division by zero")));
+//! # client.close().await;
+//! # node.close().await;
+//! # broker.close().await;
+//! # Ok(())
+//! # }
+//! ```
+//!
+//! [`PartyMachine`] and [`BrokerMachine`] are the protocol, pure; the rest are handles over them. [`accounts`] say who may talk,
+//! [`credentials`] keep what a client or a node connects with.
+//!
+//! # Guarantees
+//!
+//! - Whoever calls is who it says: a handler's [`Context`] has the key, the kind and the session that the broker has proven; a party
+//!   talks to the broker of the key that it was given, and to nobody else.
+//! - In a session and direction, calls, replies and messages of streams arrive in order and once, over any number of links,
+//!   within the grace ([`BrokerConfig::grace`]). One-way commands of a caller are run one after the other; requests start in order, after
+//!   the one-way commands before them, and run beside each other.
+//! - Every call ends once: with its reply, or with a [`Status`] that says whether it may have run. So does every stream. One-way
+//!   commands that are not run are told ([`Party::flush`], [`Party::failed_sends`]).
+//! - With the journal ([`BrokerBuilder::journal`]) a command that the broker ran is never run again, also after it was killed:
+//!   what its handler staged in [`Context::batch`], the reply, and the mark that it is done are written together, before the
+//!   reply or the acknowledgement leaves.
+//! - A call that a node was given is never given to another one, unless its command is [`Declaration::idempotent`].
+//! - What a command declares is checked before its handler runs, where the handler is. A handler that panics answers
+//!   [`Code::Internal`]; one that nobody waits for any more is dropped.
+//! - A reader that is slow makes its own sender wait, and nobody else. Whoever has too much under way waits, or is told
+//!   [`Code::ResourceExhausted`].
+//!
+//! # Non-guarantees
+//!
+//! - What a handler does elsewhere than in [`Context::batch`] may be done again after a crash: [`Context::call_id`] tells that it is the
+//!   same call.
+//! - Without the journal, a broker that is restarted has no sessions: calls that were under way end as
+//!   [`Code::Unavailable`], and [`Party::lost`] says how far the session had come.
+//! - Streams and bulk data do not survive a restart of the broker, nor of the node.
+//! - Time for a call is not kept to the microsecond: who runs it learns how much was left when it was made.
+//! - The broker sees what it passes on.
+//!
+//! # Limits
+//!
+//! [`Limits`], for each session and direction: 1,024 calls under way with 4 MiB of parameters, 64 of them with streams; 4,096
+//! messages and 256 KiB of each stream under way; parameters, replies and messages of at most 64 KiB; what is longer travels as
+//! bulk data, of any length. [`BrokerConfig`]: 16,384 sessions, 64 of one user, one of a node. Command names have at most
+//! [`MAX_COMMAND`] bytes. A party remembers the last 1,024 one-way commands that failed.
 
 pub mod accounts;
 mod broker;

@@ -146,3 +146,31 @@ async fn with_the_journal_a_session_outlives_its_broker_and_every_note_is_kept_o
     assert_eq!(*client.standing().borrow(), session, "it is the same session");
     let _ = Divide::of(1.0, 1.0);
 }
+
+#[tokio::test]
+async fn without_the_journal_a_restarted_broker_says_that_the_session_is_lost() {
+    let identity = notes::identity();
+    let store: Arc<dyn Store> = Arc::new(peerage_store::MemoryStore::new());
+    let proxy = Proxy::to_nobody().await;
+    let world = World::unkept(notes::same(&identity), Arc::clone(&store)).await;
+    proxy.turn_to(&world.addresses[0]);
+    let ada = notes::identity();
+    world.broker.admit(ada.peer_id(), Kind::User, "Ada").await.unwrap();
+    let client = world.builder::<Client>(ada).broker(world.broker.peer_id(), [proxy.address()]);
+    let client = within("the client", client.connect()).await.unwrap();
+    client.send(WriteNote::of("milk")).await.unwrap();
+    within("the flush", client.flush()).await.unwrap();
+    let session = client.standing().borrow().clone();
+    let target = (**client).clone();
+    let hanging = tokio::spawn(async move { target.call(notes::Hang {}).await });
+    within("the handler", world.hangs(1)).await;
+    within("the end", world.broker.close()).await;
+    let world = World::unkept(identity, store).await;
+    proxy.turn_to(&world.addresses[0]);
+    let status = within("the status", hanging).await.unwrap().unwrap_err();
+    assert_eq!((status.code, status.may_have_run), (peerage_rpc::Code::Unavailable, true));
+    assert!(client.lost().is_some_and(|lost| lost.last_acknowledged >= 1), "{:?}", client.lost());
+    within("a new session", client.ready()).await.unwrap();
+    assert_ne!(*client.standing().borrow(), session);
+    within("a call", client.call(FetchNotes {})).await.unwrap();
+}

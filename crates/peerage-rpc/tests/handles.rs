@@ -388,3 +388,50 @@ async fn hooks_hear_of_sessions_and_nodes_as_they_come_and_go() {
     within("the hooks", model.heard(&expected)).await;
     let _ = Node::builder();
 }
+
+#[tokio::test]
+async fn a_stream_that_nobody_reads_holds_up_nobody_else() {
+    let world = World::start().await;
+    let (client, node) = (world.client().await, world.node().await);
+    let target = client.node(node.peer());
+    let mut unread = target.server_stream(Tail { count: 100_000 }).await.unwrap();
+    assert_eq!(within("the first", unread.recv()).await.unwrap().unwrap(), Line { number: 0 });
+    let mut read = target.server_stream(Tail { count: 20_000 }).await.unwrap();
+    for number in 0..20_000 {
+        assert_eq!(within("a line", read.recv()).await.unwrap().unwrap(), Line { number });
+    }
+    assert_eq!(within("a call", target.call(Divide::of(4.0, 2.0))).await.unwrap().value, 2.0);
+    for number in 1..100_000 {
+        assert_eq!(within("a late line", unread.recv()).await.unwrap().unwrap(), Line { number });
+    }
+    assert!(within("the end", unread.recv()).await.is_none());
+}
+
+#[tokio::test]
+async fn a_user_with_several_sessions_has_each_of_them() {
+    let world = World::start().await;
+    let first = world.client().await;
+    let second = world.builder::<Client>(notes::same(&first.identity)).connect();
+    let second = within("the second session", second).await.unwrap();
+    first.send(WriteNote::of("from the first")).await.unwrap();
+    first.flush().await.unwrap();
+    second.send(WriteNote::of("from the second")).await.unwrap();
+    let fetched = within("the notes", second.call(FetchNotes {})).await.unwrap().notes;
+    assert_eq!(fetched, ["from the first", "from the second"]);
+    assert_eq!(world.broker.sessions().len(), 2);
+    second.close().await;
+    within("the first still", first.call(FetchNotes {})).await.unwrap();
+}
+
+#[tokio::test]
+async fn a_command_that_is_there_twice_is_told_before_anything_starts() {
+    let world = World::start().await;
+    let twice = world
+        .builder::<Client>(notes::identity())
+        .command::<Ghost, _, _>(|_, _| async { Ok(Empty {}) })
+        .command::<Ghost, _, _>(|_, _| async { Ok(Empty {}) })
+        .start()
+        .await;
+    let expected = peerage_rpc::StartError::Commands(peerage_rpc::CommandsError::Twice("ghost".to_owned()));
+    assert_eq!(twice.unwrap_err(), expected);
+}

@@ -505,8 +505,7 @@ impl<M: Model> Context<M> {
     }
 
     /// What is to be written together with the reply: all or nothing, before anybody hears that the command is done. With
-    /// the journal, a command whose writes are there is never run again. A command that fails writes it as well: stage nothing
-    /// before it cannot fail.
+    /// the journal, a command whose writes are there is never run again. A command that fails writes nothing.
     pub fn batch(&self) -> Batch<'_> {
         Batch::new(&self.slot.writes)
     }

@@ -199,10 +199,12 @@ impl<M: Place> Crew<M> {
                 Ok(reply)
             }
         });
+        // What it staged is for a success; and the place is another's soon.
+        let writes = Some(slot.take_writes()).filter(|_| result.is_ok()).unwrap_or_default();
         let bulk = lock(&slot.reply_bulk).take().filter(|_| result.is_ok());
         let has_streams = shape.has_streams();
         let has_no_bulk = shape.has(Shape::BULK_DOWN) && bulk.is_none();
-        self.done.push(Done { run, result, writes: slot.take_writes(), has_streams, has_no_bulk });
+        self.done.push(Done { run, result, writes, has_streams, has_no_bulk });
         self.bulk.extend(bulk.map(|bulk| (run, bulk)));
     }
 

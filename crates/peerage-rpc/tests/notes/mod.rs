@@ -266,21 +266,26 @@ impl World {
 
     /// With the journal on.
     pub(crate) async fn kept(identity: Identity, store: Arc<dyn Store>) -> Self {
-        Self::with("tcp://127.0.0.1:0", None, identity, Some(store)).await
+        Self::with("tcp://127.0.0.1:0", None, identity, Some((store, true))).await
+    }
+
+    /// With accounts that are kept, and no journal.
+    pub(crate) async fn unkept(identity: Identity, store: Arc<dyn Store>) -> Self {
+        Self::with("tcp://127.0.0.1:0", None, identity, Some((store, false))).await
     }
 
     async fn with(
         address: &str,
         memory: Option<MemoryTransport>,
         identity: Identity,
-        store: Option<Arc<dyn Store>>,
+        kept: Option<(Arc<dyn Store>, bool)>,
     ) -> Self {
         let counts = Counts::default();
         let transport = memory.clone();
         let service = Both(counts.clone());
         let mut builder = Broker::builder();
-        if let Some(store) = store {
-            builder = builder.store(store).journal(true);
+        if let Some((store, journal)) = kept {
+            builder = builder.store(store).journal(journal);
         }
         let broker = builder
             .model(Notes::default())
