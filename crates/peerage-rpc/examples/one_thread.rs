@@ -35,6 +35,12 @@ impl Command for Count {
     }
 }
 
+/// Time that this thread has had on a processor, where the system says so.
+fn on_cpu() -> f64 {
+    let read = std::fs::read_to_string("/proc/thread-self/schedstat").unwrap_or_default();
+    read.split(' ').next().and_then(|nanos| nanos.parse().ok()).unwrap_or(f64::NAN) / 1e9
+}
+
 type Failure = Box<dyn std::error::Error>;
 
 async fn run() -> Result<(), Failure> {
@@ -67,11 +73,11 @@ async fn run() -> Result<(), Failure> {
         Client::builder().identity(ada).broker(broker.peer_id(), addresses).network("rate").connect().await?;
     let target = client.node(node.endpoint().peer_id());
 
-    let (payload, tenth) = (bytes::Bytes::from(vec![7; 60]), Duration::from_secs(2));
+    let (payload, time) = (bytes::Bytes::from(vec![7; 60]), Duration::from_secs(2));
     for in_flight in [1, 64] {
-        let until = Instant::now() + tenth;
+        let until = Instant::now() + time;
         let mut callers = JoinSet::new();
-        let begun = Instant::now();
+        let (begun, had) = (Instant::now(), on_cpu());
         for _ in 0..in_flight {
             let (target, payload) = (target.clone(), payload.clone());
             callers.spawn_local(async move {
@@ -88,9 +94,10 @@ async fn run() -> Result<(), Failure> {
         }
         let calls: u64 = callers.join_all().await.into_iter().sum::<Result<u64, String>>()?;
         let rate = calls as f64 / begun.elapsed().as_secs_f64();
-        println!("{in_flight:3} in flight: {rate:9.0} calls/s, {:.2} µs each", 1e6 / rate);
+        let cpu = 1e6 * (on_cpu() - had) / calls as f64;
+        println!("{in_flight:3} in flight: {rate:9.0} calls/s, {cpu:.2} µs of processor time each");
     }
-    let begun = Instant::now();
+    let (begun, had) = (Instant::now(), on_cpu());
     let messages = 2_000_000;
     let mut stream = target.server_stream(Count { messages }).await?;
     let mut seen = 0;
@@ -98,7 +105,9 @@ async fn run() -> Result<(), Failure> {
         message?;
         seen += 1;
     }
-    println!("one stream: {:.0} messages/s", f64::from(seen) / begun.elapsed().as_secs_f64());
+    let (rate, cpu) =
+        (f64::from(seen) / begun.elapsed().as_secs_f64(), 1e6 * (on_cpu() - had) / f64::from(seen));
+    println!("one stream: {rate:.0} messages/s, {cpu:.2} µs of processor time each");
     client.close().await;
     node.close().await;
     broker.close().await;
