@@ -4,17 +4,17 @@ use std::collections::VecDeque;
 use std::fmt;
 use std::future::poll_fn;
 use std::marker::PhantomData;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 use std::task::{Context, Poll, ready};
 
-use bytes::{Buf as _, Bytes};
+use bytes::{Buf as _, Bytes, BytesMut};
 use prost::Message;
 use tokio::sync::Notify;
 
 use super::bulk::{self, Spent};
 use super::call::Pending;
-use super::command::{decode_reply, encode};
-use super::inbox::{Found, Inbox};
+use super::command::decode_reply;
+use super::inbox::{Found, Inbox, lock};
 use super::line::Line;
 use crate::event::{SendError, StreamKey};
 use crate::party::Placed;
@@ -133,13 +133,19 @@ pub struct Sender<T> {
     room: Arc<Notify>,
     limit: u64,
     is_finished: bool,
+    /// Where messages are encoded, many in one piece of memory.
+    buffer: Mutex<BytesMut>,
     types: PhantomData<fn(T)>,
 }
+
+/// What a sender's buffer holds before it is used again.
+const BUFFER: usize = 16 << 10;
 
 impl<T> Sender<T> {
     pub(super) fn new(line: &Arc<dyn Line>, stream: StreamKey, room: Arc<Notify>) -> Self {
         let limit = line.desk().limits().message_bytes;
-        Self { line: Arc::clone(line), stream, room, limit, is_finished: false, types: PhantomData }
+        let (line, buffer) = (Arc::clone(line), Mutex::default());
+        Self { line, stream, room, limit, is_finished: false, buffer, types: PhantomData }
     }
 
     /// That was all: the receiver hears that the stream is complete.
@@ -153,23 +159,28 @@ impl<T> Sender<T> {
         self.is_finished = true;
         self.line.finish(self.stream, Some(status));
     }
-
-    fn check(&self, bytes: &Bytes) -> Result<(), Status> {
-        if bytes.len() as u64 > self.limit {
-            return Err(too_long("the message", bytes.len(), self.limit));
-        }
-        Ok(())
-    }
 }
 
 impl<T: Message> Sender<T> {
+    fn encode(&self, message: &T) -> Result<Bytes, Status> {
+        let length = message.encoded_len();
+        if length as u64 > self.limit {
+            return Err(too_long("the message", length, self.limit));
+        }
+        let mut buffer = lock(&self.buffer);
+        if buffer.capacity() < length {
+            buffer.reserve(BUFFER.max(length));
+        }
+        message.encode(&mut *buffer).map_err(|error| Status::internal(error.to_string()))?;
+        Ok(buffer.split().freeze())
+    }
+
     /// Sends a message, as soon as there is credit for it. Dropped before it returns, the message may or may not go.
     ///
     /// # Errors
     /// The call is over, so nobody takes it; or the message is too long.
     pub async fn send(&self, message: T) -> Result<(), Status> {
-        let bytes = encode(&message);
-        self.check(&bytes)?;
+        let bytes = self.encode(&message)?;
         bulk::send(&*self.line, self.stream, &self.room, bytes).await.map_err(nobody)
     }
 
@@ -178,18 +189,17 @@ impl<T: Message> Sender<T> {
     /// # Errors
     /// As [`Sender::send`], or [`crate::Code::ResourceExhausted`]: there is no credit.
     pub fn try_send(&self, message: &T) -> Result<(), Status> {
-        let bytes = encode(message);
-        self.check(&bytes)?;
+        let bytes = self.encode(message)?;
         self.line.send(self.stream, bytes).map_err(nobody)
     }
 
     /// Sends several messages, as there is credit; cheaper than one by one.
     ///
     /// # Errors
-    /// As [`Sender::send`]; those before the one that is too long may have gone.
+    /// As [`Sender::send`]; none goes when one is too long.
     pub async fn send_all(&self, messages: impl IntoIterator<Item = T>) -> Result<(), Status> {
-        let messages: Vec<_> = messages.into_iter().map(|message| encode(&message)).collect();
-        messages.iter().try_for_each(|message| self.check(message))?;
+        let messages = messages.into_iter().map(|message| self.encode(&message));
+        let messages = messages.collect::<Result<Vec<_>, _>>()?;
         let mut rest = messages.as_slice();
         while !rest.is_empty() {
             let (sent, result) = self.line.send_all(self.stream, rest);
