@@ -435,3 +435,41 @@ async fn a_command_that_is_there_twice_is_told_before_anything_starts() {
     let expected = peerage_rpc::StartError::Commands(peerage_rpc::CommandsError::Twice("ghost".to_owned()));
     assert_eq!(twice.unwrap_err(), expected);
 }
+
+#[tokio::test]
+async fn a_handler_at_a_node_knows_who_calls_which_call_it_is_and_how_long_it_may_take() {
+    let world = World::start().await;
+    let client = world.client().await;
+    let identity = notes::identity();
+    world.broker.admit(identity.peer_id(), Kind::Node, "").await.unwrap();
+    let (tell, mut told) = mpsc::unbounded_channel();
+    let node = world
+        .builder::<Node>(notes::same(&identity))
+        .command::<Ghost, _, _>(move |ctx, _| {
+            tell.send((ctx.peer(), ctx.kind(), ctx.call_id(), ctx.time_left())).unwrap();
+            async { Ok(Empty {}) }
+        })
+        .command::<Fail, _, _>(|_, _| async { Err(Status::internal("x".repeat(1000))) })
+        .untyped("long", peerage_rpc::Declaration::request(), |_, _| async {
+            Ok(Bytes::from(vec![0; 70_000]))
+        })
+        .connect();
+    let _node = within("the node", node).await.unwrap();
+    let target = client.node(identity.peer_id());
+    within("a call", target.call(Ghost {}).timeout(Duration::from_secs(100))).await.unwrap();
+    let Standing::Connected { session, .. } = client.standing().borrow().clone() else {
+        panic!("not connected")
+    };
+    let (peer, kind, first, left) = told.recv().await.unwrap();
+    assert_eq!((peer, kind, first.session), (client.peer(), Some(Kind::User), session));
+    assert!(
+        left.is_some_and(|left| left <= Duration::from_secs(100) && left > Duration::from_secs(1)),
+        "{left:?}"
+    );
+    within("a call", target.call(Ghost {})).await.unwrap();
+    let (.., second, left) = told.recv().await.unwrap();
+    assert!(second > first && left.is_none());
+    // A reply that is too long is the node's fault, and told.
+    let status = within("a long reply", target.call_untyped("long", Bytes::new())).await.unwrap_err();
+    assert_eq!(status.code, Code::ResourceExhausted);
+}

@@ -3,6 +3,7 @@
 //! Thin: the protocol is in [`crate::PartyMachine`] and [`crate::BrokerMachine`]. Here are queues between them and the
 //! application, futures that wait for their answers, and the task that runs handlers.
 
+mod admin;
 mod broker;
 mod broker_builder;
 mod builder;
@@ -26,7 +27,8 @@ mod stream;
 mod target;
 mod worker;
 
-pub use broker::{AdminError, Broker, BrokerRef, Session};
+pub use admin::AdminError;
+pub use broker::{Broker, BrokerRef, Session};
 pub use broker_builder::BrokerBuilder;
 pub use builder::{Client, Node, PartyBuilder};
 pub use bulk::BulkReader;
