@@ -77,7 +77,7 @@ impl Figures {
 }
 
 /// With three or four digits that mean something.
-fn short(value: f64) -> String {
+pub(crate) fn short(value: f64) -> String {
     match value.abs() {
         size if size >= 1e9 => format!("{:.3} G", value / 1e9),
         size if size >= 1e6 => format!("{:.3} M", value / 1e6),

@@ -68,17 +68,17 @@ impl Stream {
     }
 }
 
-fn on_a_thread<T: Send + 'static>(
+pub(crate) fn on_a_thread<T: Send + 'static>(
     task: impl Future<Output = Result<T>> + Send + 'static,
 ) -> JoinHandle<Result<T>> {
     std::thread::spawn(|| tokio::runtime::Builder::new_current_thread().enable_all().build()?.block_on(task))
 }
 
-fn join<T>(thread: JoinHandle<Result<T>>) -> Result<T> {
+pub(crate) fn join<T>(thread: JoinHandle<Result<T>>) -> Result<T> {
     thread.join().map_err(|_| anyhow!("a thread of the floor panicked"))?
 }
 
-async fn connect(address: SocketAddr) -> Result<TcpStream> {
+pub(crate) async fn connect(address: SocketAddr) -> Result<TcpStream> {
     let socket = TcpStream::connect(address).await?;
     socket.set_nodelay(true)?;
     Ok(socket)
@@ -114,11 +114,11 @@ async fn drain(mut socket: TcpStream, size: usize, received: &AtomicU64) -> Resu
     }
 }
 
-fn key(suite: &'static Algorithm) -> Result<LessSafeKey> {
+pub(crate) fn key(suite: &'static Algorithm) -> Result<LessSafeKey> {
     UnboundKey::new(suite, &[7; 32]).map(LessSafeKey::new).map_err(|_| anyhow!("no such cipher"))
 }
 
-fn nonce(number: u64) -> Nonce {
+pub(crate) fn nonce(number: u64) -> Nonce {
     let mut nonce = [0; 12];
     if let Some(low) = nonce.get_mut(4..) {
         low.copy_from_slice(&number.to_le_bytes());

@@ -12,6 +12,7 @@ mod link;
 mod mesh;
 mod pipe;
 mod reconcile;
+mod rpc;
 mod stream;
 
 use std::ffi::OsString;
@@ -52,6 +53,11 @@ enum Bench {
     MeshRound { peers: usize },
     /// Two sets of 100,000 keys: symbols, bytes and time for each key that only one of them has
     Reconcile(ReconcileOptions),
+    /// Calls and streams through a broker, beside raw TCP through a relay; idle sessions, a storm of them, the journal
+    Rpc(RpcOptions),
+    /// A process of `rpc`, for the parent process
+    #[command(hide = true)]
+    RpcPart(RpcPartOptions),
     /// Measures idle links for the parent process
     #[command(hide = true)]
     IdleLinks,
@@ -138,6 +144,39 @@ struct ReconcileOptions {
     rounds: usize,
 }
 
+#[derive(Args)]
+struct RpcOptions {
+    /// Run all processes on this core alone; without, on all of them
+    #[arg(long, value_name = "CORE")]
+    pin: Option<usize>,
+    /// Append a JSON object per figure to this file
+    #[arg(long, value_name = "FILE")]
+    json: Option<PathBuf>,
+    /// The cipher suite of the links, and of the bare sealed records; without, the fastest on this processor
+    #[arg(long, value_name = "SUITE", value_enum)]
+    suite: Option<Cipher>,
+    /// How often each figure is measured; the median is shown
+    #[arg(long, value_name = "N", default_value_t = 5)]
+    rounds: usize,
+    /// Measure this only; may be given several times
+    #[arg(long, value_name = "METRIC", value_enum)]
+    only: Vec<rpc::Metric>,
+    /// How many sessions idle; the goals are for 10,000
+    #[arg(long, value_name = "N", default_value_t = 10_000, value_parser = clap::value_parser!(u16).range(1..=16_000))]
+    sessions: u16,
+}
+
+#[derive(Args)]
+struct RpcPartOptions {
+    role: rpc::Role,
+    #[arg(long)]
+    suite: Cipher,
+    #[arg(long)]
+    journal: Option<PathBuf>,
+    #[arg(long, default_value_t = 0)]
+    count: usize,
+}
+
 fn main() -> ExitCode {
     match run(Options::parse()) {
         Ok(()) => ExitCode::SUCCESS,
@@ -171,6 +210,22 @@ fn run(options: Options) -> Result<()> {
         }
         Bench::MeshRound { peers } => mesh::round(peers),
         Bench::Reconcile(options) => reconcile::run(options.rounds.max(1), options.json),
+        Bench::Rpc(options) => {
+            if let Some(core) = options.pin {
+                pin(core)?;
+            }
+            rpc::run(&rpc::Plan {
+                rounds: options.rounds.max(1),
+                pinned: options.pin,
+                json: options.json,
+                suite: options.suite.map_or(suites_by_speed()[0], Suite::from),
+                only: options.only,
+                sessions: options.sessions.into(),
+            })
+        }
+        Bench::RpcPart(options) => {
+            rpc::part(options.role, options.suite.into(), options.journal, options.count)
+        }
         Bench::IdleLinks => idle::listener(),
         Bench::Idlers { address, count } => idle::idlers(&address, count),
     }
