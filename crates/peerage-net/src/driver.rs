@@ -229,7 +229,7 @@ impl Driver {
             }
             let mut moved = self.take_commands();
             if self.over.is_none() {
-                moved |= self.poll_read(cx);
+                moved |= self.poll_read(cx, now);
                 moved |= self.poll_write(cx);
                 moved |= self.ring(now);
                 if moved {
@@ -251,11 +251,23 @@ impl Driver {
             return false;
         }
         let Some(deadline) = self.deadline() else { return true };
-        if self.armed != Some(deadline) {
-            self.armed = Some(deadline);
-            self.timer.as_mut().reset(self.shared.clock.at(deadline));
+        // A link that hears something has a later deadline each time. The timer may ring too early: it is only set anew when
+        // it does, or must be sooner.
+        if self.armed.is_none_or(|armed| deadline < armed) {
+            self.arm(deadline);
         }
-        self.timer.as_mut().poll(cx).is_pending()
+        while self.timer.as_mut().poll(cx).is_ready() {
+            if self.armed == Some(deadline) {
+                return false;
+            }
+            self.arm(deadline);
+        }
+        true
+    }
+
+    fn arm(&mut self, deadline: peerage_machine::Instant) {
+        self.armed = Some(deadline);
+        self.timer.as_mut().reset(self.shared.clock.at(deadline));
     }
 
     fn take_commands(&mut self) -> bool {

@@ -8,7 +8,7 @@ use peerage_wire::proto::rpc::v1::packet::Body as Wire;
 use prost::Message as _;
 
 use crate::accounts::Kind;
-use crate::fast;
+use crate::fast::{self, Paper};
 use crate::packet::{
     Body, Call, Destination, Form, Item, Lanes, Limits, MAX_COMMAND, MAX_GROUP, MAX_GROUPS, Open, Opened,
     Packet, SessionId, Shape, Stream,
@@ -80,8 +80,8 @@ impl Packet {
 }
 
 /// An item as it is sent.
-pub(crate) fn encode_item(seq: u64, bulk: bool, item: &Item) -> Bytes {
-    fast::encode(seq, bulk, item).unwrap_or_else(|| encode_slowly(seq, bulk, item))
+pub(crate) fn encode_item(paper: &mut Paper, seq: u64, bulk: bool, item: &Item) -> Bytes {
+    fast::encode(paper, seq, bulk, item).unwrap_or_else(|| encode_slowly(seq, bulk, item))
 }
 
 /// An item, by the generated code.

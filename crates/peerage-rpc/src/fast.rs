@@ -53,8 +53,45 @@ fn put_bytes(into: &mut BytesMut, tag: u8, bytes: &[u8]) {
     }
 }
 
+/// Small packets share blocks of so many bytes.
+const BLOCK: usize = 2 << 10;
+/// Those of at most so many bytes.
+const SMALL: usize = BLOCK / 8;
+
+/// Where packets are written. Small ones that follow each other lie in one block, which stays as long as any of them does:
+/// memory for each of them by itself costs more than writing it.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Paper(BytesMut);
+
+impl Paper {
+    /// Has room for so many bytes more, in a place that they need not share when they are many.
+    fn room(&mut self, bytes: usize) -> BytesMut {
+        if bytes > SMALL {
+            return BytesMut::with_capacity(bytes);
+        }
+        if self.0.capacity() < bytes {
+            self.0 = BytesMut::with_capacity(BLOCK);
+        }
+        std::mem::take(&mut self.0)
+    }
+
+    /// Takes what was written, and keeps the rest of a block.
+    fn cut(&mut self, mut written: BytesMut) -> Bytes {
+        let packet = written.split();
+        if packet.len() <= SMALL {
+            self.0 = written;
+        }
+        packet.freeze()
+    }
+
+    /// Lets the rest of the block go.
+    pub(crate) fn clear(&mut self) {
+        self.0 = BytesMut::new();
+    }
+}
+
 /// The packet of an item, when it is one of the three.
-pub(crate) fn encode(seq: u64, bulk: bool, item: &Item) -> Option<Bytes> {
+pub(crate) fn encode(paper: &mut Paper, seq: u64, bulk: bool, item: &Item) -> Option<Bytes> {
     let (tag, len) = match item {
         Item::Call(call) => (CALL, call_len(call)),
         Item::Reply { to, result: Ok(payload) } => (REPLY, number_len(*to) + bytes_len(payload.len())),
@@ -65,7 +102,7 @@ pub(crate) fn encode(seq: u64, bulk: bool, item: &Item) -> Option<Bytes> {
         _ => return None,
     };
     let whole = number_len(seq) + number_len(u64::from(bulk)) + 1 + varint_len(len as u64) + len;
-    let mut into = BytesMut::with_capacity(whole);
+    let mut into = paper.room(whole);
     put_number(&mut into, 1, seq);
     put_number(&mut into, 2, u64::from(bulk));
     into.put_u8(tag);
@@ -84,7 +121,7 @@ pub(crate) fn encode(seq: u64, bulk: bool, item: &Item) -> Option<Bytes> {
         }
         _ => {}
     }
-    Some(into.freeze())
+    Some(paper.cut(into))
 }
 
 fn node(call: &Call) -> &[u8] {
@@ -306,7 +343,7 @@ mod tests {
     proptest! {
         #[test]
         fn what_is_written_by_hand_is_what_the_generated_code_writes(seq in 1..u64::MAX, item in item()) {
-            let by_hand = encode(seq, false, &item).expect("one of the three");
+            let by_hand = encode(&mut Paper::default(), seq, false, &item).expect("one of the three");
             prop_assert_eq!(&by_hand, &encode_slowly(seq, false, &item));
             if let Some(read) = decode(&by_hand) {
                 prop_assert_eq!(&read, &(seq, false, item.clone()));

@@ -11,6 +11,7 @@ use peerage_machine::{Class, Effect, Instant, LinkId, LinkInfo};
 
 use crate::convert::encode_item;
 use crate::event::Out;
+use crate::fast::Paper;
 use crate::lane::{Lane, LaneFault, Until};
 use crate::packet::{Body, Item, Lanes, Packet};
 
@@ -36,6 +37,7 @@ struct Road {
 pub(crate) struct Session {
     main: Lane<Bytes>,
     bulk: Lane<Bytes>,
+    paper: Paper,
     road: Option<Road>,
     ack_at: Option<Instant>,
     /// Whether an acknowledgement has waited long enough.
@@ -58,8 +60,8 @@ impl Session {
 
     /// Takes an item; gives its number.
     pub(crate) fn push(&mut self, bulk: bool, item: &Item, until: Until) -> u64 {
-        let lane = self.lane_mut(bulk);
-        let bytes = encode_item(lane.next_seq(), bulk, item);
+        let lane = if bulk { &mut self.bulk } else { &mut self.main };
+        let bytes = encode_item(&mut self.paper, lane.next_seq(), bulk, item);
         let size = bytes.len();
         lane.push(bytes, size, until)
     }
@@ -195,7 +197,12 @@ impl Session {
     /// The other end acknowledges items of both lanes.
     pub(crate) fn on_ack(&mut self, up_to: u64, bulk_up_to: u64) -> Result<(), LaneFault> {
         self.main.acknowledged(up_to)?;
-        self.bulk.acknowledged(bulk_up_to)
+        self.bulk.acknowledged(bulk_up_to)?;
+        if self.kept().0 == 0 {
+            // A session that says nothing holds nothing.
+            self.paper.clear();
+        }
+        Ok(())
     }
 
     /// The other end has answered a call.

@@ -6,7 +6,7 @@ use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use bytes::Buf;
-use peerage_machine::Why;
+use peerage_machine::{Instant, Why};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 use super::{Driver, SLICE};
@@ -31,14 +31,14 @@ impl Driver {
 
     /// A few reads, one behind the other, and all that follows from them; whether there was any. What is left of a record
     /// is put aside once, and not after each.
-    pub(super) fn poll_read(&mut self, cx: &mut Context<'_>) -> bool {
+    pub(super) fn poll_read(&mut self, cx: &mut Context<'_>, began: Instant) -> bool {
         if self.stalled {
             return false;
         }
         with_read_buffer(|buffer| {
             let held = self.leftover.len();
             let (mut used, mut end) = (0, held);
-            let began = self.shared.clock.mono();
+            let mut now = began;
             for read in 0..READS {
                 let filled = match self.fill(cx, buffer.get_mut(end..end + READ).unwrap_or_default()) {
                     Poll::Ready(Ok(filled)) => filled,
@@ -55,11 +55,12 @@ impl Driver {
                     front.copy_from_slice(&self.leftover);
                 }
                 end += filled;
-                used += self.digest(buffer.get_mut(used..end).unwrap_or_default());
+                used += self.digest(now, buffer.get_mut(used..end).unwrap_or_default());
                 if filled < READ || self.stalled || self.over.is_some() {
                     break;
                 }
-                if self.shared.clock.mono().since(began) > SLICE {
+                now = self.shared.clock.mono();
+                if now.since(began) > SLICE {
                     break;
                 }
             }
@@ -90,16 +91,16 @@ impl Driver {
     /// Hands the link what it has left unread.
     pub(super) fn go_on(&mut self) {
         let mut leftover = std::mem::take(&mut self.leftover);
-        let used = self.digest(&mut leftover);
+        let used = self.digest(self.shared.clock.mono(), &mut leftover);
         self.leftover = leftover.split_off(used);
     }
 
     /// Lets the link use what it can, and says how much that was.
-    fn digest(&mut self, bytes: &mut [u8]) -> usize {
+    fn digest(&mut self, now: Instant, bytes: &mut [u8]) -> usize {
         let mut used = 0;
         let end = bytes.len();
         while let Some(rest) = bytes.get_mut(used..) {
-            let taken = self.link.receive(self.shared.clock.mono(), rest);
+            let taken = self.link.receive(now, rest);
             used += taken;
             self.pump();
             if taken == 0 || used == end {
@@ -140,7 +141,7 @@ impl Driver {
                 Poll::Ready(Ok(())) => moved = true,
                 Poll::Ready(Err(error)) => {
                     // What the peer said last may still be there to read, and says more than a broken pipe.
-                    self.poll_read(cx);
+                    self.poll_read(cx, self.shared.clock.mono());
                     if self.over.is_none() {
                         self.broken(&error.to_string());
                     }

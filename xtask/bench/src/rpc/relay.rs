@@ -133,17 +133,20 @@ fn start(way: Way) -> Result<(SocketAddr, Vec<std::thread::JoinHandle<Result<()>
     Ok((front, threads))
 }
 
-/// Passes on what comes, either way, until the near end has no more.
+/// Passes on what comes, either way, until both ends have no more.
 async fn relay(mut near: End, mut far: End) -> Result<()> {
     let (mut there, mut back) = (BytesMut::new(), BytesMut::new());
+    let mut near_goes_on = true;
     loop {
         tokio::select! {
-            more = near.receive(&mut there) => {
-                if !more? {
-                    return Ok(());
+            more = near.receive(&mut there), if near_goes_on => {
+                near_goes_on = more?;
+                if near_goes_on {
+                    far.send(&there).await?;
+                    there.clear();
+                } else {
+                    far.socket.shutdown().await?;
                 }
-                far.send(&there).await?;
-                there.clear();
             }
             more = far.receive(&mut back) => {
                 if !more? {
@@ -170,6 +173,11 @@ pub(super) async fn flow(way: Way, size: usize, frames: usize, span: Duration) -
             plain.advance(back * size);
             counted.fetch_add(back as u64, Ordering::Relaxed);
             end.send(batch.get(..back * size).unwrap_or_default()).await?;
+        }
+        // What is under way comes back before the end.
+        end.socket.shutdown().await?;
+        while end.receive(&mut plain).await? {
+            plain.clear();
         }
         Ok(())
     });

@@ -91,7 +91,7 @@ pub(super) async fn broker(suite: Suite, journal: Option<PathBuf>, mut orders: O
                 config.max_inbound_per_address = SESSIONS;
                 config.max_handshakes = SESSIONS;
                 config.cookies_above = SESSIONS;
-                config.handshakes_per_second = u32::MAX;
+                config.handshakes_per_second = 100_000;
             })
         })
         .configure(|config| {
