@@ -58,6 +58,15 @@ pub enum Effect<M, E, A> {
         /// Set when the machine wants [`crate::Input::Undelivered`] for a link that refuses it.
         id: Option<SendId>,
     },
+    /// [`Effect::Send`] to one link, without an id: what most messages are, and so without a list.
+    SendOne {
+        /// Where to. When it is down, nothing is sent.
+        to: LinkId,
+        /// What.
+        message: M,
+        /// The order of service.
+        class: Class,
+    },
     /// Have a link to the target, existing or new, and hold it. Ends in `Dialed` or `DialFailed`.
     Dial {
         /// Chosen by the machine.
@@ -226,6 +235,9 @@ impl<M, E, A> Outbox<M, E, A> {
             self.push(match effect {
                 Effect::Send { to, message: inner, class, id } => {
                     Effect::Send { to, message: message(inner), class, id }
+                }
+                Effect::SendOne { to, message: inner, class } => {
+                    Effect::SendOne { to, message: message(inner), class }
                 }
                 Effect::Emit(inner) => match event(inner) {
                     Some(event) => Effect::Emit(event),

@@ -134,6 +134,7 @@ impl Builder {
             per_source: config.handshakes_per_second_per_address,
         };
         let door = Door::new(door, seed.fork("cookies").rng().bytes(), clock.mono());
+        let now = clock.mono();
         let shared = Arc::new(Shared {
             me,
             identity,
@@ -148,7 +149,7 @@ impl Builder {
             own,
             hub: Mutex::new(Hub::default()),
             door: Mutex::new(door),
-            shedding: Mutex::new(Shedding::new(shed::config(&config), clock.mono())),
+            shedding: Mutex::new(Shedding::new(shed::config(&config), now)),
             released: Notify::new(),
             cookies: Mutex::default(),
             closing: watch::Sender::new(false),

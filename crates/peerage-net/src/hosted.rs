@@ -204,6 +204,15 @@ impl<M: Machine + Send + 'static> Cell<M> {
                         }
                     }
                 }
+                Effect::SendOne { to, message, class } => {
+                    let sent = match links.get_mut(&to) {
+                        Some(peer) => peer.send(shared, class, &message.to_bytes()),
+                        None => Err(Why::NotUp),
+                    };
+                    if let Err(why) = sent {
+                        shared.counters.dropped(Dropped::from(&why), 1);
+                    }
+                }
                 Effect::Dial { id, target } => {
                     if let Some(me) = self.me.upgrade() {
                         shared.dial(Waiter::machine(me, id), target, |_, why| {
@@ -271,11 +280,11 @@ impl<M: Machine + Send + 'static> Cell<M> {
                 (inner.armed, inner.closed)
             };
             let Some(shared) = self.shared.upgrade().filter(|_| !closed) else { return };
-            let clock = shared.clock;
+            let due = armed.map(|at| (shared.clock.mono() >= at, shared.clock.at(at)));
             drop(shared);
-            match armed {
+            match due {
                 None => self.rearm.notified().await,
-                Some(at) if clock.mono() >= at => {
+                Some((true, _)) => {
                     let rung = self.turn(|inner, now| {
                         if inner.machine.deadline().is_some_and(|at| at <= now.mono) {
                             inner.machine.on_timer(now, &mut inner.out);
@@ -287,9 +296,9 @@ impl<M: Machine + Send + 'static> Cell<M> {
                     // A machine that stands still would spin here: its rule is to move on.
                     tokio::task::yield_now().await;
                 }
-                Some(at) => {
+                Some((false, at)) => {
                     tokio::select! {
-                        () = tokio::time::sleep_until(clock.at(at)) => {}
+                        () = tokio::time::sleep_until(at) => {}
                         () = self.rearm.notified() => {}
                     }
                 }

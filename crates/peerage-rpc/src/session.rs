@@ -243,8 +243,8 @@ impl Session {
                     return false;
                 }
                 road.credit = road.credit.saturating_sub(size);
-                let (to, message) = (vec![road.link], Packet::encoded(bytes.clone()));
-                out.push(Effect::Send { to, message, class, id: None });
+                let message = Packet::encoded(bytes.clone());
+                out.push(Effect::SendOne { to: road.link, message, class });
                 true
             }) {}
         }

@@ -17,6 +17,7 @@ impl<M: Machine> Sim<M> {
         for effect in outbox.drain() {
             match effect {
                 Effect::Send { to, message, class, id: send } => self.send(id, &to, message, class, send),
+                Effect::SendOne { to, message, class } => self.send(id, &[to], message, class, None),
                 Effect::Dial { id: dial, target } => self.dial(id, dial, target),
                 Effect::Hold(link) => self.hold(id, link, true),
                 Effect::Release(link) => self.hold(id, link, false),

@@ -137,6 +137,8 @@ impl BrokerMachine {
 
     pub(super) fn on_talk_timer(&mut self, now: Instant, key: SessionKey, out: &mut Out) {
         let Some(session) = self.sessions.get_mut(&key) else { return };
+        // It has rung, and is not armed any more.
+        session.timed = None;
         for seq in session.talk.on_timer(now, out) {
             let status = Status::deadline_exceeded("its time was over").may_have_run();
             session.talk.reply(now, seq, Err(Box::new(status)));

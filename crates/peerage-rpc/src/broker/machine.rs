@@ -50,6 +50,8 @@ pub(super) struct Sess {
     pub(super) offers_sent: Option<u64>,
     /// Newer ones wait for that.
     pub(super) offers_waiting: Option<Bytes>,
+    /// When its calls are looked at next.
+    pub(super) timed: Option<Instant>,
     /// What of it is kept for a restart.
     pub(super) journal: Journal,
 }
@@ -194,7 +196,12 @@ impl BrokerMachine {
         while let Some(key) = self.touched.pop() {
             let Some(session) = self.sessions.get_mut(&key) else { continue };
             session.talk.pump(out);
-            match session.talk.deadline() {
+            let deadline = session.talk.deadline();
+            if deadline == session.timed {
+                continue;
+            }
+            session.timed = deadline;
+            match deadline {
                 Some(at) => self.timers.arm(Timer::Talk(key), at),
                 None => {
                     self.timers.cancel(&Timer::Talk(key));

@@ -68,6 +68,7 @@ impl BrokerMachine {
             last_given: 0,
             offers_sent: None,
             offers_waiting: None,
+            timed: None,
             journal,
         };
         self.sessions.insert(key, session);

@@ -172,7 +172,9 @@ pub(super) async fn client(suite: Suite, mut orders: Orders) -> Result<()> {
         let order: String = word(&words, 0)?;
         match order.as_str() {
             "sequential" => {
-                let times = sequential(&node, word(&words, 1)?, word(&words, 2)?).await?;
+                // A task, as programs have: tokio looks for more events before it goes on with what it blocks on.
+                let calls = sequential(node.clone(), word(&words, 1)?, word(&words, 2)?);
+                let times = tokio::spawn(calls).await??;
                 let delay = crate::echo::delay(times, WARM_UP_CALLS);
                 println!("{} {}", delay.p50, delay.p99);
             }
@@ -217,7 +219,7 @@ impl Flow {
     }
 }
 
-async fn sequential(node: &Target, size: usize, count: usize) -> Result<Vec<u64>> {
+async fn sequential(node: Target, size: usize, count: usize) -> Result<Vec<u64>> {
     let data = Bytes::from(vec![b'x'; size]);
     let mut times = Vec::with_capacity(WARM_UP_CALLS + count);
     for _ in 0..WARM_UP_CALLS + count {
