@@ -123,6 +123,14 @@ impl Target {
         self.send_draft(self.draft(Method::<C, C::Reply>::of().with(Form::OneWay), encode(&command))).await
     }
 
+    /// As [`Target::send`], for generated code.
+    ///
+    /// # Errors
+    /// As [`Target::send`].
+    pub async fn post<Q: Message, R>(&self, method: Method<Q, R>, parameters: Q) -> Result<Sent, Status> {
+        self.send_draft(self.draft(method.with(Form::OneWay), encode(&parameters))).await
+    }
+
     /// As [`Target::send`], by name, with parameters as they are on the wire.
     ///
     /// # Errors
