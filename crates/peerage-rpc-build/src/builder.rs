@@ -19,6 +19,8 @@ pub fn configure() -> Builder {
     }
 }
 
+type Change = Box<dyn FnOnce(&mut prost_build::Config)>;
+
 /// What is to be made, and how.
 ///
 /// Methods are named `package.Service/Method`; where a method is meant, `package.Service` means all of its methods.
@@ -27,7 +29,7 @@ pub struct Builder {
     rpc_path: String,
     wishes: Wishes,
     out_dir: Option<PathBuf>,
-    change: Vec<Box<dyn FnOnce(&mut prost_build::Config)>>,
+    change: Vec<Change>,
 }
 
 impl Builder {
