@@ -10,6 +10,7 @@ use peerage_net::{
     InstanceSpec, Maintained, MemoryTransport, Sink, Snapshot, Start, Transport,
 };
 use peerage_overlay::{Mesh, MeshConfig, OpenError};
+use peerage_rpc::{Broker, BrokerBuilder, Client, Node, PartyBuilder};
 use peerage_wire::{Address, PeerId, Suite};
 
 /// One identity with its links, and whatever runs on them. Cheap to clone: clones are the same peer.
@@ -48,6 +49,22 @@ impl Peer {
     /// When a value of the configuration is out of bounds, the peer runs a mesh of this name already, or is closed.
     pub fn mesh_with(&self, config: MeshConfig) -> Result<Mesh, OpenError> {
         Mesh::open(&self.endpoint, config)
+    }
+
+    /// A broker on this peer, in the making: give it a name, commands, a store, and start it. Whoever is to reach it needs one
+    /// of the peer's addresses.
+    pub fn broker(&self) -> BrokerBuilder {
+        Broker::builder().endpoint(&self.endpoint)
+    }
+
+    /// A user of that broker, in the making; its account is of this peer's key.
+    pub fn client(&self, broker: PeerId, addresses: impl Into<Vec<Address>>) -> PartyBuilder<Client> {
+        Client::builder().endpoint(&self.endpoint).broker(broker, addresses)
+    }
+
+    /// A node of that broker, in the making; its account is of this peer's key.
+    pub fn node(&self, broker: PeerId, addresses: impl Into<Vec<Address>>) -> PartyBuilder<Node> {
+        Node::builder().endpoint(&self.endpoint).broker(broker, addresses)
     }
 
     /// Runs a machine of one's own as the instance `spec`, whose
