@@ -1,10 +1,12 @@
 //! What the demo can be asked.
 
+use std::ffi::OsString;
 use std::path::PathBuf;
 
 use anyhow::{Result, bail};
 use clap::error::ErrorKind;
-use clap::{CommandFactory, Parser, ValueEnum};
+use clap::parser::ValueSource;
+use clap::{CommandFactory, FromArgMatches, Parser, ValueEnum};
 
 use crate::figures;
 use crate::input::Input;
@@ -12,42 +14,63 @@ use crate::input::Input;
 /// More processes than this are no demonstration.
 const MOST_PEERS: usize = 500;
 
+/// Notes, cuts of a connection, and MiB of a file: more take longer than anybody looks on.
+const MOST_NOTES: u64 = 10_000_000;
+const MOST_CUTS: usize = 10_000;
+const MOST_MIB: u64 = 100_000;
+
 /// A line in a hundred seconds; slower is no demonstration either.
 const LEAST_RATE: f64 = 0.01;
 
 /// More runs than this are another tool's work.
 const MOST_RUNS: usize = 1000;
 
-/// Starts a network of real processes on this machine, sends a text through it while some are killed and others join,
-/// and checks that every line reached everybody.
+/// Starts networks of real processes on this machine. `mesh` sends a text to everybody while some are killed and others join,
+/// and checks that every line arrived. `rpc` has users and nodes meet at a broker, kills a node and the broker, cuts every
+/// connection, and checks that every note is kept once and in order.
 #[derive(Clone, Debug, Parser)]
 #[command(name = "cargo xtask demo", bin_name = "cargo xtask demo", allow_negative_numbers = true)]
 pub(crate) struct Options {
     /// Which network; every scenario there is when not given.
     #[arg(value_enum)]
     scenario: Option<Scenario>,
-    /// Peers to start with, each a process of its own.
+    /// mesh: peers to start with, each a process of its own.
     #[arg(long, value_name = "N", default_value_t = 12)]
     pub(crate) peers: usize,
-    /// The text to send, line by line; a book that comes with the repository when not given.
+    /// mesh: the text to send, line by line; a book that comes with the repository when not given.
     #[arg(long, value_name = "FILE")]
     input: Option<PathBuf>,
-    /// Peers to kill while the text is on its way.
+    /// mesh: peers to kill while the text is on its way.
     #[arg(long, value_name = "N", default_value_t = 2)]
     pub(crate) kill: usize,
-    /// Peers that join while the text is on its way; as many as are killed when not given.
+    /// mesh: peers that join while the text is on its way; as many as are killed when not given.
     #[arg(long, value_name = "N")]
     join: Option<usize>,
-    /// Lines per second.
+    /// Lines per second; of rpc, notes per second and client.
     #[arg(long, value_name = "LINES", default_value_t = 500.0)]
     pub(crate) rate: f64,
-    /// Send blocks of so many bytes instead of lines.
+    /// mesh: send blocks of so many bytes instead of lines.
     #[arg(long, value_name = "BYTES")]
     line_bytes: Option<usize>,
-    /// Send so many lines, going round the text as often as it takes.
+    /// mesh: send so many lines, going round the text as often as it takes.
     #[arg(long, value_name = "N")]
     lines: Option<usize>,
-    /// Decides who sends, who is killed and when; drawn and shown when not given.
+    /// rpc: users, each a process of its own.
+    #[arg(long, value_name = "N", default_value_t = 4)]
+    pub(crate) clients: usize,
+    /// rpc: nodes, each a process of its own; one of them is killed.
+    #[arg(long, value_name = "N", default_value_t = 3)]
+    pub(crate) nodes: usize,
+    /// rpc: notes that the users write, all together, while what carries them breaks.
+    #[arg(long, value_name = "N", default_value_t = 10_000)]
+    pub(crate) notes: u64,
+    /// rpc: how often each user is cut off meanwhile.
+    #[arg(long, value_name = "N", default_value_t = 20)]
+    pub(crate) cuts: usize,
+    /// rpc: the file that goes to a node and back, in MiB.
+    #[arg(long, value_name = "MIB", default_value_t = 64)]
+    pub(crate) file_mib: u64,
+    /// Decides who sends, who is killed or cut off, and when; drawn and shown when not given.
     #[arg(long, value_name = "NUMBER")]
     seed: Option<u64>,
     /// Run so often, the seed one higher each time, and end with medians and worst values.
@@ -56,7 +79,7 @@ pub(crate) struct Options {
     /// Append the figures to this file, a JSON object per line.
     #[arg(long, value_name = "FILE")]
     pub(crate) json: Option<PathBuf>,
-    /// Show what the peers have counted: drops, closed links, duplicates.
+    /// mesh: show what the peers have counted: drops, closed links, duplicates.
     #[arg(long)]
     pub(crate) counters: bool,
     /// No progress, only the result: for scripts.
@@ -69,16 +92,41 @@ pub(crate) struct Options {
 pub(crate) enum Scenario {
     // No doc comment: clap would make every option's help three lines long for it.
     Mesh,
+    Rpc,
 }
+
+/// What is of one scenario only, by the name of its flag.
+const OF_MESH: [&str; 7] = ["peers", "input", "kill", "join", "line_bytes", "lines", "counters"];
+const OF_RPC: [&str; 5] = ["clients", "nodes", "notes", "cuts", "file_mib"];
 
 impl Options {
     /// What was asked on the command line; ends the program where that makes no sense.
     pub(crate) fn from_command_line() -> Self {
-        let options = Self::parse();
+        let read = Self::read(std::env::args_os());
+        let options = read.unwrap_or_else(|error| error.exit());
         if let Err(error) = options.validate() {
             Self::command().error(ErrorKind::ValueValidation, format!("{error:#}")).exit();
         }
         options
+    }
+
+    /// Reads the words, and refuses those that mean nothing to the scenario that was asked for.
+    fn read(words: impl IntoIterator<Item = impl Into<OsString> + Clone>) -> Result<Self, clap::Error> {
+        let matches = Self::command().try_get_matches_from(words)?;
+        let options = Self::from_arg_matches(&matches)?;
+        let (others, name): (&[&str], _) = match options.scenario {
+            Some(Scenario::Mesh) => (&OF_RPC, "rpc"),
+            Some(Scenario::Rpc) => (&OF_MESH, "mesh"),
+            None => return Ok(options),
+        };
+        let given = |flag: &&&str| matches.value_source(flag) == Some(ValueSource::CommandLine);
+        match others.iter().find(given) {
+            Some(flag) => {
+                let flag = flag.replace('_', "-");
+                Err(Self::command().error(ErrorKind::ArgumentConflict, format!("--{flag} is of the demo {name}")))
+            }
+            None => Ok(options),
+        }
     }
 
     /// The scenarios asked for.
@@ -112,6 +160,21 @@ impl Options {
         if self.join() > MOST_PEERS {
             bail!("--join is {}; it takes at most {MOST_PEERS}", self.join());
         }
+        if self.clients == 0 || self.clients > MOST_PEERS {
+            bail!("--clients is {}; it takes 1 to {MOST_PEERS}", self.clients);
+        }
+        if self.nodes < 2 || self.nodes > MOST_PEERS {
+            bail!("--nodes is {}; one is killed and one must be left, so it takes 2 to {MOST_PEERS}", self.nodes);
+        }
+        if self.notes < self.clients as u64 || self.notes > MOST_NOTES {
+            bail!("--notes is {}; it takes one per client, {}, to {MOST_NOTES}", self.notes, self.clients);
+        }
+        if self.cuts > MOST_CUTS {
+            bail!("--cuts is {}; it takes at most {MOST_CUTS}", self.cuts);
+        }
+        if self.file_mib == 0 || self.file_mib > MOST_MIB {
+            bail!("--file-mib is {}; it takes 1 to {MOST_MIB}", self.file_mib);
+        }
         if !(self.rate.is_finite() && self.rate >= LEAST_RATE) {
             bail!("--rate is {:?}; it takes a number of lines per second, {LEAST_RATE} or more", self.rate);
         }
@@ -133,7 +196,7 @@ mod tests {
     use super::*;
 
     fn parse(text: &str) -> Result<Options> {
-        let options = Options::try_parse_from(text.split_whitespace())?;
+        let options = Options::read(text.split_whitespace())?;
         options.validate()?;
         Ok(options)
     }
@@ -166,6 +229,11 @@ mod tests {
             "--lines 0",
             "--line-bytes 0",
             "--runs 0",
+            "--clients 0",
+            "--nodes 1",
+            "--notes 3 --clients 4",
+            "--cuts 10001",
+            "--file-mib 0",
         ] {
             assert!(parse(&format!("demo {text}")).is_err(), "{text}");
         }
@@ -183,6 +251,19 @@ mod tests {
     fn a_negative_number_is_a_bad_value_and_no_flag() {
         let error = parse("demo --seed -5").unwrap_err().to_string();
         assert!(error.contains("invalid value '-5'"), "{error}");
+    }
+
+    #[test]
+    fn what_means_nothing_to_a_scenario_is_not_taken_for_it() {
+        assert!(parse("demo rpc --clients 2 --seed 1 --rate 100").is_ok());
+        assert!(parse("demo --clients 2 --peers 5").is_ok());
+        let error = parse("demo rpc --line-bytes 7").unwrap_err().to_string();
+        assert!(error.contains("--line-bytes is of the demo mesh"), "{error}");
+        let error = parse("demo mesh --file-mib 7").unwrap_err().to_string();
+        assert!(error.contains("--file-mib is of the demo rpc"), "{error}");
+        assert!(OF_MESH.iter().chain(&OF_RPC).all(|flag| {
+            Options::command().get_arguments().any(|argument| argument.get_id() == flag)
+        }));
     }
 
     #[test]

@@ -1,13 +1,15 @@
 //! Networks of real processes on this machine, to watch and to check: `cargo xtask demo`.
 //!
-//! The program starts itself once more per peer, as `peer`, and talks with those processes over their standard input and
-//! output, one line of JSON per word. What the peers say to each other goes over encrypted links on loopback.
+//! The program starts itself once more per peer, as `peer` or `rpc-process`, and talks with those processes over their
+//! standard input and output, one line of JSON per word. What the peers say to each other goes over encrypted links on
+//! loopback.
 
 mod check;
 mod cli;
 mod draw;
 mod figures;
 mod input;
+mod interrupt;
 mod mesh;
 mod network;
 mod peer;
@@ -15,6 +17,7 @@ mod process;
 mod progress;
 mod protocol;
 mod report;
+mod rpc;
 mod runs;
 
 use std::io::Write;
@@ -28,8 +31,10 @@ use runs::Runs;
 
 fn main() -> ExitCode {
     // What a peer process says about itself goes to the parent, so this one word is read before everything else.
-    if std::env::args().nth(1).as_deref() == Some(peer::SUBCOMMAND) {
-        return peer::main();
+    match std::env::args().nth(1).as_deref() {
+        Some(peer::SUBCOMMAND) => return peer::main(),
+        Some(rpc::SUBCOMMAND) => return rpc::main(),
+        _ => {}
     }
     match demo(&Options::from_command_line()) {
         Ok(code) => code,
@@ -59,6 +64,7 @@ async fn repeat(options: &Options, scenario: Scenario) -> Result<Ending> {
     let first = options.seed();
     let run = async |seed| match scenario {
         Scenario::Mesh => mesh::run(options, seed).await,
+        Scenario::Rpc => rpc::run(options, seed).await,
     };
     if options.runs == 1 {
         return run(first).await;

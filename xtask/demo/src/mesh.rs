@@ -15,6 +15,7 @@ use crate::figures;
 use crate::network::{Fate, Network};
 use crate::progress::{Progress, say};
 use crate::protocol::Command;
+use crate::interrupt::interrupted;
 use crate::report::{Check, Measured, Outcome};
 
 /// What each step may take before the demo gives up on it. Generous: a loaded machine is no failure, silence is.
@@ -73,24 +74,6 @@ pub(crate) async fn run(options: &Options, seed: u64) -> Result<Ending> {
         say(&format!("error: this failed: {}: {fault}", check.claim));
     }
     Ok(Ending::Failed(figures))
-}
-
-/// Ctrl-C, a terminal that is closed, or a polite request to end: the signal's number.
-async fn interrupted() -> Result<u8> {
-    const INTERRUPT: u8 = 2;
-    #[cfg(unix)]
-    {
-        use tokio::signal::unix::{SignalKind, signal};
-        let mut terminate = signal(SignalKind::terminate()).context("listening for SIGTERM")?;
-        let mut hang_up = signal(SignalKind::hangup()).context("listening for SIGHUP")?;
-        tokio::select! {
-            interrupt = tokio::signal::ctrl_c() => interrupt.context("listening for Ctrl-C").map(|()| INTERRUPT),
-            _ = terminate.recv() => Ok(15),
-            _ = hang_up.recv() => Ok(1),
-        }
-    }
-    #[cfg(not(unix))]
-    tokio::signal::ctrl_c().await.context("listening for Ctrl-C").map(|()| INTERRUPT)
 }
 
 /// Something that happens to the network while the text is on its way.

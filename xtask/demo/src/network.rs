@@ -7,6 +7,7 @@ use anyhow::{Result, bail};
 use tokio::sync::mpsc;
 use tokio::time::Instant;
 
+use crate::peer;
 use crate::process::{Happening, Process};
 use crate::protocol::{Command, Record, Report, Stats, wall_micros};
 
@@ -74,8 +75,8 @@ impl Peer {
 /// The peers, by number.
 pub(crate) struct Network {
     peers: Vec<Peer>,
-    happenings: mpsc::UnboundedReceiver<(usize, Happening)>,
-    sender: mpsc::UnboundedSender<(usize, Happening)>,
+    happenings: mpsc::UnboundedReceiver<(usize, Happening<Report>)>,
+    sender: mpsc::UnboundedSender<(usize, Happening<Report>)>,
 }
 
 impl Network {
@@ -88,7 +89,7 @@ impl Network {
     /// Starts a peer and returns its number. With a contact, it joins there as soon as it listens.
     pub(crate) fn start(&mut self, fate: Fate, contact: Option<String>) -> Result<usize> {
         let number = self.peers.len();
-        let process = Process::start(number, self.sender.clone())?;
+        let process = Process::start(&[peer::SUBCOMMAND], number, Report::decode, self.sender.clone())?;
         self.peers.push(Peer {
             process,
             fate,
@@ -139,7 +140,7 @@ impl Network {
             if *command == Command::Close {
                 peer.life = Life::Closing;
             }
-            peer.process.tell(command).await;
+            peer.process.tell(&command.encode()).await;
         }
     }
 
@@ -164,7 +165,7 @@ impl Network {
         Ok(Some(number))
     }
 
-    async fn take_in(&mut self, number: usize, happening: Happening) -> Result<()> {
+    async fn take_in(&mut self, number: usize, happening: Happening<Report>) -> Result<()> {
         let name = self.name(number);
         let Some(peer) = self.peers.get_mut(number) else { return Ok(()) };
         let report = match happening {
@@ -184,7 +185,7 @@ impl Network {
                 peer.id = Some(id);
                 peer.address = Some(address);
                 if let Some(contact) = peer.contact.take() {
-                    peer.process.tell(&Command::Join(contact)).await;
+                    peer.process.tell(&Command::Join(contact).encode()).await;
                 }
             }
             Report::Ready => peer.ready = Some(wall_micros()),

@@ -1,4 +1,4 @@
-//! One peer process, as its parent sees it.
+//! One process, as its parent sees it.
 
 use std::collections::VecDeque;
 use std::process::Stdio;
@@ -10,22 +10,19 @@ use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader};
 use tokio::process::{Child, ChildStdin, Command as Spawn};
 use tokio::sync::mpsc;
 
-use crate::peer;
-use crate::protocol::{Command, Report};
-
 /// What a process printed last, besides reports: this many lines are kept, to be shown when it fails.
 const KEPT_LINES: usize = 30;
 
 /// What a process does.
 #[derive(Debug)]
-pub(crate) enum Happening {
+pub(crate) enum Happening<R> {
     /// It said something.
-    Said(Report),
+    Said(R),
     /// Its output ended: it is gone, or as good as gone.
     Ended,
 }
 
-/// A running peer process. Dropped, it is killed; and when this program dies without dropping anything, the process
+/// A running process. Dropped, it is killed; and when this program dies without dropping anything, the process
 /// sees the end of its input and ends by itself.
 pub(crate) struct Process {
     child: Child,
@@ -34,16 +31,22 @@ pub(crate) struct Process {
 }
 
 impl Process {
-    /// Starts one. What it does arrives on the channel, with its number.
-    pub(crate) fn start(number: usize, to: mpsc::UnboundedSender<(usize, Happening)>) -> Result<Self> {
+    /// Starts this program once more, with these words. What the process does arrives on the channel, with its number; lines
+    /// that `decode` does not know are what it printed.
+    pub(crate) fn start<R: Send + 'static>(
+        words: &[&str],
+        number: usize,
+        decode: fn(&str) -> Option<R>,
+        to: mpsc::UnboundedSender<(usize, Happening<R>)>,
+    ) -> Result<Self> {
         let program = std::env::current_exe().context("finding this program's own file")?;
         let mut spawn = Spawn::new(program);
-        spawn.arg(peer::SUBCOMMAND).stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        spawn.args(words).stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
         spawn.kill_on_drop(true);
         // A group of its own: Ctrl-C reaches the parent alone, which then ends its children in its own order.
         #[cfg(unix)]
         spawn.process_group(0);
-        let mut child = spawn.spawn().with_context(|| format!("starting the process of peer {number}"))?;
+        let mut child = spawn.spawn().with_context(|| format!("starting process {number} ({})", words.join(" ")))?;
         let input = child.stdin.take();
         let printed = Arc::new(Mutex::new(VecDeque::new()));
         if let Some(output) = child.stdout.take() {
@@ -51,7 +54,7 @@ impl Process {
             tokio::spawn(async move {
                 let mut lines = BufReader::new(output).lines();
                 while let Ok(Some(line)) = lines.next_line().await {
-                    let Some(report) = Report::decode(&line) else {
+                    let Some(report) = decode(&line) else {
                         keep(&printed, line);
                         continue;
                     };
@@ -75,10 +78,10 @@ impl Process {
         Ok(Self { child, input, printed })
     }
 
-    /// Tells it something. A process that is gone is noticed by the end of its output, not here.
-    pub(crate) async fn tell(&mut self, command: &Command) {
+    /// Tells it something, in one line. A process that is gone is noticed by the end of its output, not here.
+    pub(crate) async fn tell(&mut self, line: &str) {
         if let Some(input) = &mut self.input {
-            let line = format!("{}\n", command.encode());
+            let line = format!("{line}\n");
             if input.write_all(line.as_bytes()).await.is_err() {
                 self.input = None;
             }
@@ -87,17 +90,17 @@ impl Process {
 
     /// SIGKILL: no goodbye, no flush, as when the power goes.
     pub(crate) fn kill(&mut self) -> Result<()> {
-        self.child.start_kill().context("killing a peer process")
+        self.child.start_kill().context("killing a process")
     }
 
     /// Takes its end away: the process is reaped when this returns. One that does not end in time is killed.
     pub(crate) async fn reap(&mut self, within: Duration) -> Result<std::process::ExitStatus> {
         self.input = None;
         if let Ok(status) = tokio::time::timeout(within, self.child.wait()).await {
-            return status.context("waiting for a peer process");
+            return status.context("waiting for a process");
         }
         self.kill()?;
-        self.child.wait().await.context("waiting for a killed peer process")
+        self.child.wait().await.context("waiting for a killed process")
     }
 
     /// What it printed last.

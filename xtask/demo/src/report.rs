@@ -231,17 +231,22 @@ impl fmt::Display for Outcome {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         writeln!(f, "mesh of {} processes, --seed {}", self.measured.peers, self.measured.seed)?;
         f.write_str(&table(&self.rows()))?;
-        let passed = self.checks.len() - self.failed().count();
-        writeln!(f, "{passed} of {} checks passed", self.checks.len())?;
-        for check in &self.checks {
-            let mark = if check.faults.is_empty() { "ok    " } else { "FAILED" };
-            writeln!(f, "  {mark}  {}", check.claim)?;
-            for fault in &check.faults {
-                writeln!(f, "            {fault}")?;
-            }
-        }
-        Ok(())
+        write_checks(f, &self.checks)
     }
+}
+
+/// All checks, each with what speaks against it.
+pub(crate) fn write_checks(f: &mut fmt::Formatter<'_>, checks: &[Check]) -> fmt::Result {
+    let passed = checks.iter().filter(|check| check.faults.is_empty()).count();
+    writeln!(f, "{passed} of {} checks passed", checks.len())?;
+    for check in checks {
+        let mark = if check.faults.is_empty() { "ok    " } else { "FAILED" };
+        writeln!(f, "  {mark}  {}", check.claim)?;
+        for fault in &check.faults {
+            writeln!(f, "            {fault}")?;
+        }
+    }
+    Ok(())
 }
 
 /// Strikes out, for peers that joined on the way, what the mesh did not retain any more when they came. Returns how many

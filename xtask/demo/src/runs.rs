@@ -5,7 +5,7 @@ use std::fmt;
 use crate::figures::{Figure, micros};
 
 /// What is shown of many runs: the figure's name for programs, what people call it. The worst is the highest in all.
-const SHOWN: [(&str, &str); 10] = [
+const SHOWN: [(&str, &str); 18] = [
     ("form", "time to form"),
     ("delivery_p50", "delivery to a peer, p50"),
     ("delivery_p99", "delivery to a peer, p99"),
@@ -16,6 +16,14 @@ const SHOWN: [(&str, &str); 10] = [
     ("wire_per_payload", "bytes on the wire per payload byte and receiver"),
     ("memory_median", "memory per process, median"),
     ("memory_peak_max", "memory per process, most ever"),
+    ("connect_p50", "connecting, p50"),
+    ("divide_p50", "a division by a node, p50"),
+    ("divide_p99", "a division by a node, p99"),
+    ("killed_call", "until the call of a killed node fails"),
+    ("killed_later", "until a later call to it fails"),
+    ("notes_rate", "notes per second in the storm"),
+    ("broker_away", "the broker away"),
+    ("broker_memory_peak", "memory of a broker, most ever"),
 ];
 
 /// The results of runs with consecutive seeds.
