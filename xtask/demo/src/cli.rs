@@ -123,7 +123,8 @@ impl Options {
         match others.iter().find(given) {
             Some(flag) => {
                 let flag = flag.replace('_', "-");
-                Err(Self::command().error(ErrorKind::ArgumentConflict, format!("--{flag} is of the demo {name}")))
+                Err(Self::command()
+                    .error(ErrorKind::ArgumentConflict, format!("--{flag} is of the demo {name}")))
             }
             None => Ok(options),
         }
@@ -164,7 +165,10 @@ impl Options {
             bail!("--clients is {}; it takes 1 to {MOST_PEERS}", self.clients);
         }
         if self.nodes < 2 || self.nodes > MOST_PEERS {
-            bail!("--nodes is {}; one is killed and one must be left, so it takes 2 to {MOST_PEERS}", self.nodes);
+            bail!(
+                "--nodes is {}; one is killed and one must be left, so it takes 2 to {MOST_PEERS}",
+                self.nodes
+            );
         }
         if self.notes < self.clients as u64 || self.notes > MOST_NOTES {
             bail!("--notes is {}; it takes one per client, {}, to {MOST_NOTES}", self.notes, self.clients);
@@ -261,9 +265,12 @@ mod tests {
         assert!(error.contains("--line-bytes is of the demo mesh"), "{error}");
         let error = parse("demo mesh --file-mib 7").unwrap_err().to_string();
         assert!(error.contains("--file-mib is of the demo rpc"), "{error}");
-        assert!(OF_MESH.iter().chain(&OF_RPC).all(|flag| {
-            Options::command().get_arguments().any(|argument| argument.get_id() == flag)
-        }));
+        assert!(
+            OF_MESH
+                .iter()
+                .chain(&OF_RPC)
+                .all(|flag| { Options::command().get_arguments().any(|argument| argument.get_id() == flag) })
+        );
     }
 
     #[test]

@@ -12,10 +12,10 @@ use crate::check::Expected;
 use crate::cli::Options;
 use crate::draw::Draw;
 use crate::figures;
+use crate::interrupt::interrupted;
 use crate::network::{Fate, Network};
 use crate::progress::{Progress, say};
 use crate::protocol::Command;
-use crate::interrupt::interrupted;
 use crate::report::{Check, Measured, Outcome};
 
 /// What each step may take before the demo gives up on it. Generous: a loaded machine is no failure, silence is.

@@ -46,7 +46,8 @@ impl Process {
         // A group of its own: Ctrl-C reaches the parent alone, which then ends its children in its own order.
         #[cfg(unix)]
         spawn.process_group(0);
-        let mut child = spawn.spawn().with_context(|| format!("starting process {number} ({})", words.join(" ")))?;
+        let mut child =
+            spawn.spawn().with_context(|| format!("starting process {number} ({})", words.join(" ")))?;
         let input = child.stdin.take();
         let printed = Arc::new(Mutex::new(VecDeque::new()));
         if let Some(output) = child.stdout.take() {

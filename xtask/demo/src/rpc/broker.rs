@@ -102,7 +102,9 @@ impl BrokerRole {
         let address = broker.endpoint().addresses().pop().context("it listens")?.to_string();
         let (key, accounts) = (broker.peer_id().to_string(), broker.accounts().len());
         *self.0.lock().unwrap_or_else(PoisonError::into_inner) = Some(broker);
-        Ok(json!({ "address": address, "key": key, "accounts": accounts, "notes": notes, "micros": micros_since(start) }))
+        Ok(
+            json!({ "address": address, "key": key, "accounts": accounts, "notes": notes, "micros": micros_since(start) }),
+        )
     }
 }
 

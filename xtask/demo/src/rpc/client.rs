@@ -133,7 +133,9 @@ async fn divide(target: Target, ask: &Ask) -> Result<Value> {
             for number in (lane..times).step_by(usize::try_from(at_once).unwrap_or(1)) {
                 let called = Instant::now();
                 match target.call(numbers(number as f64, 8.0)).await {
-                    Ok(quotient) if quotient.value == number as f64 / 8.0 => micros.push(micros_since(called)),
+                    Ok(quotient) if quotient.value == number as f64 / 8.0 => {
+                        micros.push(micros_since(called))
+                    }
                     Ok(quotient) => faults.push(json!(format!("{number} by 8 is not {}", quotient.value))),
                     Err(status) => faults.push(status_words(&status)),
                 }
@@ -202,5 +204,7 @@ async fn file(target: Target, ask: &Ask) -> Result<Value> {
     let micros = micros_since(start);
     let came_back = bytes == mib * MIB && hasher.finalize() == sent;
     let arrived = kept.bytes == (mib * MIB) as u64 && kept.hash == sent.as_bytes();
-    Ok(json!({ "there": there, "micros": micros, "arrived": arrived, "came_back": came_back, "bytes": bytes }))
+    Ok(
+        json!({ "there": there, "micros": micros, "arrived": arrived, "came_back": came_back, "bytes": bytes }),
+    )
 }

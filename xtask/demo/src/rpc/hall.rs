@@ -174,7 +174,8 @@ impl Hall {
     pub(super) async fn begin() -> Result<Self> {
         let folder = tempfile::Builder::new().prefix("peerage-demo-").tempdir().context("making a folder")?;
         let broker = Member::start(Role::Broker, "the broker", folder.path())?;
-        let mut hall = Self { folder, broker, address: String::new(), nodes: Vec::new(), clients: Vec::new() };
+        let mut hall =
+            Self { folder, broker, address: String::new(), nodes: Vec::new(), clients: Vec::new() };
         let begun = hall.open("tcp://127.0.0.1:0").await?;
         hall.address = text(&begun, "address")?.to_owned();
         Ok(hall)
@@ -204,7 +205,9 @@ impl Hall {
 }
 
 /// All of them at once, in their order.
-pub(super) async fn all<T: Send>(futures: impl Iterator<Item = impl Future<Output = Result<T>>>) -> Result<Vec<T>> {
+pub(super) async fn all<T: Send>(
+    futures: impl Iterator<Item = impl Future<Output = Result<T>>>,
+) -> Result<Vec<T>> {
     let mut futures: Vec<_> = futures.map(Box::pin).collect();
     let mut done: Vec<Option<T>> = futures.iter().map(|_| None).collect();
     std::future::poll_fn(move |cx| {

@@ -75,7 +75,8 @@ fn build(credentials: Credentials, file: Arc<str>) -> PartyBuilder<Node> {
 
 impl Obey for NodeRole {
     async fn obey(&self, ask: &Ask) -> Result<Value> {
-        let file: Arc<str> = ask.text("home").map_or_else(|_| Arc::from(""), |home| format!("{home}.kept").into());
+        let file: Arc<str> =
+            ask.text("home").map_or_else(|_| Arc::from(""), |home| format!("{home}.kept").into());
         match self.0.obey(ask, |credentials| build(credentials, file)).await? {
             Some(done) => Ok(done),
             None => ask.unknown(),

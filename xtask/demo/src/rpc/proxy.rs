@@ -51,12 +51,20 @@ impl Proxy {
         format!("tcp://{}", self.address)
     }
 
-    /// Cuts the connection, in the middle of whatever it carries; waits for one that is whole, if there is none.
-    pub(super) async fn cut(&self, within: Duration) -> Result<()> {
+    /// Cuts the connection when it has been whole for so long, in the middle of whatever it carries then; waits for one, if
+    /// there is none.
+    pub(super) async fn cut(&self, age: Duration, within: Duration) -> Result<()> {
         let (mut live, mut ended) = (self.state.live.subscribe(), self.state.ended.subscribe());
         let cut = async {
-            live.wait_for(|live| *live > 0).await?;
-            let before = *ended.borrow();
+            let before = loop {
+                live.wait_for(|live| *live > 0).await?;
+                let before = *ended.borrow_and_update();
+                tokio::select! {
+                    () = tokio::time::sleep(age) => break before,
+                    // It has ended by itself, and does not count.
+                    ended = ended.wait_for(|ended| *ended > before) => drop(ended?),
+                }
+            };
             self.state.cuts.send_modify(|cuts| *cuts += 1);
             ended.wait_for(|ended| *ended > before).await?;
             Ok::<_, watch::error::RecvError>(())

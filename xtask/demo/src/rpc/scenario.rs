@@ -16,7 +16,7 @@ use crate::progress::{Progress, say};
 use crate::report::Check;
 
 /// How much of a node's log is followed.
-const LINES: u64 = 20_000;
+const LINES: u64 = 200_000;
 
 /// Runs the scenario, shows its result, and leaves no process behind however it ends.
 pub(crate) async fn run(options: &Options, seed: u64) -> Result<Ending> {
@@ -52,7 +52,8 @@ async fn show(options: &Options, seed: u64) -> Result<Outcome> {
     let size = Size { seed, clients, nodes, notes: each * clients as u64, lines: LINES, mib };
     let mut draw = Draw::new(seed);
     let mut progress = Progress::new(options.check);
-    progress.note(&format!("rpc: a broker, {nodes} nodes and {clients} clients, each a process; --seed {seed}"));
+    progress
+        .note(&format!("rpc: a broker, {nodes} nodes and {clients} clients, each a process; --seed {seed}"));
     let mut checks = Vec::new();
     let mut check = |claim: String, faults: Vec<String>| checks.push(Check::new(claim, faults));
 
@@ -61,7 +62,10 @@ async fn show(options: &Options, seed: u64) -> Result<Outcome> {
     progress.note(&format!("the broker listens at {}; everybody else is invited", hall.address));
     let faults = steps::enrol(&mut hall, nodes, clients).await?;
     let enrolled = start.elapsed();
-    check(format!("{} keys, made in their own processes, enrolled with a token each", nodes + clients), faults.enrol);
+    check(
+        format!("{} keys, made in their own processes, enrolled with a token each", nodes + clients),
+        faults.enrol,
+    );
     check("a token that was used is good for nobody else".to_owned(), faults.used);
     check("nobody acts before the administrator confirms the account".to_owned(), faults.early);
     let (proxies, connect) = steps::connect(&hall).await?;
@@ -71,7 +75,10 @@ async fn show(options: &Options, seed: u64) -> Result<Outcome> {
 
     let mut divided = steps::divide(&hall).await?;
     check("every division came back right, from every node".to_owned(), std::mem::take(&mut divided.faults));
-    check("every division by zero came back as an invalid argument".to_owned(), std::mem::take(&mut divided.zero));
+    check(
+        "every division by zero came back as an invalid argument".to_owned(),
+        std::mem::take(&mut divided.zero),
+    );
     progress.note(&format!("users divide at nodes they know by key: {:.0} per second", divided.rate));
     let tail = steps::tail(&hall, LINES).await?;
     check(format!("all {LINES} lines of a node's log came by a channel, in order"), Vec::new());
@@ -80,7 +87,10 @@ async fn show(options: &Options, seed: u64) -> Result<Outcome> {
     check(format!("a file of {mib} MiB came to a node and back as it was"), std::mem::take(&mut sent.faults));
     progress.note(&format!("a file of {mib} MiB went to a node at {:.0} MiB/s, and back", sent.there));
     let mut killed = steps::kill(&hall).await?;
-    check("calls to a node that was killed failed, and said whether they ran".to_owned(), std::mem::take(&mut killed.faults));
+    check(
+        "calls to a node that was killed failed, and said whether they ran".to_owned(),
+        std::mem::take(&mut killed.faults),
+    );
     check("calls to the other nodes went on".to_owned(), std::mem::take(&mut killed.others));
     let name = hall.nodes.pop().map(|node| node.name).unwrap_or_default();
     progress.note(&format!("{name} was killed; the others go on"));

@@ -44,7 +44,8 @@ pub(super) async fn enrol(hall: &mut Hall, nodes: usize, clients: usize) -> Resu
     let started: Result<Vec<_>> =
         starts(Role::Node, "node", nodes).chain(starts(Role::Client, "client", clients)).collect();
     let (broker, address) = (&hall.broker, &hall.address);
-    let enrolled = all(started?.into_iter().map(|(kind, member)| admit(broker, address, kind, member))).await?;
+    let enrolled =
+        all(started?.into_iter().map(|(kind, member)| admit(broker, address, kind, member))).await?;
     let mut faults = Faults::default();
     for (kind, member, one) in enrolled {
         faults.enrol.extend(one.enrol);
@@ -135,7 +136,8 @@ pub(super) async fn divide(hall: &Hall) -> Result<Divided> {
     let (mut alone, mut faults, mut zero) = (Vec::new(), Vec::new(), Vec::new());
     for client in &hall.clients {
         for node in &hall.nodes {
-            let ask = json!({ "node": node.key, "times": ONE_BY_ONE / hall.nodes.len() as u64, "at_once": 1 });
+            let ask =
+                json!({ "node": node.key, "times": ONE_BY_ONE / hall.nodes.len() as u64, "at_once": 1 });
             let divided = client.ask_within(WORK, "divide", ask).await?;
             alone.extend(list(&divided, "micros")?.iter().filter_map(Value::as_u64));
             faults.extend(list(&divided, "faults")?.iter().map(Value::to_string));
@@ -241,7 +243,9 @@ pub(super) async fn kill(hall: &Hall) -> Result<Killed> {
     };
     let ((waited, failed), (died, mut faults, _, later), goes_on, by_key) =
         tokio::try_join!(ends, dies, goes_on, by_key)?;
-    for (what, answer, may_have_run) in [("the call under way", &waited, true), ("a later call", &later, false)] {
+    for (what, answer, may_have_run) in
+        [("the call under way", &waited, true), ("a later call", &later, false)]
+    {
         let status = answer.get("said").and_then(|said| said.get("status")).unwrap_or(&Value::Null);
         if code(status) != Some("unavailable") || status.get("may_have_run") != Some(&json!(may_have_run)) {
             faults.push(format!("{what}: {answer}"));

@@ -16,14 +16,18 @@ use crate::progress::Progress;
 /// How long a client may be without a connection before a cut: the broker's restart is in between.
 const CUT: Duration = Duration::from_secs(60);
 
+/// How old a connection may be, at most, before a cut that is due, in microseconds.
+const OLDEST_MICROS: u64 = 80_000;
+
 /// What the writing may take, beside its own pace.
 const PATIENCE: Duration = Duration::from_secs(120);
 
 /// What the seed decides.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct Weather {
-    /// For each client, after how many of its notes its connection is cut.
-    cuts: Vec<VecDeque<u64>>,
+    /// For each client, after how many of its notes its connection is cut, and how old the connection is then at least:
+    /// from so young that it is still being made, to one that is well at work.
+    cuts: Vec<VecDeque<(u64, Duration)>>,
     /// After how many notes of the first client the broker is killed.
     death: u64,
     /// How long it stays dead.
@@ -32,11 +36,12 @@ pub(super) struct Weather {
 
 impl Weather {
     pub(super) fn draw(draw: &mut Draw, clients: usize, notes: u64, cuts: usize) -> Self {
-        let below = |draw: &mut Draw, bound: u64| draw.below(usize::try_from(bound).unwrap_or(usize::MAX)) as u64;
+        let below =
+            |draw: &mut Draw, bound: u64| draw.below(usize::try_from(bound).unwrap_or(usize::MAX)) as u64;
         let each = |draw: &mut Draw| {
             let mut cuts: Vec<_> = (0..cuts).map(|_| below(draw, notes)).collect();
             cuts.sort_unstable();
-            cuts.into()
+            cuts.into_iter().map(|after| (after, Duration::from_micros(below(draw, OLDEST_MICROS)))).collect()
         };
         let cuts = (0..clients).map(|_| each(draw)).collect();
         let death = notes * 2 / 5 + below(draw, notes / 5 + 1);
@@ -75,9 +80,9 @@ pub(super) async fn write(
     });
     let cutters = hall.clients.iter().zip(proxies).zip(cuts).map(|((client, proxy), cuts)| async move {
         let (mut at, mut done) = (client.at(), 0);
-        for after in cuts {
+        for (after, age) in cuts {
             reach(&mut at, after).await?;
-            proxy.cut(CUT).await.with_context(|| format!("{}: cut {}", client.name, done + 1))?;
+            proxy.cut(age, CUT).await.with_context(|| format!("{}: cut {}", client.name, done + 1))?;
             done += 1;
         }
         Ok::<usize, anyhow::Error>(done)
@@ -164,7 +169,9 @@ mod tests {
         assert_eq!(differs(&["note 0", "note 1"], 2), None);
         assert_eq!(differs(&["note 0"], 2).unwrap(), "1 notes of 2");
         assert_eq!(differs(&["note 0", "note 1"], 1).unwrap(), "2 notes of 1");
-        for notes in [["note 0", "note 2", "note 3"], ["note 0", "note 0", "note 1"], ["note 0", "note 2", "note 1"]] {
+        for notes in
+            [["note 0", "note 2", "note 3"], ["note 0", "note 0", "note 1"], ["note 0", "note 2", "note 1"]]
+        {
             assert!(differs(&notes, 3).unwrap().starts_with("where note 1 should be"), "{notes:?}");
         }
     }
@@ -176,7 +183,7 @@ mod tests {
             let (one, again) = (weather(seed), weather(seed));
             assert_eq!(one, again, "seed {seed}");
             assert_eq!((one.cuts.len(), one.cuts.iter().map(VecDeque::len).sum::<usize>()), (4, 80));
-            assert!(one.cuts.iter().flatten().all(|cut| *cut < 2500), "seed {seed}");
+            assert!(one.cuts.iter().flatten().all(|(after, _)| *after < 2500), "seed {seed}");
             assert!((1000..=1500).contains(&one.death), "seed {seed}");
         }
     }
