@@ -10,8 +10,8 @@ use prost::Message as _;
 use crate::accounts::Kind;
 use crate::fast::{self, Paper};
 use crate::packet::{
-    Body, Call, Destination, Form, Item, Lanes, Limits, MAX_COMMAND, MAX_GROUP, MAX_GROUPS, Open, Opened,
-    Packet, SessionId, Shape, Stream,
+    Ack, Body, Call, Destination, Form, Item, Lanes, Limits, MAX_COMMAND, MAX_GROUP, MAX_GROUPS, Open,
+    Opened, Packet, SessionId, Shape, Stream,
 };
 use crate::status::{Code, MAX_DETAIL_BYTES, MAX_DETAILS, MAX_STATUS_MESSAGE, Status};
 
@@ -20,6 +20,9 @@ pub(crate) const MAX_PACKET: usize = 2 << 20;
 /// The longest packet that is neither a call, a reply nor messages of a stream. Those hold byte strings, which share the
 /// packet's memory; what else there is takes many times its bytes when decoded.
 const MAX_SMALL: usize = 128 << 10;
+
+/// The highest number of an item that anybody may say it has: at a million a second, after 146,000 years.
+const MAX_SEQ: u64 = 1 << 62;
 
 const WHAT: &str = "rpc packet";
 
@@ -151,8 +154,8 @@ fn to_wire(body: &Body) -> proto::Packet {
             let kind = kind_to_wire(*kind);
             (0, false, Wire::Enrolled(proto::Enrolled { kind, confirmed: *confirmed }))
         }
-        Body::Ack { up_to, bulk_up_to } => {
-            (0, false, Wire::Ack(proto::Ack { up_to: *up_to, bulk_up_to: *bulk_up_to }))
+        Body::Ack(Ack { up_to, bulk_up_to, done }) => {
+            (0, false, Wire::Ack(proto::Ack { up_to: *up_to, bulk_up_to: *bulk_up_to, done: *done }))
         }
     };
     proto::Packet { seq, bulk, body: Some(body) }
@@ -246,17 +249,15 @@ fn lanes_to_wire(lanes: Lanes) -> proto::Lanes {
     proto::Lanes { arrived, bulk_arrived, sent, bulk_sent }
 }
 
+/// Fields of a status are anybody's to set; what is too long would be taken for malformed by who reads it.
 fn status_to_wire(status: &Status) -> proto::Status {
-    proto::Status {
-        code: status.code.number(),
-        message: status.message.clone(),
-        may_have_run: status.may_have_run,
-        details: status
-            .details
-            .iter()
-            .map(|(kind, value)| proto::Detail { kind: kind.clone(), value: value.clone() })
-            .collect(),
+    let mut fitting = Status::new(status.code, status.message.as_str());
+    for (kind, value) in &status.details {
+        fitting = fitting.with_detail(kind.as_str(), value.clone());
     }
+    let details = fitting.details.into_iter().map(|(kind, value)| proto::Detail { kind, value }).collect();
+    let (code, may_have_run) = (status.code.number(), status.may_have_run);
+    proto::Status { code, message: fitting.message, may_have_run, details }
 }
 
 pub(crate) fn kind_to_wire(kind: Kind) -> i32 {
@@ -289,7 +290,7 @@ fn from_wire(seq: u64, bulk: bool, body: Wire) -> Result<Body, Malformed> {
         Wire::Enrolled(enrolled) => {
             Body::Enrolled { kind: kind_from_wire(enrolled.kind)?, confirmed: enrolled.confirmed }
         }
-        Wire::Ack(ack) => Body::Ack { up_to: ack.up_to, bulk_up_to: ack.bulk_up_to },
+        Wire::Ack(proto::Ack { up_to, bulk_up_to, done }) => Body::Ack(Ack { up_to, bulk_up_to, done }),
         _ => return Err(wrong("it is of no known kind")),
     })
 }
@@ -383,7 +384,7 @@ fn open_from_wire(open: proto::Open) -> Result<Open, Malformed> {
         return Err(wrong(format!("a group's name has {} bytes", group.len())));
     }
     let session = if open.session.is_empty() { None } else { Some(session(&open.session)?) };
-    Ok(Open { session, lanes: lanes_from_wire(open.lanes), groups: open.groups })
+    Ok(Open { session, lanes: lanes_from_wire(open.lanes)?, groups: open.groups })
 }
 
 fn opened_from_wire(opened: &proto::Opened) -> Result<Opened, Malformed> {
@@ -393,7 +394,7 @@ fn opened_from_wire(opened: &proto::Opened) -> Result<Opened, Malformed> {
         resumed: opened.resumed,
         from_journal: opened.from_journal,
         acknowledged: opened.acknowledged,
-        lanes: lanes_from_wire(opened.lanes),
+        lanes: lanes_from_wire(opened.lanes)?,
         limits: Limits {
             calls: limits.calls,
             call_bytes: limits.call_bytes,
@@ -407,9 +408,12 @@ fn opened_from_wire(opened: &proto::Opened) -> Result<Opened, Malformed> {
     })
 }
 
-fn lanes_from_wire(lanes: Option<proto::Lanes>) -> Lanes {
+fn lanes_from_wire(lanes: Option<proto::Lanes>) -> Result<Lanes, Malformed> {
     let proto::Lanes { arrived, bulk_arrived, sent, bulk_sent } = lanes.unwrap_or_default();
-    Lanes { arrived, bulk_arrived, sent, bulk_sent }
+    if let Some(number) = [arrived, bulk_arrived, sent, bulk_sent].iter().find(|number| **number > MAX_SEQ) {
+        return Err(wrong(format!("no session has {number} items")));
+    }
+    Ok(Lanes { arrived, bulk_arrived, sent, bulk_sent })
 }
 
 fn status_from_wire(status: Option<&proto::Status>) -> Result<Option<Status>, Malformed> {

@@ -139,7 +139,7 @@ pub enum Event {
         session: SessionKey,
         /// Why.
         status: Box<Status>,
-        /// The last item that the other end had acknowledged.
+        /// The last item up to which the other end had said that all is done, calls with an answer excepted.
         last_acknowledged: u64,
     },
     /// The broker takes no session of ours, or the enrolment; or cannot be reached now.
@@ -169,4 +169,12 @@ pub enum SendError {
     /// The call is over, or the stream is.
     #[error("nobody takes what is sent any more")]
     Closed,
+    /// It is longer than the limit.
+    #[error("the message has {bytes} bytes, the limit is {limit}")]
+    TooLong {
+        /// What it has.
+        bytes: u64,
+        /// What it may have.
+        limit: u64,
+    },
 }

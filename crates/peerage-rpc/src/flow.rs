@@ -8,18 +8,52 @@ use crate::packet::{Limits, Shape};
 /// Messages gather up to so many bytes before they leave in one packet.
 const GATHER: usize = 16 << 10;
 
+/// The longest prefix of a message's length.
+const PREFIX: i64 = 10;
+
+/// What may be sent on a stream: so many messages, and bytes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Credit {
+    messages: i64,
+    bytes: i64,
+}
+
+impl Credit {
+    /// As much as a stream begins with, and may ever have.
+    fn first(limits: &Limits) -> Self {
+        let bytes = i64::try_from(limits.stream_bytes).unwrap_or(i64::MAX);
+        Self { messages: i64::from(limits.stream_messages), bytes }
+    }
+
+    /// Adds to it, and gives what was added: never more than there was first.
+    fn add(&mut self, messages: u32, bytes: u64, first: Self) -> (u32, u64) {
+        let room = (first.messages.saturating_sub(self.messages), first.bytes.saturating_sub(self.bytes));
+        let messages = i64::from(messages).min(room.0.max(0));
+        let bytes = i64::try_from(bytes).unwrap_or(i64::MAX).min(room.1.max(0));
+        self.messages += messages;
+        self.bytes += bytes;
+        (u32::try_from(messages).unwrap_or(0), u64::try_from(bytes).unwrap_or(0))
+    }
+
+    fn is_there(self) -> bool {
+        self.messages > 0 && self.bytes > 0
+    }
+}
+
 /// A stream that comes in: what its sender may still send.
 #[derive(Clone, Debug)]
 pub(crate) struct Inflow {
-    messages: i64,
-    bytes: i64,
+    credit: Credit,
+    first: Credit,
+    longest: i64,
     is_open: bool,
 }
 
 impl Inflow {
     fn new(limits: &Limits) -> Self {
-        let bytes = i64::try_from(limits.stream_bytes).unwrap_or(i64::MAX);
-        Self { messages: i64::from(limits.stream_messages), bytes, is_open: true }
+        let first = Credit::first(limits);
+        let longest = i64::try_from(limits.message_bytes).unwrap_or(i64::MAX);
+        Self { credit: first, first, longest: longest.saturating_add(PREFIX), is_open: true }
     }
 
     pub(crate) fn is_open(&self) -> bool {
@@ -29,17 +63,22 @@ impl Inflow {
     /// So many messages have come. While there is credit of both kinds, a packet may go below zero in bytes by what
     /// its last message is longer.
     pub(crate) fn receive(&mut self, count: u32, bytes: usize) -> Result<(), ()> {
-        if self.messages < i64::from(count) || self.bytes <= 0 {
+        let left = self.credit.bytes.saturating_sub(i64::try_from(bytes).unwrap_or(i64::MAX));
+        let is_over = left <= -self.longest || self.credit.bytes <= 0;
+        if self.credit.messages < i64::from(count) || is_over {
             return Err(());
         }
-        self.messages -= i64::from(count);
-        self.bytes -= i64::try_from(bytes).unwrap_or(i64::MAX);
+        self.credit.messages -= i64::from(count);
+        self.credit.bytes = left;
         Ok(())
     }
 
-    pub(crate) fn grant(&mut self, messages: u32, bytes: u64) {
-        self.messages = self.messages.saturating_add(i64::from(messages));
-        self.bytes = self.bytes.saturating_add(i64::try_from(bytes).unwrap_or(i64::MAX));
+    /// Lets so much more come; gives how much that is, for a stream never has more credit than it had first.
+    pub(crate) fn grant(&mut self, messages: u32, bytes: u64) -> (u32, u64) {
+        if !self.is_open {
+            return (0, 0);
+        }
+        self.credit.add(messages, bytes, self.first)
     }
 
     /// Whether it was open.
@@ -51,8 +90,9 @@ impl Inflow {
 /// A stream that goes out from here.
 #[derive(Clone, Debug)]
 pub(crate) struct Outflow {
-    messages: i64,
-    bytes: i64,
+    credit: Credit,
+    first: Credit,
+    longest: u64,
     is_open: bool,
     gathered: BytesMut,
     count: u32,
@@ -62,10 +102,11 @@ pub(crate) struct Outflow {
 
 impl Outflow {
     fn new(limits: &Limits) -> Self {
-        let bytes = i64::try_from(limits.stream_bytes).unwrap_or(i64::MAX);
+        let first = Credit::first(limits);
         Self {
-            messages: i64::from(limits.stream_messages),
-            bytes,
+            credit: first,
+            first,
+            longest: limits.message_bytes,
             is_open: true,
             gathered: BytesMut::new(),
             count: 0,
@@ -73,24 +114,27 @@ impl Outflow {
         }
     }
 
-    /// Uses credit for one message of so many bytes on the wire.
-    pub(crate) fn take(&mut self, bytes: usize) -> Result<(), SendError> {
+    /// Uses credit for one message of `len` bytes, and those of its prefix.
+    pub(crate) fn take(&mut self, len: usize, prefix: usize) -> Result<(), SendError> {
         if !self.is_open {
             return Err(SendError::Closed);
         }
-        if self.messages <= 0 || self.bytes <= 0 {
+        if len as u64 > self.longest {
+            return Err(SendError::TooLong { bytes: len as u64, limit: self.longest });
+        }
+        if !self.credit.is_there() {
             self.wants_room = true;
             return Err(SendError::Full);
         }
-        self.messages -= 1;
-        self.bytes -= i64::try_from(bytes).unwrap_or(i64::MAX);
+        self.credit.messages -= 1;
+        self.credit.bytes = self.credit.bytes.saturating_sub(i64::try_from(len + prefix).unwrap_or(i64::MAX));
         Ok(())
     }
 
     /// Puts a message with those that wait; whether they are enough for a packet.
     pub(crate) fn gather(&mut self, message: &Bytes) -> Result<bool, SendError> {
         let prefix = prost::length_delimiter_len(message.len());
-        self.take(prefix + message.len())?;
+        self.take(message.len(), prefix)?;
         if self.gathered.capacity() == 0 {
             self.gathered.reserve(prefix + message.len());
         }
@@ -116,9 +160,8 @@ impl Outflow {
 
     /// The receiver lets so much more come; whether somebody waits for it.
     pub(crate) fn credit(&mut self, messages: u32, bytes: u64) -> bool {
-        self.messages = self.messages.saturating_add(i64::from(messages));
-        self.bytes = self.bytes.saturating_add(i64::try_from(bytes).unwrap_or(i64::MAX));
-        self.messages > 0 && self.bytes > 0 && std::mem::take(&mut self.wants_room)
+        self.credit.add(messages, bytes, self.first);
+        self.credit.is_there() && std::mem::take(&mut self.wants_room)
     }
 
     /// Whether it was open.
@@ -195,6 +238,12 @@ impl Streams {
         if bulk { self.bulk_out.as_mut() } else { self.data_out.as_mut() }
     }
 
+    /// Bytes that have gathered.
+    pub(crate) fn gathered(&self, bulk: bool) -> usize {
+        let flow = if bulk { &self.bulk_out } else { &self.data_out };
+        flow.as_ref().map_or(0, |flow| flow.gathered.len())
+    }
+
     /// Whether bulk data is still coming in.
     pub(crate) fn has_bulk_in(&self) -> bool {
         self.bulk_in.as_ref().is_some_and(|flow| flow.is_open)
@@ -205,7 +254,7 @@ impl Streams {
         self.relays_bulk || self.bulk_out.as_ref().is_some_and(|flow| flow.is_open)
     }
 
-    /// The reply has come: nobody takes what is sent. Gives which flows somebody waits to send on.
+    /// Nobody takes what is sent any more. Gives which flows somebody waits to send on: of bulk data or not.
     pub(crate) fn stop_out(&mut self) -> Vec<bool> {
         let mut blocked = Vec::new();
         if self.data_out.as_mut().is_some_and(Outflow::stop) {

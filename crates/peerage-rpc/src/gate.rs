@@ -2,7 +2,7 @@
 //!
 //! One-way calls run one after the other; a request starts when those before it are done, and runs beside what comes after.
 
-use std::collections::VecDeque;
+use std::collections::BTreeMap;
 
 use crate::packet::{Call, Shape};
 
@@ -10,14 +10,14 @@ use crate::packet::{Call, Shape};
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Gate {
     running: Option<u64>,
-    waiting: VecDeque<(u64, Call)>,
+    waiting: BTreeMap<u64, Call>,
 }
 
 impl Gate {
     /// A call has come; gives it back when it is to be run now.
     pub(crate) fn enter(&mut self, seq: u64, call: Call) -> Option<(u64, Call)> {
         if self.running.is_some() {
-            self.waiting.push_back((seq, call));
+            self.waiting.insert(seq, call);
             return None;
         }
         self.start(seq, &call);
@@ -37,18 +37,24 @@ impl Gate {
         }
     }
 
-    /// The next call that may run now; one that nobody waits for any more is passed over.
-    pub(crate) fn next(&mut self, is_wanted: impl Fn(u64) -> bool) -> Option<(u64, Call)> {
+    /// Nobody waits for that call any more.
+    pub(crate) fn forget(&mut self, seq: u64) {
+        self.waiting.remove(&seq);
+    }
+
+    /// The next call that may run now.
+    pub(crate) fn next(&mut self) -> Option<(u64, Call)> {
         if self.running.is_some() {
             return None;
         }
-        loop {
-            let (seq, call) = self.waiting.pop_front()?;
-            if is_wanted(seq) {
-                self.start(seq, &call);
-                return Some((seq, call));
-            }
-        }
+        let (seq, call) = self.waiting.pop_first()?;
+        self.start(seq, &call);
+        Some((seq, call))
+    }
+
+    /// Calls that wait.
+    pub(crate) fn waiting(&self) -> impl Iterator<Item = u64> + '_ {
+        self.waiting.keys().copied()
     }
 }
 
@@ -74,14 +80,15 @@ mod tests {
         }
         assert_eq!(running, [1, 2]);
         gate.done(1);
-        assert!(gate.next(|_| true).is_none(), "it did not wait for the request");
+        assert!(gate.next().is_none(), "it did not wait for the request");
         gate.done(2);
         // Nobody waits for the fourth.
-        while let Some((seq, _)) = gate.next(|seq| seq != 4) {
+        gate.forget(4);
+        while let Some((seq, _)) = gate.next() {
             running.push(seq);
         }
         assert_eq!(running, [1, 2, 3, 5]);
         gate.done(5);
-        assert_eq!(gate.next(|_| true).map(|(seq, _)| seq), Some(6));
+        assert_eq!(gate.next().map(|(seq, _)| seq), Some(6));
     }
 }

@@ -11,6 +11,8 @@ use std::collections::{BTreeSet, VecDeque};
 pub(crate) enum Until {
     /// The other end acknowledges it.
     Acknowledged,
+    /// The other end has done what it asks: [`Lane::done_there`].
+    Done,
     /// The other end answers it: [`Lane::answered`].
     Answered,
 }
@@ -22,6 +24,8 @@ pub(crate) enum LaneFault {
     Gap { expected: u64, got: u64 },
     #[error("{got} is acknowledged, and {sent} was the last sent")]
     NeverSent { got: u64, sent: u64 },
+    #[error("{done} is done, and {arrived} has arrived")]
+    DoneBefore { done: u64, arrived: u64 },
 }
 
 #[derive(Clone, Debug)]
@@ -44,15 +48,19 @@ pub(crate) struct Lane<T> {
     ever_handed: u64,
     /// Acknowledged by the other end up to here.
     acked: u64,
+    /// Done by the other end up to here, but for calls with an answer.
+    done_there: u64,
     kept: VecDeque<Kept<T>>,
     released: usize,
     kept_bytes: usize,
     /// The highest that has arrived.
     arrived: u64,
-    /// Arrived, and not to be acknowledged yet.
+    /// Arrived, and not done yet.
     unfinished: BTreeSet<u64>,
     /// The last acknowledgement that was sent.
     told: u64,
+    /// What it said was done.
+    told_done: u64,
     /// Bytes that have arrived since.
     untold_bytes: usize,
     /// Up to here, numbers may be missing: they were answered before the broker restarted.
@@ -66,12 +74,14 @@ impl<T> Default for Lane<T> {
             handed: 0,
             ever_handed: 0,
             acked: 0,
+            done_there: 0,
             kept: VecDeque::new(),
             released: 0,
             kept_bytes: 0,
             arrived: 0,
             unfinished: BTreeSet::new(),
             told: 0,
+            told_done: 0,
             untold_bytes: 0,
             gaps_until: 0,
         }
@@ -87,8 +97,10 @@ impl<T> Lane<T> {
             handed: theirs,
             ever_handed: theirs,
             acked: theirs,
+            done_there: theirs,
             arrived,
             told: arrived,
+            told_done: arrived,
             ..Self::default()
         }
     }
@@ -142,25 +154,38 @@ impl<T> Lane<T> {
         }
     }
 
-    /// The other end acknowledges all up to there, calls excepted.
+    /// The other end has all up to there, which need not be sent again, calls excepted.
     pub(crate) fn acknowledged(&mut self, up_to: u64) -> Result<(), LaneFault> {
         if up_to > self.ever_handed {
             return Err(LaneFault::NeverSent { got: up_to, sent: self.ever_handed });
         }
-        if up_to <= self.acked {
-            return Ok(());
+        let after = self.acked;
+        self.acked = after.max(up_to);
+        self.release(Until::Acknowledged, after, up_to);
+        Ok(())
+    }
+
+    /// The other end has done all up to there, calls with an answer excepted.
+    pub(crate) fn done_there(&mut self, up_to: u64) -> Result<(), LaneFault> {
+        if up_to > self.acked {
+            return Err(LaneFault::DoneBefore { done: up_to, arrived: self.acked });
         }
-        let mut at = self.position_after(self.acked);
+        let after = self.done_there;
+        self.done_there = after.max(up_to);
+        self.release(Until::Done, after, up_to);
+        Ok(())
+    }
+
+    fn release(&mut self, until: Until, after: u64, up_to: u64) {
+        let mut at = self.position_after(after);
         while let Some(kept) = self.kept.get_mut(at).filter(|kept| kept.seq <= up_to) {
-            if kept.until == Until::Acknowledged && kept.item.take().is_some() {
+            if kept.until == until && kept.item.take().is_some() {
                 self.kept_bytes -= kept.size;
                 self.released += 1;
             }
             at += 1;
         }
-        self.acked = up_to;
         self.tidy();
-        Ok(())
     }
 
     /// The other end has answered a call, or it is not wanted any more; whether it was kept.
@@ -193,16 +218,22 @@ impl<T> Lane<T> {
         (self.kept.len() - self.released, self.kept_bytes)
     }
 
-    /// The highest number that the other end acknowledged.
-    pub(crate) fn acked(&self) -> u64 {
-        self.acked
+    /// The highest number up to which the other end has done all, calls with an answer excepted.
+    pub(crate) fn known_done(&self) -> u64 {
+        self.done_there
+    }
+
+    /// Whether the other end can have that much, as it says on a new link.
+    pub(crate) fn can_resume(&self, arrived: u64) -> Result<(), LaneFault> {
+        if arrived > self.ever_handed {
+            return Err(LaneFault::NeverSent { got: arrived, sent: self.ever_handed });
+        }
+        Ok(())
     }
 
     /// A new link: the other end has all up to there.
     pub(crate) fn resume(&mut self, arrived: u64) -> Result<(), LaneFault> {
-        if arrived > self.ever_handed {
-            return Err(LaneFault::NeverSent { got: arrived, sent: self.ever_handed });
-        }
+        self.acknowledged(arrived)?;
         self.handed = arrived;
         Ok(())
     }
@@ -211,6 +242,7 @@ impl<T> Lane<T> {
     /// again.
     pub(crate) fn resume_from_journal(&mut self, acknowledged: u64) -> Result<(), LaneFault> {
         self.acknowledged(acknowledged)?;
+        self.done_there(acknowledged)?;
         self.handed = 0;
         Ok(())
     }
@@ -219,17 +251,18 @@ impl<T> Lane<T> {
     pub(crate) fn abandon(&mut self) {
         self.kept.clear();
         (self.released, self.kept_bytes) = (0, 0);
-        (self.handed, self.ever_handed, self.acked) = (self.last, self.last, self.last);
+        (self.handed, self.ever_handed) = (self.last, self.last);
+        (self.acked, self.done_there) = (self.last, self.last);
     }
 
-    /// An item has come; whether it is new. One that is not `finishes` will be, by [`Lane::finished`].
+    /// An item has come; whether it is new. One that is not `finishes` is done by [`Lane::finished`].
     pub(crate) fn arrives(&mut self, seq: u64, size: usize, finishes: bool) -> Result<bool, LaneFault> {
         if seq <= self.arrived {
             // Sent again after a restart: it may be new all the same, to whoever knows calls by their numbers.
             return Ok(false);
         }
         let expected = self.arrived + 1;
-        if seq != expected && seq > self.gaps_until + 1 {
+        if seq != expected && seq - 1 > self.gaps_until {
             return Err(LaneFault::Gap { expected, got: seq });
         }
         self.arrived = seq;
@@ -245,7 +278,7 @@ impl<T> Lane<T> {
         self.gaps_until = sent;
     }
 
-    /// What had to be done before an item is acknowledged, is done.
+    /// What an item asks for is done.
     pub(crate) fn finished(&mut self, seq: u64) {
         self.unfinished.remove(&seq);
     }
@@ -273,14 +306,32 @@ impl<T> Lane<T> {
 
     /// Items and bytes that the other end keeps only because it was not told.
     pub(crate) fn untold(&self) -> (u64, usize) {
-        (self.done() - self.told.min(self.done()), self.untold_bytes)
+        (self.arrived.abs_diff(self.told).max(self.done().abs_diff(self.told_done)), self.untold_bytes)
     }
 
-    /// What to acknowledge, which then counts as told.
-    pub(crate) fn tell(&mut self) -> u64 {
-        self.told = self.done();
+    /// What to acknowledge, and what is done of it, which then counts as told.
+    pub(crate) fn tell(&mut self) -> (u64, u64) {
+        (self.told, self.told_done) = (self.arrived, self.done());
         self.untold_bytes = 0;
-        self.told
+        (self.told, self.told_done)
+    }
+
+    /// What must be so between its numbers, whatever has happened.
+    pub(crate) fn check(&self) -> Result<(), String> {
+        let numbers = [self.done_there, self.acked, self.ever_handed, self.last];
+        if !numbers.is_sorted() || self.handed > self.last {
+            return Err(format!("done, acked, ever handed, last are {numbers:?}, handed {}", self.handed));
+        }
+        let bytes: usize = self.kept.iter().filter(|kept| kept.item.is_some()).map(|kept| kept.size).sum();
+        let released = self.kept.iter().filter(|kept| kept.item.is_none()).count();
+        if (bytes, released) != (self.kept_bytes, self.released) {
+            let counted = (self.kept_bytes, self.released);
+            return Err(format!("{bytes} bytes and {released} places are kept, {counted:?} are counted"));
+        }
+        if !self.kept.iter().is_sorted_by(|a, b| a.seq < b.seq) {
+            return Err("items are kept out of order".to_owned());
+        }
+        Ok(())
     }
 }
 
@@ -364,15 +415,27 @@ mod tests {
     }
 
     #[test]
-    fn an_item_is_acknowledged_when_all_before_it_are_finished() {
+    fn an_item_is_done_when_all_before_it_are() {
         let mut lane = Lane::<()>::default();
         for (seq, finishes) in [(1, true), (2, false), (3, true), (4, false)] {
             assert_eq!(lane.arrives(seq, 1, finishes), Ok(true));
         }
-        assert_eq!(lane.tell(), 1);
+        assert_eq!(lane.tell(), (4, 1));
         lane.finished(4);
         assert_eq!(lane.untold(), (0, 0));
         lane.finished(2);
-        assert_eq!((lane.untold(), lane.tell()), ((3, 0), 4));
+        assert_eq!((lane.untold(), lane.tell()), ((3, 0), (4, 4)));
+    }
+
+    #[test]
+    fn a_one_way_call_that_takes_long_does_not_keep_what_came_after_it() {
+        let mut lane = with(4, |seq| if seq == 1 { Until::Done } else { Until::Acknowledged });
+        sent(&mut lane);
+        lane.acknowledged(4).unwrap();
+        assert_eq!(lane.kept(), (1, 10));
+        assert_eq!(lane.done_there(5), Err(LaneFault::DoneBefore { done: 5, arrived: 4 }));
+        lane.done_there(4).unwrap();
+        assert_eq!(lane.kept(), (0, 0));
+        lane.check().unwrap();
     }
 }

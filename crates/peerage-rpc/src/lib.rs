@@ -135,5 +135,5 @@ pub use handle::{
     Sender, Sent, Service, Session, Standing, StartError, Target,
 };
 pub use packet::{Destination, Limits, MAX_COMMAND, MAX_GROUP, MAX_GROUPS, Packet, SessionId, Shape};
-pub use party::{NotPlaced, PartyConfig, PartyMachine, Placed, Placing};
+pub use party::{NotPlaced, PartyConfig, PartyMachine, Placed, Placing, UnderWay};
 pub use status::{Code, MAX_DETAIL_BYTES, MAX_DETAILS, MAX_STATUS_MESSAGE, Status};

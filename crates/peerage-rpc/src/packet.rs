@@ -49,8 +49,17 @@ pub(crate) enum Body {
     Ended(Status),
     Enrol { token: Bytes },
     Enrolled { kind: Kind, confirmed: bool },
-    Ack { up_to: u64, bulk_up_to: u64 },
+    Ack(Ack),
     Item { seq: u64, bulk: bool, item: Item },
+}
+
+/// What has come, and what is done of it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Ack {
+    pub(crate) up_to: u64,
+    pub(crate) bulk_up_to: u64,
+    /// One-way calls up to there.
+    pub(crate) done: u64,
 }
 
 /// What one end has of the other's items.
@@ -94,7 +103,8 @@ pub struct Limits {
     pub stream_messages: u32,
     /// The same in bytes. 256 KiB.
     pub stream_bytes: u64,
-    /// The longest parameters, reply, or message of a stream, in bytes. 64 KiB; what is longer travels as bulk.
+    /// The longest parameters, reply, or message of a stream, in bytes. 64 KiB; what is longer travels as bulk. At most
+    /// 1,984 KiB.
     pub message_bytes: u64,
 }
 

@@ -9,8 +9,8 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use peerage_machine::{
-    CallId, DialId, Effect, Input, Instant, LinkId, LinkInfo, Machine, Now, OutboxOf, Rng, Seed, Side,
-    Target, Why,
+    CallId, DialId, Effect, Incarnation, Input, Instant, LinkId, LinkInfo, Machine, Now, OutboxOf, Rng, Seed,
+    Side, Target, Why,
 };
 use peerage_wire::{Address, PeerId};
 
@@ -18,13 +18,20 @@ use crate::event::SendError;
 use crate::event::{Answer, Caller, Event, Out, Run, RunKey, SessionKey, StreamKey};
 use crate::gate::Gate;
 use crate::lane::Until;
-use crate::packet::{Body, Call, Destination, Item, Lanes, Limits, Open, Opened, Packet, SessionId, Shape};
+use crate::packet::{
+    Body, Call, Destination, Item, Lanes, Limits, MAX_COMMAND, MAX_GROUP, Open, Opened, Packet, SessionId,
+    Shape,
+};
 use crate::session::Session;
 use crate::status::Status;
 use crate::talk::{GivenUp, Heard, InOwner, NoRoom, OutOwner, Talk};
 
 /// How long the broker may take to answer an `Open`.
 const OPEN_WITHIN: Duration = Duration::from_secs(10);
+/// A session that was open for so long does not count as a failure of its link.
+const LASTS: Duration = Duration::from_secs(1);
+/// As many failures as links that do not last count for, at most: 400 ms.
+const SHORT: u32 = 3;
 /// The most callers that a broker may introduce at once: as many sessions as it may have.
 const MAX_CALLERS: usize = 1 << 20;
 
@@ -75,6 +82,23 @@ pub struct Placing {
     pub timeout: Option<Duration>,
 }
 
+/// What is under way in a party's session.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct UnderWay {
+    /// Calls of this party that are not over.
+    pub calls: u32,
+    /// Calls that run here, or wait to.
+    pub calls_here: u32,
+    /// Those of both that have streams.
+    pub streams: u32,
+    /// Items that are kept, to be sent or sent again.
+    pub kept_items: usize,
+    /// Their bytes.
+    pub kept_bytes: usize,
+    /// All that is held for the session, about, in bytes.
+    pub held_bytes: u64,
+}
+
 /// A call that was made.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Placed {
@@ -93,12 +117,40 @@ impl Placed {
     }
 }
 
+impl Placing {
+    /// As it travels, if it can.
+    pub(crate) fn into_call(self, limit: u64) -> Result<Call, NotPlaced> {
+        let Self { command, payload, to, shape, timeout } = self;
+        let bytes = payload.len() as u64;
+        if bytes > limit {
+            return Err(NotPlaced::TooLong { bytes, limit });
+        }
+        let wrong = |what: String| Err(NotPlaced::NotOpen(Status::invalid_argument(what)));
+        if command.len() > MAX_COMMAND || std::str::from_utf8(&command).is_err() {
+            let len = command.len();
+            return wrong(format!(
+                "a command's name is UTF-8 of at most {MAX_COMMAND} bytes, and this has {len}"
+            ));
+        }
+        if let Destination::Group(group) = &to
+            && !(1..=MAX_GROUP).contains(&group.len())
+        {
+            return wrong(format!("a group's name has 1 to {MAX_GROUP} bytes, and this has {}", group.len()));
+        }
+        if Shape::from_bits(shape.bits()).is_none() {
+            return wrong("nothing flows besides a one-way call".to_owned());
+        }
+        let timeout_micros = micros(timeout);
+        Ok(Call { command, payload, to, timeout_micros, shape, caller: 0, origin: 0 })
+    }
+}
+
 /// Why a call was not made.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum NotPlaced {
     /// Too much is under way; [`Event::Slots`] will tell.
     Full(Status),
-    /// There is no session, and will not be before it is told.
+    /// There is no session, and will not be before it is told; or nobody would take such a call.
     NotOpen(Status),
     /// It is longer than the limit, in bytes.
     TooLong {
@@ -142,6 +194,12 @@ pub struct PartyMachine {
     gates: BTreeMap<u64, Gate>,
     /// Callers of one-way calls that are running.
     one_ways: BTreeMap<u64, u64>,
+    /// The session is to end when its one-way calls are done.
+    is_leaving: bool,
+    /// The start of the broker that has said that it has the session from its journal.
+    restored_by: Option<Incarnation>,
+    /// When the session was opened on its present link.
+    opened_at: Instant,
     next_session: u64,
     next_call: u64,
     next_dial: u64,
@@ -163,6 +221,9 @@ impl PartyMachine {
             callers: BTreeMap::new(),
             gates: BTreeMap::new(),
             one_ways: BTreeMap::new(),
+            is_leaving: false,
+            restored_by: None,
+            opened_at: now,
             next_session: 0,
             next_call: 0,
             next_dial: 0,
@@ -191,20 +252,8 @@ impl PartyMachine {
                 over.unwrap_or_else(|| Status::unavailable("there is no session with the broker yet"));
             return Err(NotPlaced::NotOpen(status));
         };
-        let (bytes, limit) = (placing.payload.len() as u64, talk.limits.message_bytes);
-        if bytes > limit {
-            return Err(NotPlaced::TooLong { bytes, limit });
-        }
+        let call = placing.into_call(talk.limits.message_bytes)?;
         let id = CallId(self.next_call);
-        let call = Call {
-            command: placing.command,
-            payload: placing.payload,
-            to: placing.to,
-            timeout_micros: micros(placing.timeout),
-            shape: placing.shape,
-            caller: 0,
-            origin: 0,
-        };
         let seq = talk
             .call(now.mono, call, OutOwner::Local(id))
             .map_err(|no_room: NoRoom| NotPlaced::Full(no_room.into()))?;
@@ -277,12 +326,11 @@ impl PartyMachine {
         }
     }
 
-    /// Ends the session in good order: when what waits has gone, the broker forgets it.
+    /// Ends the session in good order: when all one-way calls are done, the broker forgets it. What else is under way comes to
+    /// nothing then.
     pub fn leave(&mut self, out: &mut OutboxOf<Self>) {
-        if let Some(talk) = &mut self.talk {
-            talk.session.push(false, &Item::Leave, Until::Acknowledged);
-            talk.pump(out);
-        }
+        self.is_leaving = true;
+        self.pump(out);
     }
 
     /// Why the broker takes no session of this party's any more, if it has said so.
@@ -298,6 +346,38 @@ impl PartyMachine {
         self.talk.as_ref().map_or(0, |talk| talk.session.kept().0)
     }
 
+    /// What is under way in the session, if there is one.
+    pub fn under_way(&self) -> UnderWay {
+        let Some(talk) = &self.talk else { return UnderWay::default() };
+        let (calls_here, calls) = talk.load();
+        let (kept_items, kept_bytes) = talk.session.kept();
+        let (streams, held_bytes) = (talk.streams(), talk.held_bytes());
+        UnderWay { calls, calls_here, streams, kept_items, kept_bytes, held_bytes }
+    }
+
+    /// What must be so between its tables, whatever has happened: for tests and simulations.
+    ///
+    /// # Errors
+    /// What is not so.
+    pub fn check(&self) -> Result<(), String> {
+        let Some(talk) = &self.talk else {
+            let left = (self.callers.len(), self.gates.len(), self.one_ways.len());
+            return if left == (0, 0, 0) {
+                Ok(())
+            } else {
+                Err(format!("without a session, it has {left:?}"))
+            };
+        };
+        talk.check()?;
+        if let Some(seq) = self.gates.values().flat_map(Gate::waiting).find(|seq| !talk.is_wanted(*seq)) {
+            return Err(format!("call {seq} waits to be run, and nobody waits for it"));
+        }
+        if talk.session.link().is_none() && self.lost_at.is_none() {
+            return Err("it has no link, and would wait for ever".to_owned());
+        }
+        Ok(())
+    }
+
     /// The open session, and what may be under way in it.
     pub fn session(&self) -> Option<(SessionKey, SessionId, Limits)> {
         Some((self.talk.as_ref()?.key, self.id?, self.talk.as_ref()?.limits))
@@ -308,9 +388,12 @@ impl PartyMachine {
     }
 
     fn pump(&mut self, out: &mut Out) {
-        if let Some(talk) = &mut self.talk {
-            talk.pump(out);
+        let Some(talk) = &mut self.talk else { return };
+        if self.is_leaving && talk.has_no_one_ways() {
+            self.is_leaving = false;
+            talk.session.push(false, &Item::Leave, Until::Acknowledged);
         }
+        talk.pump(out);
     }
 
     // --- the link ---
@@ -325,7 +408,12 @@ impl PartyMachine {
 
     fn dial_later(&mut self, now: Instant) {
         let doubled = self.config.redial_after.saturating_mul(1 << self.failures.min(16));
-        let most = doubled.min(self.config.redial_at_most).max(Duration::from_millis(1));
+        let mut most = doubled.min(self.config.redial_at_most);
+        if self.talk.is_some() {
+            // Not so long that the session is lost for it.
+            most = most.min(self.grace / 4);
+        }
+        let most = most.max(Duration::from_millis(1));
         self.failures = self.failures.saturating_add(1);
         // Between half of it and all, so that those whom one broker lost do not come back in step.
         let micros = u64::try_from(most.as_micros()).unwrap_or(u64::MAX);
@@ -365,7 +453,9 @@ impl PartyMachine {
         match &self.state {
             State::Opening { link: at, .. } if *at == link => self.lose_link(now, why, out),
             State::Open(at) if *at == link => {
-                self.failures = 0;
+                // A link that does not last is not dialled again at once, over and over.
+                let is_short = now.since(self.opened_at) < LASTS;
+                self.failures = if is_short { self.failures.clamp(1, SHORT) } else { 0 };
                 self.lose_link(now, why, out);
             }
             _ => {}
@@ -402,17 +492,32 @@ impl PartyMachine {
 
     fn on_opened(
         &mut self,
+        now: Instant,
         link: LinkId,
         info: &LinkInfo,
         opened: &Opened,
         out: &mut Out,
     ) -> Result<(), String> {
+        let is_known = self.talk.is_some() && self.id == Some(opened.session);
+        if opened.resumed && !is_known {
+            // It was given up meanwhile. The next link asks for a new one.
+            return Err("it goes on with a session that is over here".to_owned());
+        }
         let talk = match self.talk.take() {
-            Some(mut talk) if opened.resumed && self.id == Some(opened.session) => {
-                if opened.from_journal {
-                    talk.session
-                        .carried_anew(link, info, opened.acknowledged)
-                        .map_err(|fault| fault.to_string())?;
+            Some(mut talk) if opened.resumed => {
+                let carried = if !opened.from_journal {
+                    talk.session.carried_by(link, info, opened.lanes)
+                } else if self.restored_by == Some(info.incarnation) {
+                    talk.session.carried_again(link, info, opened.acknowledged, opened.lanes)
+                } else {
+                    talk.session.carried_anew(link, info, opened.acknowledged)
+                };
+                if let Err(fault) = carried {
+                    self.talk = Some(talk);
+                    return Err(fault.to_string());
+                }
+                if opened.from_journal && self.restored_by.replace(info.incarnation) != Some(info.incarnation)
+                {
                     // Nothing that it had passed on to us is known to it, nor streams.
                     self.stop_running(&mut talk, out);
                     let lost =
@@ -422,8 +527,6 @@ impl PartyMachine {
                     }
                     let relayed = talk.one_ways_done(opened.acknowledged, out);
                     debug_assert!(relayed.is_empty(), "a party passes nothing on");
-                } else {
-                    talk.session.carried_by(link, info, opened.lanes).map_err(|fault| fault.to_string())?;
                 }
                 talk.limits = opened.limits;
                 talk
@@ -442,7 +545,7 @@ impl PartyMachine {
         self.id = Some(opened.session);
         self.grace = Duration::from_millis(u64::from(opened.grace_millis));
         self.lost_at = None;
-        self.failures = 0;
+        self.opened_at = now;
         out.emit(Event::Opened {
             session: talk.key,
             id: opened.session,
@@ -452,9 +555,8 @@ impl PartyMachine {
             limits: opened.limits,
         });
         self.state = State::Open(link);
-        let talk = self.talk.insert(talk);
-        talk.tell_slots(out);
-        talk.pump(out);
+        self.talk.insert(talk).tell_slots(out);
+        self.pump(out);
         Ok(())
     }
 
@@ -478,11 +580,13 @@ impl PartyMachine {
         }
         self.id = None;
         self.lost_at = None;
+        self.is_leaving = false;
+        self.restored_by = None;
         talk.tell_slots(out);
         out.emit(Event::Closed {
             session: talk.key,
             status: Box::new(status.clone()),
-            last_acknowledged: talk.session.acknowledged(),
+            last_acknowledged: talk.session.known_done(),
         });
     }
 
@@ -494,7 +598,8 @@ impl PartyMachine {
 
     fn on_refused(&mut self, now: Instant, status: Status, session_lost: bool, out: &mut Out) {
         let State::Opening { link, .. } = self.state else { return };
-        if session_lost {
+        // Who asked for a new one has none that could be lost.
+        if session_lost && self.id.is_some() {
             let lost = Status::unavailable(format!("the session is lost: {}", status.message));
             self.lose_session(&lost, out);
             return self.open(now, link, out);
@@ -524,7 +629,7 @@ impl PartyMachine {
         match (body, &self.state) {
             (Body::Opened(opened), State::Opening { link: at, info, .. }) if *at == link => {
                 let info = (**info).clone();
-                self.on_opened(link, &info, &opened, out)
+                self.on_opened(now, link, &info, &opened, out)
             }
             (Body::Refused { status, session_lost }, State::Opening { link: at, .. }) if *at == link => {
                 self.on_refused(now, status, session_lost, out);
@@ -542,9 +647,9 @@ impl PartyMachine {
                 self.let_go(out);
                 Ok(())
             }
-            (Body::Ack { up_to, bulk_up_to }, State::Open(at)) if *at == link => {
+            (Body::Ack(ack), State::Open(at)) if *at == link => {
                 if let Some(talk) = &mut self.talk {
-                    talk.on_ack(up_to, bulk_up_to, out)?;
+                    talk.on_ack(ack, out)?;
                 }
                 Ok(())
             }
@@ -568,9 +673,26 @@ impl PartyMachine {
         out: &mut Out,
     ) -> Result<(), String> {
         let Some(talk) = &mut self.talk else { return Ok(()) };
-        match talk.on_item(now, at, item, size, out)? {
+        let heard = talk.on_item(now, at, item, size, out)?;
+        let is_call = matches!(heard, Heard::Call(..));
+        self.on_heard(now, heard, out)?;
+        if is_call {
+            // Bulk data may have come before it; it is for the application alone.
+            while let Some(talk) = &mut self.talk
+                && let Some(heard) = talk.next_early(out)
+            {
+                heard?;
+            }
+        }
+        Ok(())
+    }
+
+    fn on_heard(&mut self, now: Instant, heard: Heard, out: &mut Out) -> Result<(), String> {
+        match heard {
             Heard::Call(seq, call) => self.on_call(now, seq, call, out)?,
-            Heard::Cancelled(seq) => self.stop(now, seq, "the caller does not want it any more", out),
+            Heard::Cancelled(seq) => {
+                self.break_off(now, seq, Status::cancelled("the caller does not want it any more"));
+            }
             Heard::Other(Item::Offers(resources)) => out.emit(Event::Offers(resources)),
             Heard::Other(Item::Caller { caller, peer, kind, session }) => {
                 if self.callers.len() >= MAX_CALLERS {
@@ -580,8 +702,12 @@ impl PartyMachine {
             }
             Heard::Other(Item::Gone { caller }) => {
                 self.callers.remove(&caller);
-                // What of it still runs or waits was cancelled before.
-                self.gates.remove(&caller);
+                // Requests were cancelled before; one-way calls that wait are not run any more.
+                let waiting: Vec<_> =
+                    self.gates.remove(&caller).iter().flat_map(|gate| gate.waiting()).collect();
+                for seq in waiting {
+                    self.break_off(now, seq, Status::cancelled("the caller's session is over"));
+                }
             }
             Heard::Other(_)
             | Heard::Reply { .. }
@@ -610,9 +736,8 @@ impl PartyMachine {
 
     fn run_waiting(&mut self, caller: u64, out: &mut Out) {
         loop {
-            let Some(talk) = &self.talk else { return };
             let Some(gate) = self.gates.get_mut(&caller) else { return };
-            let Some((seq, call)) = gate.next(|seq| talk.is_wanted(seq)) else { return };
+            let Some((seq, call)) = gate.next() else { return };
             self.run(seq, call, out);
         }
     }
@@ -636,12 +761,13 @@ impl PartyMachine {
         })));
     }
 
-    /// A call that runs here, or waits to, is not wanted any more.
-    fn stop(&mut self, now: Instant, seq: u64, why: &str, out: &mut Out) {
-        if let Some(talk) = &mut self.talk {
-            talk.reply(now, seq, Err(Box::new(Status::cancelled(why).may_have_run())));
+    /// A call that runs here, or waits to, comes to nothing.
+    fn break_off(&mut self, now: Instant, seq: u64, status: Status) {
+        let Some(talk) = &mut self.talk else { return };
+        if let Some(gate) = talk.caller_of(seq).and_then(|caller| self.gates.get_mut(&caller)) {
+            gate.forget(seq);
         }
-        self.pump(out);
+        talk.reply(now, seq, Err(Box::new(status.may_have_run())));
     }
 }
 
@@ -650,7 +776,9 @@ pub(crate) fn fail(session: SessionKey, call: GivenUp, status: &Status, out: &mu
     let mut status = status.clone();
     status.may_have_run = call.may_have_run;
     if let OutOwner::Local(id) = call.owner {
-        if call.is_replied {
+        if call.is_one_way {
+            out.emit(Event::OneWayFailed { session, seq: call.seq, status: Box::new(status) });
+        } else if call.is_replied {
             let stream = StreamKey { session, call: call.seq, is_ours: true, is_bulk: true };
             out.emit(Event::StreamEnded { stream, status: Some(Box::new(status)) });
         } else {
@@ -739,15 +867,10 @@ impl Machine for PartyMachine {
             self.lose_session(&status, out);
         }
         if let Some(talk) = &mut self.talk {
-            let over = talk.on_timer(now, out);
-            for seq in over {
-                talk.reply(
-                    now,
-                    seq,
-                    Err(Box::new(Status::deadline_exceeded("its time was over").may_have_run())),
-                );
+            for seq in talk.on_timer(now, out) {
+                self.break_off(now, seq, Status::deadline_exceeded("its time was over"));
             }
-            talk.pump(out);
+            self.pump(out);
         }
     }
 

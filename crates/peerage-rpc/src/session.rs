@@ -13,7 +13,7 @@ use crate::convert::encode_item;
 use crate::event::Out;
 use crate::fast::Paper;
 use crate::lane::{Lane, LaneFault, Until};
-use crate::packet::{Body, Item, Lanes, Packet};
+use crate::packet::{Ack, Body, Item, Lanes, Packet};
 
 /// Acknowledgements wait for so many items; a count.
 const ACK_ITEMS: u64 = 64;
@@ -26,10 +26,13 @@ const ACK_AFTER: Duration = Duration::from_millis(25);
 #[derive(Clone, Copy, Debug)]
 struct Road {
     link: LinkId,
-    /// Bytes that the link's queue still takes.
-    credit: u64,
-    /// Bytes that it takes when it is empty.
+    /// Bytes in the link's queue.
+    queued: u64,
+    /// Bytes that it takes.
     limit: u64,
+    /// The other end does not know yet that the session goes on here. Classes of a link overtake each other, so that
+    /// an item might come before the word that it belongs to a session.
+    waits: bool,
 }
 
 /// The items of both directions.
@@ -92,9 +95,26 @@ impl Session {
         self.main.was_handed(seq)
     }
 
-    /// The highest number that the other end acknowledged, calls excepted.
-    pub(crate) fn acknowledged(&self) -> u64 {
-        self.main.acked()
+    /// The highest number up to which the other end has said that all is done, calls with an answer excepted.
+    pub(crate) fn known_done(&self) -> u64 {
+        self.main.known_done()
+    }
+
+    /// Whether a call of the other end of that number has come.
+    pub(crate) fn has_arrived(&self, seq: u64) -> bool {
+        seq <= self.main.arrived()
+    }
+
+    /// Whether the other end can have as much as it says on a new link.
+    pub(crate) fn can_resume(&self, theirs: Lanes) -> Result<(), LaneFault> {
+        self.main.can_resume(theirs.arrived)?;
+        self.bulk.can_resume(theirs.bulk_arrived)
+    }
+
+    /// What must be so, whatever has happened.
+    pub(crate) fn check(&self) -> Result<(), String> {
+        self.main.check().map_err(|wrong| format!("interactive lane: {wrong}"))?;
+        self.bulk.check().map_err(|wrong| format!("bulk lane: {wrong}"))
     }
 
     /// All of the other end's interactive items up to there are finished.
@@ -134,8 +154,23 @@ impl Session {
         Ok(())
     }
 
+    /// As [`Session::carried_anew`], by another link to the same start of the broker: what it had not finished is sent again,
+    /// for it may not have come so far.
+    pub(crate) fn carried_again(
+        &mut self,
+        link: LinkId,
+        info: &LinkInfo,
+        acknowledged: u64,
+        theirs: Lanes,
+    ) -> Result<(), LaneFault> {
+        self.main.resume_from_journal(acknowledged)?;
+        self.bulk.resume(theirs.bulk_arrived)?;
+        self.take_road(link, info);
+        Ok(())
+    }
+
     fn take_road(&mut self, link: LinkId, info: &LinkInfo) {
-        self.road = Some(Road { link, credit: info.credit, limit: info.credit });
+        self.road = Some(Road { link, queued: 0, limit: info.credit, waits: false });
         // What was told on the last link may have been lost with it.
         self.ack_now = true;
     }
@@ -144,6 +179,19 @@ impl Session {
     pub(crate) fn allow_gaps(&mut self, sent: Lanes) {
         self.main.allow_gaps_until(sent.sent);
         self.bulk.allow_gaps_until(sent.bulk_sent);
+    }
+
+    /// Nothing leaves on the present link before the other end has said something.
+    pub(crate) fn wait_for_word(&mut self) {
+        if let Some(road) = &mut self.road {
+            road.waits = true;
+        }
+    }
+
+    fn heard(&mut self) {
+        if let Some(road) = &mut self.road {
+            road.waits = false;
+        }
     }
 
     /// No link carries it.
@@ -155,17 +203,16 @@ impl Session {
     /// The link has room for so many bytes more.
     pub(crate) fn room(&mut self, bytes: u64) {
         if let Some(road) = &mut self.road {
-            road.credit = (road.credit + bytes).min(road.limit);
+            road.queued = road.queued.saturating_sub(bytes);
         }
     }
 
     /// Whether what is pushed now would leave at once: what is small does well to wait for more while it would not.
     pub(crate) fn is_idle(&self) -> bool {
-        self.road.is_some_and(|road| road.credit == road.limit) && !self.main.has_unsent()
+        self.road.is_some_and(|road| road.queued == 0 && !road.waits) && !self.main.has_unsent()
     }
 
-    /// An item has come; gives it back when it is new. One that is not `finishes` is acknowledged after
-    /// [`Session::finished`].
+    /// An item has come; whether it is new. One that is not `finishes` is done after [`Session::finished`].
     pub(crate) fn arrives(
         &mut self,
         now: Instant,
@@ -174,6 +221,7 @@ impl Session {
         size: usize,
         finishes: bool,
     ) -> Result<bool, LaneFault> {
+        self.heard();
         let is_new = self.lane_mut(bulk).arrives(seq, size, finishes)?;
         self.weigh_ack(now);
         Ok(is_new)
@@ -194,10 +242,12 @@ impl Session {
         }
     }
 
-    /// The other end acknowledges items of both lanes.
-    pub(crate) fn on_ack(&mut self, up_to: u64, bulk_up_to: u64) -> Result<(), LaneFault> {
-        self.main.acknowledged(up_to)?;
-        self.bulk.acknowledged(bulk_up_to)?;
+    /// The other end has items of both lanes, and says what is done.
+    pub(crate) fn on_ack(&mut self, ack: Ack) -> Result<(), LaneFault> {
+        self.heard();
+        self.main.acknowledged(ack.up_to)?;
+        self.main.done_there(ack.done)?;
+        self.bulk.acknowledged(ack.bulk_up_to)?;
         if self.kept().0 == 0 {
             // A session that says nothing holds nothing.
             self.paper.clear();
@@ -225,11 +275,11 @@ impl Session {
 
     /// Sends what the link has room for.
     pub(crate) fn pump(&mut self, out: &mut Out) {
-        let Some(road) = &mut self.road else { return };
+        let Some(road) = self.road.as_mut().filter(|road| !road.waits) else { return };
         if std::mem::take(&mut self.ack_now) {
             self.ack_at = None;
-            let (up_to, bulk_up_to) = (self.main.tell(), self.bulk.tell());
-            out.control(road.link, Packet::from(Body::Ack { up_to, bulk_up_to }));
+            let ((up_to, done), (bulk_up_to, _)) = (self.main.tell(), self.bulk.tell());
+            out.control(road.link, Packet::from(Body::Ack(Ack { up_to, bulk_up_to, done })));
         }
         for (lane, class) in [(&mut self.main, Class::Interactive), (&mut self.bulk, Class::Bulk)] {
             if !lane.has_unsent() {
@@ -239,10 +289,11 @@ impl Session {
             while lane.hand(|bytes, size| {
                 let size = size as u64;
                 // One that is longer than the queue may stand in it alone.
-                if road.credit != road.limit && road.credit < spare + size {
+                let with_it = road.queued.saturating_add(size).saturating_add(spare);
+                if road.queued > 0 && with_it > road.limit {
                     return false;
                 }
-                road.credit = road.credit.saturating_sub(size);
+                road.queued = road.queued.saturating_add(size);
                 let message = Packet::encoded(bytes.clone());
                 out.push(Effect::SendOne { to: road.link, message, class });
                 true

@@ -8,8 +8,8 @@ use peerage_wire::PeerId;
 
 use super::machine::BrokerMachine;
 use crate::event::{Event, Out, Run, RunKey, SendError, SessionKey, StreamKey};
-use crate::packet::{Call, Destination, Item};
-use crate::party::{NotPlaced, Placed, Placing, micros};
+use crate::packet::{Ack, Call, Destination, Item, Shape};
+use crate::party::{NotPlaced, Placed, Placing};
 use crate::status::Status;
 use crate::talk::{Heard, OutOwner, Talk};
 
@@ -25,33 +25,63 @@ impl BrokerMachine {
     ) -> Result<(), String> {
         self.touch(key);
         let Some(session) = self.sessions.get_mut(&key) else { return Ok(()) };
-        match session.talk.on_item(now, at, item, size, out)? {
+        let heard = session.talk.on_item(now, at, item, size, out)?;
+        let is_call = matches!(heard, Heard::Call(..));
+        self.on_heard(now, key, at.1, heard, out)?;
+        if is_call {
+            // Bulk data may have come before it.
+            while let Some(session) = self.sessions.get_mut(&key)
+                && let Some(heard) = session.talk.next_early(out)
+            {
+                self.on_heard(now, key, true, heard?, out)?;
+            }
+        }
+        Ok(())
+    }
+
+    fn on_heard(
+        &mut self,
+        now: Instant,
+        key: SessionKey,
+        bulk: bool,
+        heard: Heard,
+        out: &mut Out,
+    ) -> Result<(), String> {
+        match heard {
             Heard::Nothing => {}
             Heard::Call(seq, call) => self.on_call(now, key, seq, call, out),
             Heard::CallAgain(seq, call) => {
-                // New to a broker that restarted since; and what is under way, or answered in this life, is known.
-                if session.journal.is_restored()
-                    && !session.talk.is_wanted(seq)
-                    && !session.journal.is_answered(seq)
-                {
+                // New to a broker that restarted since, once.
+                let session = self.sessions.get_mut(&key);
+                if session.is_some_and(|session| session.journal.comes_again(seq)) {
                     self.on_call(now, key, seq, call, out);
                 }
             }
             Heard::Reply { from, seq, result } => self.on_reply(now, from, seq, result, out),
             Heard::Pass { to, item } => {
                 if let Some(session) = self.sessions.get_mut(&to) {
-                    session.talk.pass(at.1, item);
+                    if session.talk.pass(bulk, item) {
+                        out.count("rpc_excess_credit_total", 1);
+                    }
                     self.touch(to);
                 }
             }
             Heard::Cancelled(seq) => {
-                let status = Status::cancelled("the caller does not want it any more").may_have_run();
-                session.talk.reply(now, seq, Err(Box::new(status)));
+                let status = Status::cancelled("the caller does not want it any more");
+                self.break_off(now, key, seq, status, out);
             }
             Heard::Other(Item::Leave) => self.end(key, &Status::cancelled("the party has left"), out),
             Heard::Other(_) => return Err("it said what only a broker says".to_owned()),
         }
         Ok(())
+    }
+
+    /// A call that runs here, or waits to, comes to nothing.
+    fn break_off(&mut self, now: Instant, key: SessionKey, seq: u64, status: Status, out: &mut Out) {
+        if let Some(session) = self.sessions.get_mut(&key) {
+            session.gate.forget(seq);
+        }
+        self.journal_completes(now, key, seq, Err(Box::new(status.may_have_run())), Vec::new(), out);
     }
 
     fn on_call(&mut self, now: Instant, key: SessionKey, seq: u64, call: Call, out: &mut Out) {
@@ -69,10 +99,11 @@ impl BrokerMachine {
                 Status::invalid_argument(format!("the parameters have {bytes} bytes, the limit is {limit}"));
             return self.completed(now, key, seq, Err(Box::new(status)));
         }
-        if session.journal.is_restored()
-            && let Some(result) = session.journal.before(seq)
-        {
-            return self.completed(now, key, seq, result);
+        if session.journal.is_restored() {
+            session.journal.forget_unclaimed(seq, &mut self.garbage);
+            if let Some(result) = session.journal.before(seq, call.shape.has(Shape::ONE_WAY)) {
+                return self.on_reply(now, key, seq, result, out);
+            }
         }
         if call.to != Destination::Peer {
             return self.relay(now, key, seq, call, out);
@@ -95,8 +126,8 @@ impl BrokerMachine {
         })));
     }
 
-    /// A node has answered a call that was passed on.
-    fn on_reply(
+    /// A call has an answer that was not found here: a node has answered, or another start of the broker.
+    pub(super) fn on_reply(
         &mut self,
         now: Instant,
         from: SessionKey,
@@ -107,7 +138,7 @@ impl BrokerMachine {
         let is_one_way = self.sessions.get(&from).is_some_and(|session| session.talk.is_one_way(seq));
         self.completed(now, from, seq, result);
         if is_one_way {
-            self.journal_one_ways(from, seq, out);
+            self.journal_one_ways(from, out);
         }
     }
 
@@ -115,11 +146,12 @@ impl BrokerMachine {
         &mut self,
         now: Instant,
         key: SessionKey,
-        (up_to, bulk_up_to): (u64, u64),
+        ack: Ack,
         out: &mut Out,
     ) -> Result<(), String> {
         let Some(session) = self.sessions.get_mut(&key) else { return Ok(()) };
-        for owner in session.talk.on_ack(up_to, bulk_up_to, out)? {
+        let up_to = ack.up_to;
+        for owner in session.talk.on_ack(ack, out)? {
             if let OutOwner::Relayed { from, seq } = owner {
                 self.on_reply(now, from, seq, Ok(Bytes::new()), out);
             }
@@ -140,8 +172,7 @@ impl BrokerMachine {
         // It has rung, and is not armed any more.
         session.timed = None;
         for seq in session.talk.on_timer(now, out) {
-            let status = Status::deadline_exceeded("its time was over").may_have_run();
-            session.talk.reply(now, seq, Err(Box::new(status)));
+            self.break_off(now, key, seq, Status::deadline_exceeded("its time was over"), out);
         }
         self.touch(key);
     }
@@ -168,8 +199,7 @@ impl BrokerMachine {
             session.gate.done(seq);
         }
         while let Some(session) = self.sessions.get_mut(&key) {
-            let talk = &session.talk;
-            let Some((seq, call)) = session.gate.next(|seq| talk.is_wanted(seq)) else { break };
+            let Some((seq, call)) = session.gate.next() else { break };
             self.run(key, seq, call, out);
         }
         self.settle(out);
@@ -189,20 +219,9 @@ impl BrokerMachine {
         let Some(session) = self.sessions.get_mut(&key).filter(|session| session.journal.is_resumed()) else {
             return Err(NotPlaced::NotOpen(Status::unavailable("the session is not there")));
         };
-        let (bytes, limit) = (placing.payload.len() as u64, self.config.limits.message_bytes);
-        if bytes > limit {
-            return Err(NotPlaced::TooLong { bytes, limit });
-        }
+        let placing = Placing { to: Destination::Peer, ..placing };
+        let call = placing.into_call(self.config.limits.message_bytes)?;
         let id = CallId(self.next_call);
-        let call = Call {
-            command: placing.command,
-            payload: placing.payload,
-            to: Destination::Peer,
-            timeout_micros: micros(placing.timeout),
-            shape: placing.shape,
-            caller: 0,
-            origin: 0,
-        };
         let seq = session
             .talk
             .call(now.mono, call, OutOwner::Local(id))

@@ -2,7 +2,9 @@
 
 use std::time::Duration;
 
+use crate::convert::MAX_PACKET;
 use crate::packet::Limits;
+use crate::talk::ITEM_COST;
 
 /// Times and bounds of a broker, all of them.
 #[derive(Clone, Debug)]
@@ -47,12 +49,39 @@ impl Default for BrokerConfig {
 
 impl BrokerConfig {
     /// The most bytes that one session can make a broker hold: parameters of calls, replies, and messages of streams, in
-    /// both directions. By default 200 MiB, which a party reaches that answers and reads nothing; what it may have under
-    /// way by itself is 36 MiB.
+    /// both directions, each with what a table and an allocation have for themselves. By default 284 MiB, which a party
+    /// reaches that calls, is called, and reads nothing. One that goes beyond, because it acknowledges nothing, is ended with
+    /// [`crate::Code::ResourceExhausted`].
     pub fn worst_case_session_bytes(&self) -> u64 {
-        let Limits { calls, call_bytes, streams, stream_bytes, message_bytes, .. } = self.limits;
-        let flows = u64::from(streams) * 2 * (stream_bytes + message_bytes);
-        let replies = u64::from(calls) * message_bytes;
-        2 * (call_bytes + message_bytes + flows) + replies
+        let Limits { calls, call_bytes, streams, stream_messages, stream_bytes, message_bytes } = self.limits;
+        // Data one way, and credit the other.
+        let flow_items = 2 * u64::from(stream_messages) + 2;
+        let flow = stream_bytes.saturating_add(message_bytes).saturating_add(flow_items * ITEM_COST);
+        // Messages and bulk data, of calls from the party and to it.
+        let flows = flow.saturating_mul(4 * u64::from(streams));
+        let each_call = 4 * ITEM_COST;
+        let calls_each_way =
+            call_bytes.saturating_add(message_bytes).saturating_add(u64::from(calls) * each_call);
+        // As many as are under way, and as many that have come and are not acknowledged yet.
+        let replies = 2 * u64::from(calls) * (ITEM_COST + REPLY_HEAD);
+        calls_each_way
+            .saturating_mul(2)
+            .saturating_add(flows)
+            .saturating_add(replies)
+            .saturating_add(u64::from(calls).saturating_mul(message_bytes))
+            .saturating_add(SMALL)
+    }
+
+    /// What fits into packets.
+    pub(super) fn within_bounds(mut self) -> Self {
+        self.limits.message_bytes = self.limits.message_bytes.min(MAX_MESSAGE);
+        self
     }
 }
+
+/// What a reply has besides its payload.
+const REPLY_HEAD: u64 = 32;
+/// For offers, callers that are introduced, and what else there is of each session.
+const SMALL: u64 = 4 << 20;
+/// The longest that [`Limits::message_bytes`] may be: a packet holds one, and what has gathered before it.
+const MAX_MESSAGE: u64 = (MAX_PACKET - (64 << 10)) as u64;

@@ -7,7 +7,7 @@ use peerage_wire::PeerId;
 use super::machine::{BrokerMachine, LinkState, Timer};
 use crate::accounts::{Denied, Kind, Standing};
 use crate::event::{Event, Out, SessionKey};
-use crate::packet::{Body, Open, Opened, Packet};
+use crate::packet::{Body, Lanes, Open, Opened, Packet};
 use crate::status::Status;
 
 impl BrokerMachine {
@@ -79,6 +79,10 @@ impl BrokerMachine {
                 Some(key) if self.sessions.get(&key).is_some_and(|session| session.peer == info.peer) => {
                     (key, true)
                 }
+                _ if self.superseded.contains(&(id, info.peer)) => {
+                    self.refuse(link, super::sessions::taken_over(), out);
+                    return Ok(());
+                }
                 // Somebody else's is none: nobody learns that it is there.
                 _ => {
                     let status = Status::unavailable("this broker has no such session");
@@ -109,6 +113,12 @@ impl BrokerMachine {
     ) -> Result<(), String> {
         let limits = self.config.limits;
         let Some(session) = self.sessions.get_mut(&key) else { return Ok(()) };
+        // A new session has nothing, whatever is said.
+        let theirs = if resumed { open.lanes } else { Lanes::default() };
+        let is_restoring = resumed && !session.journal.is_resumed();
+        if !is_restoring {
+            session.talk.session.can_resume(theirs).map_err(|fault| fault.to_string())?;
+        }
         let grace = match session.kind {
             Kind::User => self.config.grace,
             Kind::Node => self.config.node_grace,
@@ -123,14 +133,15 @@ impl BrokerMachine {
         }
         let from_journal = resumed && session.journal.is_restored();
         if from_journal {
-            if !session.journal.is_resumed() {
-                session.journal.resume(&mut session.talk, open.lanes);
+            if is_restoring {
+                session.journal.resume(&mut session.talk, theirs);
             }
-            session.talk.session.allow_gaps(open.lanes);
+            session.talk.session.allow_gaps(theirs);
         }
         // Before it is carried: what this end has is what it had.
         let lanes = session.talk.session.lanes();
-        session.talk.session.carried_by(link, info, open.lanes).map_err(|fault| fault.to_string())?;
+        session.talk.session.carried_by(link, info, theirs).map_err(|fault| fault.to_string())?;
+        session.talk.session.wait_for_word();
         let opened = Opened {
             session: session.id,
             resumed,
@@ -141,7 +152,7 @@ impl BrokerMachine {
             grace_millis: u32::try_from(grace.as_millis()).unwrap_or(u32::MAX),
             kind: session.kind,
         };
-        session.groups = open.groups.iter().map(|group| Bytes::from(group.clone())).collect();
+        let groups = open.groups.iter().map(|group| Bytes::from(group.clone())).collect();
         let (id, peer, kind) = (session.id, session.peer, session.kind);
         out.control(link, Packet::from(Body::Opened(Box::new(opened))));
         if let Some(state) = self.links.get_mut(&link)
@@ -151,9 +162,17 @@ impl BrokerMachine {
         }
         self.timers.cancel(&Timer::Unopened(link));
         self.timers.cancel(&Timer::Adrift(key));
+        // Of groups that it does not serve any more, too.
+        self.disappears(key);
+        if let Some(session) = self.sessions.get_mut(&key) {
+            session.groups = groups;
+        }
         self.appears(key);
         out.emit(Event::Opened { session: key, id, peer, kind, resumed, limits });
-        if !resumed {
+        if resumed {
+            // Offers may have come while its party could not be spoken to.
+            self.send_offers(key);
+        } else {
             self.offer_to(key);
         }
         self.touch(key);

@@ -17,7 +17,7 @@ use crate::event::{Out, SessionKey};
 use crate::packet::{Call, Lanes, SessionId};
 use crate::session::Session;
 use crate::status::Status;
-use crate::talk::Talk;
+use crate::talk::{Talk, fitting};
 
 /// Under which keys the journal is kept.
 pub const JOURNAL_PREFIX: &[u8] = b"rpc/j/";
@@ -59,6 +59,15 @@ pub(super) struct Journal {
     submitted: BTreeSet<u64>,
     /// Answers from before.
     answers: BTreeMap<u64, Result<Bytes, Box<Status>>>,
+    /// Calls from before with an answer, or that were passed on, and that have not come again.
+    unclaimed: BTreeSet<u64>,
+    /// Up to where it was finished at this start, and up to where calls from before that have come again.
+    restored: u64,
+    come_again: u64,
+    /// What the party had sent when it came back first.
+    sent_before: u64,
+    /// One-way calls with records, which are of no use once they are finished.
+    one_ways: BTreeSet<u64>,
     /// What is in the store of it.
     records: BTreeSet<(u8, u64)>,
     /// Answers that were sent, by their numbers, and which call each is to.
@@ -75,6 +84,11 @@ impl Journal {
             finished: 0,
             submitted: BTreeSet::new(),
             answers: BTreeMap::new(),
+            unclaimed: BTreeSet::new(),
+            restored: 0,
+            come_again: 0,
+            sent_before: 0,
+            one_ways: BTreeSet::new(),
             records: BTreeSet::new(),
             sent: BTreeMap::new(),
         }
@@ -92,23 +106,46 @@ impl Journal {
     /// The party is back, and has so much.
     pub(super) fn resume(&mut self, talk: &mut Talk, theirs: Lanes) {
         talk.session = Session::from_journal(self.finished, theirs);
+        self.restored = self.finished;
+        self.sent_before = theirs.sent;
         self.is_resumed = true;
     }
 
+    /// Whether a call that has come before is new to this start of the broker. A party sends them in order, on each link
+    /// anew: those up to the last that came are known, and those above what was finished then are counted by their lane.
+    pub(super) fn comes_again(&mut self, seq: u64) -> bool {
+        let is_new = self.is_restored && seq <= self.restored && seq > self.come_again;
+        if is_new {
+            self.come_again = seq;
+        }
+        is_new
+    }
+
+    /// A call has come: those from before that have not come by now never will.
+    pub(super) fn forget_unclaimed(&mut self, seq: u64, into: &mut Vec<Write>) {
+        if seq <= self.sent_before {
+            return;
+        }
+        for seq in std::mem::take(&mut self.unclaimed) {
+            self.answers.remove(&seq);
+            self.remove(ANSWER, seq, into);
+            self.remove(PASSED_ON, seq, into);
+        }
+    }
+
     /// What became of a call before the restart.
-    pub(super) fn before(&self, seq: u64) -> Option<Result<Bytes, Box<Status>>> {
+    pub(super) fn before(&mut self, seq: u64, is_one_way: bool) -> Option<Result<Bytes, Box<Status>>> {
+        if !self.unclaimed.remove(&seq) {
+            return None;
+        }
+        if is_one_way {
+            self.one_ways.insert(seq);
+        }
         if let Some(answer) = self.answers.get(&seq) {
             return Some(answer.clone());
         }
-        self.records.contains(&(PASSED_ON, seq)).then(|| {
-            let status = Status::unavailable("the broker was restarted while a node had the call");
-            Err(Box::new(status.may_have_run()))
-        })
-    }
-
-    /// Whether its answer is on its way to the party.
-    pub(super) fn is_answered(&self, seq: u64) -> bool {
-        self.sent.values().any(|sent| *sent == seq)
+        let status = Status::unavailable("the broker was restarted while a node had the call");
+        Some(Err(Box::new(status.may_have_run())))
     }
 
     fn put(&mut self, tag: u8, seq: u64, value: Bytes) -> Write {
@@ -141,6 +178,12 @@ impl Journal {
         let value = Bytes::copy_from_slice(&up_to.to_be_bytes());
         into.push(Write { key: key_of(FINISHED, &self.id, None), value: Some(value) });
         self.submitted = self.submitted.split_off(&(up_to + 1));
+        let later = self.one_ways.split_off(&(up_to + 1));
+        for seq in std::mem::replace(&mut self.one_ways, later) {
+            self.answers.remove(&seq);
+            self.remove(ANSWER, seq, into);
+            self.remove(PASSED_ON, seq, into);
+        }
     }
 
     /// All of it.
@@ -216,17 +259,24 @@ impl BrokerMachine {
         mut writes: Vec<Write>,
         out: &mut Out,
     ) {
+        let limit = self.config.limits.message_bytes;
         let Some(session) = self.sessions.get_mut(&key) else { return };
         let has_streams = session.talk.shape_of(seq).is_some_and(crate::Shape::has_streams);
-        if !session.talk.is_wanted(seq) && writes.is_empty() {
+        if !session.talk.is_wanted(seq) {
+            // Nobody waits for it, and what was done was done.
+            if !writes.is_empty() {
+                self.keep(writes, Pending::Nothing, out);
+            }
             return;
         }
+        let result = fitting(result, limit);
         if session.journal.is_on && !has_streams {
             let journal = &mut session.journal;
             if session.talk.is_one_way(seq) {
                 journal.submitted.insert(seq);
                 let up_to = session.talk.session.done_with(&journal.submitted);
                 if up_to < seq {
+                    journal.one_ways.insert(seq);
                     writes.push(journal.put(ANSWER, seq, answer_to_bytes(&Ok(Bytes::new()))));
                 }
                 journal.finished_up_to(up_to, &mut writes);
@@ -270,6 +320,9 @@ impl BrokerMachine {
         if !session.journal.is_on || call.shape.has(crate::Shape::IDEMPOTENT) || call.shape.has_streams() {
             return Some(call);
         }
+        if call.shape.has(crate::Shape::ONE_WAY) {
+            session.journal.one_ways.insert(seq);
+        }
         let mark = session.journal.put(PASSED_ON, seq, Bytes::new());
         self.keep(vec![mark], Pending::PassOn { session: key, seq, call }, out);
         None
@@ -290,16 +343,13 @@ impl BrokerMachine {
         self.sweep(out);
     }
 
-    /// One-way calls that were passed on are done: nothing up to there comes again.
-    pub(super) fn journal_one_ways(&mut self, key: SessionKey, seq: u64, out: &mut Out) {
+    /// One-way calls are done that were not run here: nothing up to there comes again.
+    pub(super) fn journal_one_ways(&mut self, key: SessionKey, out: &mut Out) {
         let Some(session) = self.sessions.get_mut(&key).filter(|session| session.journal.is_on) else {
             return;
         };
         let journal = &mut session.journal;
         journal.finished_up_to(session.talk.session.done_with(&journal.submitted), &mut self.garbage);
-        if seq <= journal.finished {
-            journal.remove(PASSED_ON, seq, &mut self.garbage);
-        }
         self.sweep(out);
     }
 
@@ -360,6 +410,7 @@ impl BrokerMachine {
             match owner {
                 Some((peer, kind)) if self.config.journal => {
                     journal.is_restored = true;
+                    journal.unclaimed = journal.records.iter().map(|(_, seq)| *seq).collect();
                     self.bring_back(now.mono, id, peer, kind, journal);
                 }
                 _ => journal.clear(&mut self.garbage),

@@ -1,6 +1,6 @@
 //! The broker's machine: its state, and what the world tells it.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -12,11 +12,13 @@ use peerage_wire::PeerId;
 
 use super::config::BrokerConfig;
 use super::journal::{Journal, Pending};
+use super::nodes::OnceMore;
 use crate::accounts::{Accounts, Kind};
 use crate::event::{Answer, Caller, Event, Out, SessionKey};
 use crate::gate::Gate;
 use crate::packet::{Body, Packet, SessionId};
 use crate::party::name_of;
+use crate::status::Status;
 use crate::talk::Talk;
 
 /// A link, with or without a session.
@@ -54,6 +56,8 @@ pub(super) struct Sess {
     pub(super) timed: Option<Instant>,
     /// What of it is kept for a restart.
     pub(super) journal: Journal,
+    /// Whether it is among the touched ones.
+    pub(super) is_touched: bool,
 }
 
 /// What a timer is for.
@@ -86,8 +90,14 @@ pub struct SessionInfo {
     pub calls: u32,
     /// Calls to the party that are under way.
     pub calls_to: u32,
-    /// Bytes that are kept for it.
+    /// Those of both that have streams.
+    pub streams: u32,
+    /// Items that are kept for it, to be sent or sent again.
+    pub kept_items: usize,
+    /// Their bytes.
     pub kept_bytes: usize,
+    /// All that is held of it, about, in bytes: at most [`BrokerConfig::worst_case_session_bytes`].
+    pub held_bytes: u64,
 }
 
 /// The machine of a broker.
@@ -114,6 +124,12 @@ pub struct BrokerMachine {
     pub(super) pending: BTreeMap<OpId, Pending>,
     /// To be removed from the store with what is written next.
     pub(super) garbage: Vec<Write>,
+    /// Calls whose nodes are gone, and that may be run again.
+    pub(super) again: Vec<OnceMore>,
+    /// Sessions that ended because their node was started elsewhere, the last of them: who comes back hears that.
+    pub(super) superseded: VecDeque<(SessionId, PeerId)>,
+    /// The most that is held for one session, in bytes.
+    pub(super) worst_case: u64,
     /// The last reading of the clock.
     pub(super) now: Instant,
     pub(super) next_session: u64,
@@ -130,8 +146,8 @@ impl BrokerMachine {
         now: Now,
         seed: &Seed,
     ) -> Self {
+        let config = config.within_bounds();
         let mut machine = Self {
-            config,
             accounts,
             rng: seed.fork("broker").rng(),
             links: BTreeMap::new(),
@@ -146,6 +162,10 @@ impl BrokerMachine {
             touched: Vec::new(),
             pending: BTreeMap::new(),
             garbage: Vec::new(),
+            again: Vec::new(),
+            superseded: VecDeque::new(),
+            worst_case: config.worst_case_session_bytes(),
+            config,
             now: now.mono,
             // 0 is the broker itself.
             next_session: 1,
@@ -164,7 +184,8 @@ impl BrokerMachine {
     /// All sessions, in the order in which they came.
     pub fn sessions(&self) -> impl Iterator<Item = SessionInfo> + '_ {
         self.sessions.iter().map(|(key, session)| {
-            let (calls, calls_to, kept_bytes) = session.talk.load();
+            let (calls, calls_to) = session.talk.load();
+            let (kept_items, kept_bytes) = session.talk.session.kept();
             SessionInfo {
                 key: *key,
                 id: session.id,
@@ -174,7 +195,10 @@ impl BrokerMachine {
                 groups: session.groups.clone(),
                 calls,
                 calls_to,
+                streams: session.talk.streams(),
+                kept_items,
                 kept_bytes,
+                held_bytes: session.talk.held_bytes(),
             }
         })
     }
@@ -186,16 +210,31 @@ impl BrokerMachine {
 
     /// Something of the session waits to be sent, or to be timed.
     pub(super) fn touch(&mut self, key: SessionKey) {
-        if !self.touched.contains(&key) {
+        if let Some(session) = self.sessions.get_mut(&key)
+            && !std::mem::replace(&mut session.is_touched, true)
+        {
             self.touched.push(key);
         }
     }
 
     /// Sends what waits, of all sessions that something happened to.
     pub(super) fn settle(&mut self, out: &mut Out) {
+        self.pass_on_again(out);
         while let Some(key) = self.touched.pop() {
             let Some(session) = self.sessions.get_mut(&key) else { continue };
+            session.is_touched = false;
             session.talk.pump(out);
+            let held = session.talk.held_bytes();
+            if held > self.worst_case {
+                out.count("rpc_hoarders_total", 1);
+                let limit = self.worst_case;
+                let status = Status::resource_exhausted(format!(
+                    "{held} bytes are held for it, which acknowledges nothing; the limit is {limit}"
+                ));
+                self.end(key, &status, out);
+                self.pass_on_again(out);
+                continue;
+            }
             let deadline = session.talk.deadline();
             if deadline == session.timed {
                 continue;
@@ -226,9 +265,7 @@ impl BrokerMachine {
             (Body::Item { seq, bulk, item }, Some(key)) => {
                 self.on_item(now.mono, key, (seq, bulk), item, size, out)
             }
-            (Body::Ack { up_to, bulk_up_to }, Some(key)) => {
-                self.on_ack(now.mono, key, (up_to, bulk_up_to), out)
-            }
+            (Body::Ack(ack), Some(key)) => self.on_ack(now.mono, key, ack, out),
             (Body::Open(open), None) => self.on_open(link, open, out),
             (Body::Enrol { token }, None) => self.on_enrol(now, link, &token, out),
             (body, _) => Err(format!("it said {} at the wrong time", name_of(&body))),

@@ -2,6 +2,7 @@
 
 mod admin;
 mod calls;
+mod check;
 mod config;
 mod doors;
 mod journal;

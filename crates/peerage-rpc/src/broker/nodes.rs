@@ -6,9 +6,22 @@ use peerage_wire::PeerId;
 use super::machine::BrokerMachine;
 use crate::event::{Out, SessionKey};
 use crate::lane::Until;
-use crate::packet::{Call, Destination, Item};
+use crate::packet::{Call, Destination, Item, Shape};
 use crate::status::Status;
-use crate::talk::OutOwner;
+use crate::talk::{Again, OutOwner};
+
+/// How often a call that may be run again is passed on: one that ends its nodes does not end them all.
+const TRIES: u32 = 3;
+
+/// A call whose node is gone, and that may be run again.
+#[derive(Debug)]
+pub(super) struct OnceMore {
+    pub(super) from: SessionKey,
+    pub(super) seq: u64,
+    pub(super) again: Box<Again>,
+    /// What its caller hears if nobody can run it.
+    pub(super) why: Status,
+}
 
 impl BrokerMachine {
     /// The session of a node that the call may go to.
@@ -52,28 +65,56 @@ impl BrokerMachine {
         if !self.sessions.get(&key).is_some_and(|session| session.talk.is_wanted(seq)) {
             return;
         }
-        let placed = self.node_for(&call.to).and_then(|node| {
-            self.introduce(key, node);
-            let passed = Call { to: Destination::Peer, caller: key.0, origin: seq, ..call };
-            let from = OutOwner::Relayed { from: key, seq };
-            let session =
-                self.sessions.get_mut(&node).ok_or_else(|| Status::unavailable("the node is gone"))?;
-            let on = session.talk.call(now, passed, from).map_err(Status::from)?;
-            Ok((node, on))
-        });
-        match placed {
-            Ok((node, on)) => {
-                if let Some(session) = self.sessions.get_mut(&key) {
-                    session.talk.relayed(seq, node, on);
-                }
-                if let Some(session) = self.sessions.get_mut(&node) {
-                    session.last_given = self.next_call;
-                }
-                self.next_call += 1;
-                self.touch(node);
-            }
-            Err(status) => self.completed(now, key, seq, Err(Box::new(status))),
+        let may_come_again =
+            call.shape.has(Shape::IDEMPOTENT) && !call.shape.has_streams() && !call.shape.has(Shape::ONE_WAY);
+        let again = may_come_again.then(|| Box::new(Again { call: call.clone(), since: now, tries: 1 }));
+        if let Err(status) = self.give_to_node(now, key, seq, call, again) {
+            self.completed(now, key, seq, Err(Box::new(status)));
         }
+    }
+
+    /// Passes on again what was at nodes that are gone.
+    pub(super) fn pass_on_again(&mut self, out: &mut Out) {
+        let now = self.now;
+        for OnceMore { from, seq, mut again, why } in std::mem::take(&mut self.again) {
+            if !self.sessions.get(&from).is_some_and(|session| session.talk.is_wanted(seq)) {
+                continue;
+            }
+            let mut call = again.call.clone();
+            let spent = u64::try_from(now.since(again.since).as_micros()).unwrap_or(u64::MAX);
+            if call.timeout_micros > 0 {
+                call.timeout_micros = call.timeout_micros.saturating_sub(spent).max(1);
+            }
+            again.tries += 1;
+            if again.tries > TRIES || self.give_to_node(now, from, seq, call, Some(again)).is_err() {
+                self.completed(now, from, seq, Err(Box::new(why)));
+            } else {
+                out.count("rpc_passed_on_again_total", 1);
+            }
+        }
+    }
+
+    fn give_to_node(
+        &mut self,
+        now: Instant,
+        key: SessionKey,
+        seq: u64,
+        call: Call,
+        again: Option<Box<Again>>,
+    ) -> Result<(), Status> {
+        let node = self.node_for(&call.to)?;
+        self.introduce(key, node);
+        let passed = Call { to: Destination::Peer, caller: key.0, origin: seq, ..call };
+        let from = OutOwner::Relayed { from: key, seq };
+        let session = self.sessions.get_mut(&node).ok_or_else(|| Status::unavailable("the node is gone"))?;
+        let on = session.talk.call(now, passed, from)?;
+        session.last_given = self.next_call;
+        self.next_call += 1;
+        if let Some(session) = self.sessions.get_mut(&key) {
+            session.talk.relayed(seq, node, on, again);
+        }
+        self.touch(node);
+        Ok(())
     }
 
     /// The node learns who calls, before the first call.

@@ -9,6 +9,7 @@ use peerage_wire::PeerId;
 
 use super::journal::Journal;
 use super::machine::{BrokerMachine, Sess, Timer};
+use super::nodes::OnceMore;
 use crate::accounts::Kind;
 use crate::event::{Caller, Event, Out, RunKey, SessionKey};
 use crate::gate::Gate;
@@ -18,6 +19,13 @@ use crate::session::Session;
 use crate::status::Status;
 use crate::talk::{GivenUp, InOwner, OutOwner, Talk};
 
+/// How many sessions that were superseded are remembered: who did not hear it, and comes back, does not supersede in turn.
+const SUPERSEDED: usize = 1024;
+
+pub(super) fn taken_over() -> Status {
+    Status::aborted("another start of this node has taken its place")
+}
+
 impl BrokerMachine {
     /// A new session of that peer. A node has one: another one ends.
     pub(super) fn begin(&mut self, info: &LinkInfo, kind: Kind, out: &mut Out) -> Result<SessionKey, Status> {
@@ -25,7 +33,12 @@ impl BrokerMachine {
         match kind {
             Kind::Node => {
                 for other in others {
-                    let status = Status::aborted("another start of this node has taken its place");
+                    let status = taken_over();
+                    if let Some(session) = self.sessions.get(&other) {
+                        self.superseded.push_back((session.id, session.peer));
+                        let extra = self.superseded.len().saturating_sub(SUPERSEDED);
+                        self.superseded.drain(..extra);
+                    }
                     self.end(other, &status, out);
                 }
             }
@@ -70,6 +83,7 @@ impl BrokerMachine {
             offers_waiting: None,
             timed: None,
             journal,
+            is_touched: false,
         };
         self.sessions.insert(key, session);
         self.by_id.insert(id, key);
@@ -211,7 +225,7 @@ impl BrokerMachine {
         out.emit(Event::Closed {
             session: key,
             status: Box::new(status.clone()),
-            last_acknowledged: session.talk.session.acknowledged(),
+            last_acknowledged: session.talk.session.known_done(),
         });
     }
 
@@ -227,10 +241,12 @@ impl BrokerMachine {
                 if call.is_replied {
                     let stream = Stream { call: seq, to_caller: true };
                     caller.talk.pass(true, Item::End { stream, status: Some(Box::new(why)) });
+                    self.touch(from);
+                } else if let Some(again) = caller.talk.take_again(seq) {
+                    self.again.push(OnceMore { from, seq, again, why });
                 } else {
-                    caller.talk.reply(self.now, seq, Err(Box::new(why)));
+                    self.on_reply(self.now, from, seq, Err(Box::new(why)), out);
                 }
-                self.touch(from);
             }
         }
     }

@@ -217,6 +217,9 @@ fn nobody(error: SendError) -> Status {
     match error {
         SendError::Full => Status::resource_exhausted("the receiver takes nothing now"),
         SendError::Closed => Status::cancelled("nobody takes what is sent any more"),
+        SendError::TooLong { bytes, limit } => {
+            too_long("the message", usize::try_from(bytes).unwrap_or(usize::MAX), limit)
+        }
     }
 }
 

@@ -3,11 +3,12 @@
 use bytes::Bytes;
 use peerage_machine::Instant;
 
-use super::{Heard, InOwner, OutOwner, Talk};
+use super::theirs::fitting;
+use super::{Heard, ITEM_COST, InOwner, OutOwner, Talk};
 use crate::event::{Event, Out, RunKey, SessionKey, StreamKey};
 use crate::flow::{Inflow, Streams};
 use crate::lane::Until;
-use crate::packet::{Item, Shape, Stream};
+use crate::packet::{Ack, Item, Shape, Stream};
 use crate::status::Status;
 
 /// A stream of the wire, as it is known here.
@@ -15,6 +16,8 @@ struct Found<'a> {
     is_ours: bool,
     /// The session that the call goes on to, or comes from, and its number there.
     relayed: Option<(SessionKey, u64)>,
+    /// Nobody waits for it any more.
+    is_abandoned: bool,
     streams: &'a mut Streams,
 }
 
@@ -37,6 +40,11 @@ impl Talk {
                 _ => Heard::Nothing,
             });
         }
+        if let Some(call) =
+            bulk.then(|| their_call(&item)).flatten().filter(|call| !self.session.has_arrived(*call))
+        {
+            return self.hold(call, item, size);
+        }
         match item {
             Item::Call(call) => Ok(Heard::Call(seq, call)),
             Item::Reply { to, result } => self.on_reply(to, result, out),
@@ -50,6 +58,36 @@ impl Talk {
         }
     }
 
+    /// Bulk data whose call is still on its way: it has a lane of its own, which may be faster.
+    fn hold(&mut self, call: u64, item: Item, size: usize) -> Result<Heard, String> {
+        let limits = &self.limits;
+        let most = u64::from(limits.streams)
+            .saturating_mul(limits.stream_bytes.saturating_add(limits.message_bytes));
+        self.early_bytes += size as u64 + ITEM_COST;
+        if self.early_bytes > most {
+            return Err("bulk data of calls that have not come goes over all credit".to_owned());
+        }
+        self.early.entry(call).or_default().push_back(item);
+        Ok(Heard::Nothing)
+    }
+
+    /// The next of the bulk data that came before its call, when that has come.
+    pub(crate) fn next_early(&mut self, out: &mut Out) -> Option<Result<Heard, String>> {
+        let mut first = self.early.first_entry().filter(|entry| self.session.has_arrived(*entry.key()))?;
+        let Some(item) = first.get_mut().pop_front() else {
+            first.remove();
+            if self.early.is_empty() {
+                self.early_bytes = 0;
+            }
+            return self.next_early(out);
+        };
+        match item {
+            Item::Items { stream, count, items } => Some(self.on_items(stream, true, count, items, out)),
+            Item::End { stream, status } => Some(self.on_end(stream, true, status, out)),
+            _ => None,
+        }
+    }
+
     pub(super) fn on_reply(
         &mut self,
         to: u64,
@@ -59,6 +97,7 @@ impl Talk {
         if !self.session.was_handed(to) {
             return Err(format!("a reply to call {to}, which was never made"));
         }
+        let result = fitting(result, self.limits.message_bytes);
         if let Some((bytes, owner)) = self.our_one_ways.remove(&to) {
             self.our_way.remove(bytes, false);
             self.tell_slots(out);
@@ -77,6 +116,10 @@ impl Talk {
         };
         call.is_replied = true;
         let owner = call.owner;
+        // It was for the answer.
+        if let Some(until) = call.until.take() {
+            self.deadlines.remove(&(until, true, to));
+        }
         let is_over = result.is_err() || call.streams.as_mut().is_none_or(|streams| !streams.has_bulk_in());
         self.session.answered(to);
         // Whoever still sends on it is told that nobody takes it.
@@ -98,7 +141,9 @@ impl Talk {
         })
     }
 
+    /// Tells whoever waits for room: for a call, or on a stream that is over.
     pub(crate) fn tell_slots(&mut self, out: &mut Out) {
+        self.tell_stopped(out);
         if std::mem::take(&mut self.wants_slots) {
             out.emit(Event::Slots(self.key));
         }
@@ -112,14 +157,16 @@ impl Talk {
                 OutOwner::Relayed { from, seq } => Some((from, seq)),
                 OutOwner::Local(_) | OutOwner::Abandoned => None,
             };
-            Some(Found { is_ours: true, relayed, streams: call.streams.as_deref_mut()? })
+            let is_abandoned = call.owner == OutOwner::Abandoned;
+            Some(Found { is_ours: true, relayed, is_abandoned, streams: call.streams.as_deref_mut()? })
         } else {
             let call = self.theirs.get_mut(&stream.call)?;
             let relayed = match call.owner {
                 InOwner::Relayed { to, seq } => Some((to, seq)),
                 InOwner::Local => None,
             };
-            Some(Found { is_ours: false, relayed, streams: call.streams.as_deref_mut()? })
+            let is_abandoned = call.is_cancelled && relayed.is_none();
+            Some(Found { is_ours: false, relayed, is_abandoned, streams: call.streams.as_deref_mut()? })
         }
     }
 
@@ -132,7 +179,7 @@ impl Talk {
         out: &mut Out,
     ) -> Result<Heard, String> {
         let session = self.key;
-        let Some(Found { is_ours, relayed, streams }) = self.find(stream) else {
+        let Some(Found { is_ours, relayed, is_abandoned, streams }) = self.find(stream) else {
             out.count("rpc_late_messages_total", u64::from(count));
             return Ok(Heard::Nothing);
         };
@@ -150,6 +197,10 @@ impl Talk {
                 let stream = Stream { call, to_caller: stream.to_caller };
                 Heard::Pass { to, item: Item::Items { stream, count, items } }
             }
+            None if is_abandoned => {
+                out.count("rpc_late_messages_total", u64::from(count));
+                Heard::Nothing
+            }
             None => {
                 let stream = StreamKey { session, call: stream.call, is_ours, is_bulk: bulk };
                 out.emit(Event::Data { stream, count, items });
@@ -166,7 +217,9 @@ impl Talk {
         out: &mut Out,
     ) -> Result<Heard, String> {
         let session = self.key;
-        let Some(Found { is_ours, relayed, streams }) = self.find(stream) else { return Ok(Heard::Nothing) };
+        let Some(Found { is_ours, relayed, is_abandoned, streams }) = self.find(stream) else {
+            return Ok(Heard::Nothing);
+        };
         if !streams.inflow(bulk).is_some_and(Inflow::close) {
             return Ok(Heard::Nothing);
         }
@@ -175,6 +228,7 @@ impl Talk {
                 let stream = Stream { call, to_caller: stream.to_caller };
                 Heard::Pass { to, item: Item::End { stream, status } }
             }
+            None if is_abandoned => Heard::Nothing,
             None => {
                 let stream = StreamKey { session, call: stream.call, is_ours, is_bulk: bulk };
                 out.emit(Event::StreamEnded { stream, status });
@@ -196,7 +250,9 @@ impl Talk {
         out: &mut Out,
     ) -> Result<Heard, String> {
         let session = self.key;
-        let Some(Found { is_ours, relayed, streams }) = self.find(stream) else { return Ok(Heard::Nothing) };
+        let Some(Found { is_ours, relayed, streams, .. }) = self.find(stream) else {
+            return Ok(Heard::Nothing);
+        };
         Ok(match relayed {
             Some((to, call)) => {
                 let stream = Stream { call, to_caller: stream.to_caller };
@@ -211,58 +267,87 @@ impl Talk {
         })
     }
 
-    /// What is passed on to this session of a stream: the receiver's credit counts here, and the data does there.
-    pub(crate) fn pass(&mut self, bulk: bool, item: Item) {
-        match &item {
+    /// What is passed on to this session of a stream: the receiver's credit counts here, and the data does there. Gives
+    /// whether there was more credit than a stream can have.
+    pub(crate) fn pass(&mut self, bulk: bool, mut item: Item) -> bool {
+        let mut is_excess = false;
+        match &mut item {
             // The receiver lets the sender, who is at this end, send more.
             Item::Credit { stream, bulk, messages, bytes } => {
                 let there = Stream { call: stream.call, to_caller: stream.to_caller };
                 let is_ours = !there.to_caller;
                 let key = StreamKey { session: self.key, call: there.call, is_ours, is_bulk: *bulk };
                 let Some(flow) = self.streams_mut(key).and_then(|streams| streams.inflow(*bulk)) else {
-                    return;
+                    return false;
                 };
-                flow.grant(*messages, *bytes);
+                let asked = (*messages, *bytes);
+                (*messages, *bytes) = flow.grant(*messages, *bytes);
+                is_excess = flow.is_open() && asked != (*messages, *bytes);
+                if (*messages, *bytes) == (0, 0) {
+                    return is_excess;
+                }
             }
             Item::End { stream, .. } if bulk && stream.to_caller => {
-                let Some(call) = self.theirs.get_mut(&stream.call) else { return };
+                let Some(call) = self.theirs.get_mut(&stream.call) else { return false };
                 call.streams.iter_mut().for_each(|streams| streams.bulk_passed());
                 if call.is_replied {
                     self.forget_theirs(stream.call);
                 }
             }
+            Item::Items { stream, .. } | Item::End { stream, .. } => {
+                let call = stream.call;
+                let is_there = if stream.to_caller {
+                    self.theirs.contains_key(&call)
+                } else {
+                    self.ours.contains_key(&call)
+                };
+                if !is_there {
+                    return false;
+                }
+            }
+            Item::Cancel { call } => match self.ours.get(call) {
+                None => return false,
+                // Only bulk data still came, and nobody takes it any more.
+                Some(ours) if ours.is_replied => {
+                    self.cancel(*call);
+                    return false;
+                }
+                Some(_) => {}
+            },
             _ => {}
         }
         self.session.push(bulk, &item, Until::Acknowledged);
+        is_excess
     }
 
     pub(super) fn on_cancel(&mut self, seq: u64, out: &mut Out) -> Heard {
-        let Some(call) = self.theirs.get(&seq) else { return Heard::Nothing };
+        let Some(call) = self.theirs.get_mut(&seq).filter(|call| !call.is_cancelled) else {
+            return Heard::Nothing;
+        };
+        call.is_cancelled = true;
+        let is_replied = call.is_replied;
         match call.owner {
-            InOwner::Relayed { to, seq } => Heard::Pass { to, item: Item::Cancel { call: seq } },
-            InOwner::Local if call.is_replied => {
-                // Bulk data still goes out, which nobody wants: the end says that no more comes.
-                let stream = StreamKey { session: self.key, call: seq, is_ours: false, is_bulk: true };
-                self.finish(stream, Some(Box::new(Status::cancelled("nobody takes it"))));
-                out.emit(Event::Room(stream));
-                Heard::Nothing
+            InOwner::Relayed { to, seq: on } => {
+                if is_replied {
+                    self.break_off(seq);
+                }
+                Heard::Pass { to, item: Item::Cancel { call: on } }
             }
             InOwner::Local => {
                 out.emit(Event::Cancelled(RunKey { session: self.key, seq }));
+                if is_replied {
+                    self.break_off(seq);
+                    return Heard::Nothing;
+                }
                 Heard::Cancelled(seq)
             }
         }
     }
 
-    /// One-way calls of this end that the other has acknowledged since, of other sessions.
-    pub(crate) fn on_ack(
-        &mut self,
-        up_to: u64,
-        bulk_up_to: u64,
-        out: &mut Out,
-    ) -> Result<Vec<OutOwner>, String> {
-        self.session.on_ack(up_to, bulk_up_to).map_err(|fault| fault.to_string())?;
-        Ok(self.one_ways_done(up_to, out))
+    /// One-way calls of this end that the other has done since, of other sessions.
+    pub(crate) fn on_ack(&mut self, ack: Ack, out: &mut Out) -> Result<Vec<OutOwner>, String> {
+        self.session.on_ack(ack).map_err(|fault| fault.to_string())?;
+        Ok(self.one_ways_done(ack.done, out))
     }
 
     /// The other end has done all one-way calls up to there.
@@ -282,5 +367,13 @@ impl Talk {
         }
         self.tell_slots(out);
         relayed
+    }
+}
+
+/// The call of the other end that an item of a stream belongs to.
+fn their_call(item: &Item) -> Option<u64> {
+    match item {
+        Item::Items { stream, .. } | Item::End { stream, .. } if !stream.to_caller => Some(stream.call),
+        _ => None,
     }
 }

@@ -4,12 +4,15 @@
 //! [`OutOwner::Local`]) or goes on to another session, whose talk has its other half; what then flows past is only held
 //! against the credit that its receiver gave.
 
+mod check;
 mod hear;
 mod ours;
 mod streams;
 mod theirs;
 
-use std::collections::{BTreeMap, BTreeSet};
+pub(crate) use theirs::fitting;
+
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use bytes::Bytes;
 use peerage_machine::{CallId, Instant};
@@ -48,8 +51,23 @@ struct InCall {
     bytes: usize,
     streams: Option<Box<Streams>>,
     until: Option<Instant>,
+    /// Who calls, as introduced.
+    caller: u64,
     /// The reply was sent; bulk data is still going out.
     is_replied: bool,
+    is_cancelled: bool,
+    /// To be passed on again when its node dies.
+    again: Option<Box<Again>>,
+}
+
+/// A call that may be run again, and was passed on.
+#[derive(Clone, Debug)]
+pub(crate) struct Again {
+    pub(crate) call: Call,
+    /// When it came.
+    pub(crate) since: Instant,
+    /// How often it was passed on.
+    pub(crate) tries: u32,
 }
 
 #[derive(Clone, Debug)]
@@ -86,6 +104,7 @@ pub(crate) enum Heard {
 pub(crate) struct GivenUp {
     pub(crate) seq: u64,
     pub(crate) owner: OutOwner,
+    pub(crate) is_one_way: bool,
     /// Its reply has come; bulk data was still on its way.
     pub(crate) is_replied: bool,
     /// Whether the other end may have had it.
@@ -113,8 +132,11 @@ impl From<NoRoom> for Status {
     }
 }
 
+/// What an item costs besides its bytes: places in tables, and what an allocation has for itself.
+pub(crate) const ITEM_COST: u64 = 128;
+
 /// Calls, one-way calls and bytes that are under way in one direction.
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 struct UnderWay {
     calls: u32,
     bytes: u64,
@@ -168,6 +190,11 @@ pub(crate) struct Talk {
     wants_slots: bool,
     /// Streams with messages that wait for company.
     gathering: BTreeSet<StreamKey>,
+    /// Bulk data that came before its call: the lanes are not in step.
+    early: BTreeMap<u64, VecDeque<Item>>,
+    early_bytes: u64,
+    /// Streams on which somebody waits to send, and that nobody takes any more.
+    stopped: Vec<StreamKey>,
     /// When calls end; ours first.
     deadlines: BTreeSet<(Instant, bool, u64)>,
 }
@@ -186,6 +213,9 @@ impl Talk {
             our_one_ways: BTreeMap::new(),
             wants_slots: false,
             gathering: BTreeSet::new(),
+            early: BTreeMap::new(),
+            early_bytes: 0,
+            stopped: Vec::new(),
             deadlines: BTreeSet::new(),
         }
     }
@@ -220,14 +250,37 @@ impl Talk {
         over
     }
 
-    /// How much is under way, for [`crate::BrokerMachine`]'s figures: calls of the other end, and bytes kept.
-    pub(crate) fn load(&self) -> (u32, u32, usize) {
-        (self.their_way.calls, self.our_way.calls, self.session.kept().1)
+    /// How many calls are under way: of the other end, and of this one.
+    pub(crate) fn load(&self) -> (u32, u32) {
+        (self.their_way.calls, self.our_way.calls)
+    }
+
+    /// Whether all one-way calls of this end are done.
+    pub(crate) fn has_no_one_ways(&self) -> bool {
+        self.our_one_ways.is_empty()
     }
 
     /// Whether it is a one-way call of the other end that is not done.
     pub(crate) fn is_one_way(&self, seq: u64) -> bool {
         self.their_one_ways.contains_key(&seq)
+    }
+
+    /// Which caller a call of the other end is of, as introduced.
+    pub(crate) fn caller_of(&self, seq: u64) -> Option<u64> {
+        self.theirs.get(&seq).map(|call| call.caller)
+    }
+
+    /// Calls with streams that are under way, of both ends.
+    pub(crate) fn streams(&self) -> u32 {
+        self.their_way.streams + self.our_way.streams
+    }
+
+    /// About how many bytes it holds.
+    pub(crate) fn held_bytes(&self) -> u64 {
+        let (items, bytes) = self.session.kept();
+        let gathered: usize = self.gathering.iter().map(|stream| self.gathered(*stream)).sum();
+        let waiting = self.their_way.bytes + u64::from(self.their_way.calls) * ITEM_COST;
+        (items as u64) * ITEM_COST + (bytes + gathered) as u64 + waiting + self.early_bytes
     }
 
     /// What else flows with a call of the other end.

@@ -21,7 +21,7 @@ impl Talk {
         let timeout = call.timeout_micros;
         self.our_way.add(bytes, shape.has_streams());
         if shape.has(Shape::ONE_WAY) {
-            let seq = self.session.push(false, &Item::Call(call), Until::Acknowledged);
+            let seq = self.session.push(false, &Item::Call(call), Until::Done);
             self.our_one_ways.insert(seq, (bytes, owner));
             return Ok(seq);
         }
@@ -47,17 +47,23 @@ impl Talk {
         if let Some(until) = call.until.take() {
             self.deadlines.remove(&(until, true, seq));
         }
-        // Where only bulk data was still wanted, the call is over when that has ended.
+        let stopped = call.streams.iter_mut().flat_map(|streams| streams.stop_out());
+        let key = |is_bulk| StreamKey { session: self.key, call: seq, is_ours: true, is_bulk };
+        self.stopped.extend(stopped.map(key));
+        self.forget_gathering(seq, true);
+        // Also after the reply: then it is about the bulk data that follows.
         self.session.push(false, &Item::Cancel { call: seq }, Until::Acknowledged);
     }
 
     pub(super) fn forget_ours(&mut self, seq: u64) -> Option<OutCall> {
-        let call = self.ours.remove(&seq)?;
+        let mut call = self.ours.remove(&seq)?;
         self.our_way.remove(call.bytes, call.streams.is_some());
         if let Some(until) = call.until {
             self.deadlines.remove(&(until, true, seq));
         }
-        if call.streams.is_some() {
+        if let Some(streams) = &mut call.streams {
+            let key = |is_bulk| StreamKey { session: self.key, call: seq, is_ours: true, is_bulk };
+            self.stopped.extend(streams.stop_out().into_iter().map(key));
             self.forget_gathering(seq, true);
         }
         Some(call)
@@ -71,22 +77,21 @@ impl Talk {
 
     /// All calls of this end that are not over, which never will be.
     pub(crate) fn give_up_ours(&mut self) -> Vec<GivenUp> {
-        let one_ways = std::mem::take(&mut self.our_one_ways).into_iter();
-        let one_ways = one_ways.map(|(seq, (_, owner))| (seq, owner, false));
-        let calls = std::mem::take(&mut self.ours).into_iter();
-        let mut given_up: Vec<_> = calls
-            .map(|(seq, call)| (seq, call.owner, call.is_replied))
-            .chain(one_ways)
-            .map(|(seq, owner, is_replied)| {
-                let may_have_run = self.session.was_handed(seq);
-                GivenUp { seq, owner, is_replied, may_have_run }
-            })
-            .collect();
+        let seqs: Vec<_> = self.ours.keys().copied().collect();
+        let mut given_up: Vec<_> = seqs.into_iter().filter_map(|seq| self.give_up(seq)).collect();
+        for (seq, (_, owner)) in std::mem::take(&mut self.our_one_ways) {
+            let may_have_run = self.session.was_handed(seq);
+            given_up.push(GivenUp { seq, owner, is_one_way: true, is_replied: false, may_have_run });
+        }
         given_up.sort_unstable_by_key(|call| call.seq);
         self.our_way = UnderWay::default();
-        self.gathering.retain(|stream| !stream.is_ours);
-        self.deadlines.retain(|(_, is_ours, _)| !is_ours);
         given_up
+    }
+
+    fn give_up(&mut self, seq: u64) -> Option<GivenUp> {
+        let may_have_run = self.session.was_handed(seq);
+        let OutCall { owner, is_replied, .. } = self.forget_ours(seq)?;
+        Some(GivenUp { seq, owner, is_one_way: false, is_replied, may_have_run })
     }
 
     /// Calls of this end with streams, which do not survive a restart of the other.
@@ -95,11 +100,8 @@ impl Talk {
         let seqs: Vec<_> = with_streams.map(|(seq, _)| *seq).collect();
         let mut given_up = Vec::new();
         for seq in seqs {
-            let may_have_run = self.session.was_handed(seq);
             self.session.answered(seq);
-            if let Some(OutCall { owner, is_replied, .. }) = self.forget_ours(seq) {
-                given_up.push(GivenUp { seq, owner, is_replied, may_have_run });
-            }
+            given_up.extend(self.give_up(seq));
         }
         given_up
     }

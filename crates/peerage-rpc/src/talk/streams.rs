@@ -3,7 +3,7 @@
 use bytes::Bytes;
 
 use super::Talk;
-use crate::event::{Out, SendError, StreamKey};
+use crate::event::{Event, Out, SendError, StreamKey};
 use crate::flow::{Outflow, Streams};
 use crate::lane::Until;
 use crate::packet::{Item, Stream};
@@ -27,7 +27,7 @@ impl Talk {
         let is_idle = self.session.is_idle();
         let flow = self.outflow(stream).ok_or(SendError::Closed)?;
         if stream.is_bulk {
-            flow.take(message.len())?;
+            flow.take(message.len(), 0)?;
             let item = Item::Items { stream: on_wire(stream), count: 1, items: message };
             self.session.push(true, &item, Until::Acknowledged);
             return Ok(());
@@ -63,7 +63,10 @@ impl Talk {
         let Some(flow) = self.streams_mut(stream).and_then(|streams| streams.inflow(stream.is_bulk)) else {
             return;
         };
-        flow.grant(messages, bytes);
+        let (messages, bytes) = flow.grant(messages, bytes);
+        if (messages, bytes) == (0, 0) {
+            return;
+        }
         let credit = Item::Credit { stream: on_wire(stream), bulk: stream.is_bulk, messages, bytes };
         self.session.push(false, &credit, Until::Acknowledged);
     }
@@ -77,6 +80,7 @@ impl Talk {
 
     /// Sends what waits, and what has gathered when nothing else does.
     pub(crate) fn pump(&mut self, out: &mut Out) {
+        self.tell_stopped(out);
         self.session.pump(out);
         while !self.gathering.is_empty() && self.session.is_idle() {
             for stream in std::mem::take(&mut self.gathering) {
@@ -84,6 +88,13 @@ impl Talk {
             }
             self.session.pump(out);
         }
+    }
+}
+
+impl Talk {
+    /// Tells whoever waits to send what nobody takes any more.
+    pub(crate) fn tell_stopped(&mut self, out: &mut Out) {
+        self.stopped.drain(..).for_each(|stream| out.emit(Event::Room(stream)));
     }
 }
 

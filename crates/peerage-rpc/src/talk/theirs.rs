@@ -5,11 +5,11 @@ use std::time::Duration;
 use bytes::Bytes;
 use peerage_machine::Instant;
 
-use super::{InCall, InOwner, NoRoom, Talk, UnderWay};
+use super::{Again, InCall, InOwner, NoRoom, Talk, UnderWay};
 use crate::event::{SessionKey, StreamKey};
 use crate::flow::Streams;
 use crate::lane::Until;
-use crate::packet::{Call, Item, Shape};
+use crate::packet::{Call, Item, Shape, Stream};
 use crate::status::Status;
 
 impl Talk {
@@ -28,7 +28,18 @@ impl Talk {
         }
         let streams = Streams::of_callee(shape, &self.limits);
         let owner = InOwner::Local;
-        self.theirs.insert(seq, InCall { owner, shape, bytes, streams, until, is_replied: false });
+        let call = InCall {
+            owner,
+            shape,
+            bytes,
+            streams,
+            until,
+            caller: call.caller,
+            is_replied: false,
+            is_cancelled: false,
+            again: None,
+        };
+        self.theirs.insert(seq, call);
         room
     }
 
@@ -43,13 +54,15 @@ impl Talk {
         if let Some(bytes) = self.their_one_ways.remove(&seq) {
             self.their_way.remove(bytes, false);
             let reply = Item::Reply { to: seq, result };
-            let failed = matches!(reply, Item::Reply { result: Err(_), .. });
-            let answer = failed.then(|| self.session.push(false, &reply, Until::Acknowledged));
+            let is_failed = matches!(reply, Item::Reply { result: Err(_), .. });
+            let answer = is_failed.then(|| self.session.push(false, &reply, Until::Acknowledged));
             self.session.finished(now, seq);
             return answer;
         }
+        let result = fitting(result, self.limits.message_bytes);
         let call = self.theirs.get_mut(&seq).filter(|call| !call.is_replied)?;
         call.is_replied = true;
+        call.again = None;
         let is_error = result.is_err();
         if let Some(until) = call.until.take() {
             self.deadlines.remove(&(until, false, seq));
@@ -65,20 +78,31 @@ impl Talk {
 
     /// Ends a relayed call of the other end without a word of this one: the reply has been passed on.
     pub(super) fn forget_theirs(&mut self, seq: u64) {
-        let Some(call) = self.theirs.remove(&seq) else { return };
+        let Some(mut call) = self.theirs.remove(&seq) else { return };
         self.their_way.remove(call.bytes, call.streams.is_some());
         if let Some(until) = call.until {
             self.deadlines.remove(&(until, false, seq));
         }
-        if call.streams.is_some() {
+        if let Some(streams) = &mut call.streams {
+            let key = |is_bulk| StreamKey { session: self.key, call: seq, is_ours: false, is_bulk };
+            self.stopped.extend(streams.stop_out().into_iter().map(key));
             self.forget_gathering(seq, false);
         }
     }
 
-    /// The call goes on to that session.
-    pub(crate) fn relayed(&mut self, seq: u64, to: SessionKey, on: u64) {
+    /// Nobody takes the bulk data that still goes out after the reply; its end is said all the same.
+    pub(super) fn break_off(&mut self, seq: u64) {
+        let status = Some(Box::new(Status::cancelled("the caller does not want it any more")));
+        let stream = Stream { call: seq, to_caller: true };
+        self.session.push(true, &Item::End { stream, status }, Until::Acknowledged);
+        self.forget_theirs(seq);
+    }
+
+    /// The call goes on to that session; and again to another one when that ends, if it may be run again.
+    pub(crate) fn relayed(&mut self, seq: u64, to: SessionKey, on: u64, again: Option<Box<Again>>) {
         if let Some(call) = self.theirs.get_mut(&seq) {
             call.owner = InOwner::Relayed { to, seq: on };
+            call.again = again;
             if let Some(streams) = &mut call.streams {
                 streams.relay();
             }
@@ -88,18 +112,38 @@ impl Talk {
         }
     }
 
+    /// A call that may be passed on once more, now that its node is gone.
+    pub(crate) fn take_again(&mut self, seq: u64) -> Option<Box<Again>> {
+        let call = self.theirs.get_mut(&seq).filter(|call| !call.is_cancelled)?;
+        call.again.take()
+    }
+
     /// Whether the other end still waits for that call.
     pub(crate) fn is_wanted(&self, seq: u64) -> bool {
         self.theirs.get(&seq).is_some_and(|call| !call.is_replied) || self.their_one_ways.contains_key(&seq)
     }
 
-    /// All calls of the other end that are not answered, which nobody waits for any more.
+    /// All calls of the other end that are not over, which nobody waits for any more.
     pub(crate) fn give_up_theirs(&mut self) -> Vec<(u64, InOwner)> {
-        let theirs = std::mem::take(&mut self.theirs);
+        let given_up: Vec<_> = self.theirs.iter().map(|(seq, call)| (*seq, call.owner)).collect();
+        given_up.iter().for_each(|(seq, _)| self.forget_theirs(*seq));
         self.their_one_ways.clear();
         self.their_way = UnderWay::default();
-        self.gathering.retain(|stream| stream.is_ours);
-        self.deadlines.retain(|(_, is_ours, _)| *is_ours);
-        theirs.into_iter().filter(|(_, call)| !call.is_replied).map(|(seq, call)| (seq, call.owner)).collect()
+        self.early.clear();
+        self.early_bytes = 0;
+        given_up
+    }
+}
+
+/// A reply as it may be sent: one that is too long is none, and whoever waits hears so.
+pub(crate) fn fitting(result: Result<Bytes, Box<Status>>, limit: u64) -> Result<Bytes, Box<Status>> {
+    match result {
+        Ok(payload) if payload.len() as u64 > limit => {
+            let bytes = payload.len();
+            let status =
+                Status::resource_exhausted(format!("the reply has {bytes} bytes, the limit is {limit}"));
+            Err(Box::new(status.may_have_run()))
+        }
+        result => result,
     }
 }

@@ -7,6 +7,10 @@
 )]
 //! A broker, clients and nodes in the simulator, with handlers that take their time.
 
+pub(crate) mod flows;
+pub(crate) mod host;
+pub(crate) mod wire;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
@@ -17,14 +21,20 @@ use peerage_rpc::{
     Answer, BrokerConfig, BrokerMachine, Caller, Destination, Event, JOURNAL_PREFIX, Packet, PartyConfig,
     PartyMachine, Placed, Placing, Run, RunKey, SessionKey, Shape, Status,
 };
-use peerage_sim::{Config, Instance, NodeId, Sim, address, peer};
+use peerage_sim::{Config, Instance, NodeId, Sim, address, holds, peer};
+use peerage_wire::PeerId;
 
 pub(crate) const MS: Duration = Duration::from_millis(1);
 pub(crate) const SECOND: Duration = Duration::from_secs(1);
 
-/// Seeds to try: a few in debug builds, in which all tests together are to take less than half a minute.
+/// Seeds to try: a few in debug builds, in which all tests together are to take less than half a minute. `RPC_SEEDS=6..9`
+/// tries those.
 pub(crate) fn seeds(debug: u64, release: u64) -> std::ops::Range<u64> {
-    0..if cfg!(debug_assertions) { debug } else { release }
+    let asked = std::env::var("RPC_SEEDS").ok().and_then(|asked| {
+        let (from, to) = asked.split_once("..")?;
+        Some(from.parse().ok()?..to.parse().ok()?)
+    });
+    asked.unwrap_or(0..if cfg!(debug_assertions) { debug } else { release })
 }
 
 /// Either kind of machine, for a simulator of one kind.
@@ -109,15 +119,25 @@ pub(crate) struct World {
 }
 
 pub(crate) fn accounts(users: &[u32], nodes: &[u32]) -> Accounts {
+    let users = users.iter().map(|user| (peer(*user), Kind::User));
+    with_accounts(users.chain(nodes.iter().map(|node| (peer(*node), Kind::Node))))
+}
+
+/// Users and nodes in turn.
+pub(crate) fn accounts_of(peers: &[PeerId]) -> Accounts {
+    with_accounts(
+        peers.iter().zip([Kind::User, Kind::Node].into_iter().cycle()).map(|(peer, kind)| (*peer, kind)),
+    )
+}
+
+fn with_accounts(all: impl Iterator<Item = (PeerId, Kind)>) -> Accounts {
     let mut accounts = Accounts::new(AccountsConfig::default());
     let mut rng = Seed::from_u64(9).rng();
     let now = peerage_machine::UnixMillis(0);
-    let all =
-        users.iter().map(|user| (*user, Kind::User)).chain(nodes.iter().map(|node| (*node, Kind::Node)));
-    for (number, kind) in all {
+    for (peer, kind) in all {
         let new = NewInvite { kind, label: String::new(), ttl: SECOND, confirmation: Confirmation::AtOnce };
         let (token, _) = accounts.invite(now, new, &mut rng).unwrap();
-        accounts.enrol(now, peer(number), token.as_bytes()).unwrap();
+        accounts.enrol(now, peer, token.as_bytes()).unwrap();
     }
     accounts
 }
@@ -154,6 +174,10 @@ impl World {
                 Actor::Party(Box::new(PartyMachine::new(config, start.now.mono, &start.seed)))
             }));
         }
+        sim.watch(holds(|actor: &Actor| match actor {
+            Actor::Broker(machine) => machine.check(),
+            Actor::Party(machine) => machine.check(),
+        }));
         Self {
             sim,
             broker,
@@ -166,6 +190,21 @@ impl World {
             rng: seed.fork("world").rng(),
             next: 0,
         }
+    }
+
+    /// One more program of the same key.
+    pub(crate) fn add_again(&mut self, of: NodeId) -> NodeId {
+        let number = 1_000 + self.parties.len() as u32;
+        let is_node = self.sim.peer(of) == peer(100);
+        let party = self.sim.add_session(of, [address(number)], move |start| {
+            let mut config = PartyConfig::new(peer(0), vec![address(0)]);
+            if is_node {
+                config.groups = vec!["all".to_owned()];
+            }
+            Actor::Party(Box::new(PartyMachine::new(config, start.now.mono, &start.seed)))
+        });
+        self.parties.push(party);
+        party
     }
 
     pub(crate) fn handle(
@@ -182,6 +221,9 @@ impl World {
         let until = self.sim.now() + span;
         while self.sim.now() < until {
             self.sim.run_for(MS.min(until.since(self.sim.now())));
+            if let Some(violation) = self.sim.violation() {
+                panic!("{violation}\n{}", self.sim.reproduction());
+            }
             self.work();
         }
     }
@@ -255,6 +297,9 @@ impl World {
         self.work();
         self.running.retain(|(_, at, ..)| *at != node);
         self.sim.crash(node);
+        // What it had told its application went with both.
+        self.sim.take_events(node);
+        self.sim.take_answers(node);
     }
 
     pub(crate) fn placing(

@@ -185,13 +185,16 @@ pub struct Enrolled {
     #[prost(bool, tag = "2")]
     pub confirmed: bool,
 }
-/// Items up to this one need not be sent again, but for calls, which their replies answer.
+/// Items up to these have arrived and need not be sent again, but for calls.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct Ack {
     #[prost(uint64, tag = "1")]
     pub up_to: u64,
     #[prost(uint64, tag = "2")]
     pub bulk_up_to: u64,
+    /// Up to this one, all one-way calls are done.
+    #[prost(uint64, tag = "3")]
+    pub done: u64,
 }
 /// Run a command.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
