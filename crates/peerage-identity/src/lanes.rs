@@ -108,17 +108,35 @@ impl LaneOpener {
         ad: &[u8],
         message: &mut [u8],
     ) -> Result<usize, LaneOpenError> {
-        let next = self.next.of(lane);
-        if number < *next || number >= LAST {
-            return Err(LaneOpenError::Number { number, next: *next });
+        let next = *self.next.of(lane);
+        if number < next {
+            return Err(LaneOpenError::Number { number, next });
+        }
+        let length = self.open_any(lane, number, ad, message)?;
+        *self.next.of(lane) = number + 1;
+        Ok(length)
+    }
+
+    /// As [`LaneOpener::open`], and numbers may come in any order and more than once: for who tells by `ad` what may come
+    /// next, flow by flow.
+    ///
+    /// # Errors
+    /// [`LaneOpenError`]: somebody on the way changed it.
+    pub fn open_any(
+        &self,
+        lane: Lane,
+        number: u64,
+        ad: &[u8],
+        message: &mut [u8],
+    ) -> Result<usize, LaneOpenError> {
+        if number >= LAST {
+            return Err(LaneOpenError::Number { number, next: LAST });
         }
         if message.len() < TAG_LEN {
             return Err(LaneOpenError::TooShort { length: message.len() });
         }
         let opened = self.cipher.open(lane.nonce(number), ad, message);
-        let length = opened.map_err(|_| LaneOpenError::Forged { number })?.len();
-        *next = number + 1;
-        Ok(length)
+        Ok(opened.map_err(|_| LaneOpenError::Forged { number })?.len())
     }
 }
 

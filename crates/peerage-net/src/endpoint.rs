@@ -285,6 +285,11 @@ impl Endpoint {
         &self.life.shared.identity
     }
 
+    /// What it was bound with.
+    pub fn config(&self) -> &Config {
+        &self.life.shared.config
+    }
+
     /// This start of it.
     pub fn incarnation(&self) -> Incarnation {
         self.life.shared.incarnation

@@ -98,6 +98,8 @@ impl<M: Machine + Send + 'static> Cell<M> {
         machine: M,
         mut sink: impl Sink<M>,
     ) -> Arc<Self> {
+        // Machines may want their timer before anything happens.
+        let armed = machine.deadline();
         Arc::new_cyclic(|me| {
             sink.hosted(WeakHosted::new(me.clone()));
             Self {
@@ -113,7 +115,7 @@ impl<M: Machine + Send + 'static> Cell<M> {
                     links: BTreeMap::new(),
                     follow: VecDeque::new(),
                     jobs: Vec::new(),
-                    armed: None,
+                    armed,
                     closed: false,
                 }),
             }

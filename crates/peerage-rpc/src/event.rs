@@ -153,6 +153,8 @@ pub enum Event {
     },
     /// What the application of the broker has for us.
     Offers(Bytes),
+    /// A caller's session is over, or this one is: nothing comes of it any more.
+    CallerGone(SessionId),
 }
 
 /// How a call made here ended.

@@ -204,6 +204,10 @@ impl Shape {
         Self(self.0 | other.0)
     }
 
+    pub(crate) const fn without(self, other: Self) -> Self {
+        Self(self.0 & !other.0)
+    }
+
     /// Whether anything flows besides parameters and reply.
     pub const fn has_streams(self) -> bool {
         self.0 & (2 | 4 | 8 | 16) != 0

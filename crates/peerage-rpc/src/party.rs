@@ -567,7 +567,9 @@ impl PartyMachine {
                 out.emit(Event::Cancelled(RunKey { session: talk.key, seq }));
             }
         }
-        self.callers.clear();
+        for caller in std::mem::take(&mut self.callers).into_values() {
+            out.emit(Event::CallerGone(caller.session));
+        }
         self.gates.clear();
         self.one_ways.clear();
     }
@@ -701,7 +703,9 @@ impl PartyMachine {
                 self.callers.insert(caller, Arc::new(Caller { peer, kind: Some(kind), session }));
             }
             Heard::Other(Item::Gone { caller }) => {
-                self.callers.remove(&caller);
+                if let Some(caller) = self.callers.remove(&caller) {
+                    out.emit(Event::CallerGone(caller.session));
+                }
                 // Requests were cancelled before; one-way calls that wait are not run any more.
                 let waiting: Vec<_> =
                     self.gates.remove(&caller).iter().flat_map(|gate| gate.waiting()).collect();

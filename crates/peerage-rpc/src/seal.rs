@@ -3,8 +3,8 @@
 //! The handshake's messages travel as sealed calls to the node, the second as the reply to the first. Its prologue names the
 //! network, the caller's key and session, and the node's key, so that a channel fits nobody else's session; each end proves
 //! its key to the other, whatever the broker says of them. What is sealed then has a number in its lane, and what both
-//! ends know of it (which call it belongs to, and in which part) is checked with it: a broker cannot answer one call with the reply to
-//! another, nor say anything twice or in another order. It can leave out.
+//! ends know of it (which call it belongs to, in which part, and where in its stream) is checked with it: a broker cannot answer one call
+//! with the reply to another, say anything twice or in another order, nor leave out a part of a stream. It can leave out calls.
 //!
 //! Pure: entropy is given, nothing waits.
 
@@ -15,7 +15,7 @@ use peerage_wire::{PeerId, Suite};
 use prost::Message as _;
 
 use crate::convert::{answer_from_bytes, answer_to_bytes};
-use crate::packet::SessionId;
+use crate::packet::{SessionId, Shape};
 use crate::status::Status;
 
 const PROLOGUE: &[u8] = b"peerage rpc seal 1";
@@ -33,12 +33,20 @@ enum Part {
     Reply = 2,
     ToCallee = 3,
     ToCaller = 4,
+    EndToCallee = 5,
+    EndToCaller = 6,
 }
 
 /// Why a channel cannot be made, or something sealed cannot be opened.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("the sealed channel is broken: {0}")]
 pub(crate) struct SealError(String);
+
+impl SealError {
+    pub(crate) fn new(why: &str) -> Self {
+        broken(why)
+    }
+}
 
 fn broken(why: impl ToString) -> SealError {
     SealError(why.to_string())
@@ -191,58 +199,96 @@ impl Channel {
     }
 }
 
-fn known(part: Part, tag: u64) -> [u8; 9] {
-    let mut known = [part as u8; 9];
-    if let Some(place) = known.last_chunk_mut::<8>() {
-        *place = tag.to_be_bytes();
-    }
+/// What both ends know of something sealed: its part, the call's tag, and its place in its flow.
+fn known(part: Part, tag: u64, place: u64) -> [u8; 17] {
+    let mut known = [part as u8; 17];
+    let (_, rest) = known.split_at_mut(1);
+    let numbers = tag.to_be_bytes().into_iter().chain(place.to_be_bytes());
+    rest.iter_mut().zip(numbers).for_each(|(to, from)| *to = from);
     known
 }
 
-/// What goes out. What is sealed must leave in the order in which it was sealed, lane by lane.
+/// One direction of a stream of a call, or of bulk data.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Flow {
+    pub(crate) tag: u64,
+    pub(crate) to_caller: bool,
+    pub(crate) is_bulk: bool,
+}
+
+impl Flow {
+    const fn lane(self) -> Lane {
+        if self.is_bulk { Lane::Bulk } else { Lane::Interactive }
+    }
+
+    fn known(self, place: u64) -> [u8; 17] {
+        known(if self.to_caller { Part::ToCaller } else { Part::ToCallee }, self.tag, place)
+    }
+
+    fn known_at_end(self, place: u64) -> [u8; 17] {
+        known(if self.to_caller { Part::EndToCaller } else { Part::EndToCallee }, self.tag, place)
+    }
+}
+
+/// What of a call's shape both ends have to agree on.
+fn place_of(shape: Shape) -> u64 {
+    (shape.bits() & !(Shape::IDEMPOTENT.bits() | Shape::SEALED.bits())).into()
+}
+
+/// What goes out. Calls must leave in the order in which they were sealed.
 #[derive(Debug)]
 pub(crate) struct Sealing(LaneSealer);
 
 impl Sealing {
-    fn envelope(&mut self, part: Part, tag: u64, plaintext: &[u8]) -> Result<Bytes, SealError> {
+    fn envelope(&mut self, lane: Lane, known: &[u8], plaintext: &[u8]) -> Result<Bytes, SealError> {
         let mut data = BytesMut::with_capacity(plaintext.len() + 16);
         data.extend_from_slice(plaintext);
-        let number = self.0.seal(Lane::Interactive, &known(part, tag), &mut data, 0).map_err(broken)?;
+        let number = self.0.seal(lane, known, &mut data, 0).map_err(broken)?;
         let envelope = proto::Sealed { step: BODY, suite: 0, number, data: data.freeze() };
         Ok(envelope.encode_to_vec().into())
     }
 
     /// The parameters of a call, which is `tag` from now on.
-    pub(crate) fn call(&mut self, command: Bytes, payload: Bytes, tag: u64) -> Result<Bytes, SealError> {
-        self.envelope(Part::Call, 0, &proto::SealedCall { command, payload, tag }.encode_to_vec())
+    pub(crate) fn call(
+        &mut self,
+        command: Bytes,
+        payload: Bytes,
+        tag: u64,
+        shape: Shape,
+    ) -> Result<Bytes, SealError> {
+        let call = proto::SealedCall { command, payload, tag }.encode_to_vec();
+        self.envelope(Lane::Interactive, &known(Part::Call, 0, place_of(shape)), &call)
     }
 
-    /// The payload of a reply.
+    /// The payload of a reply, or the status of a one-way call that was not run.
     pub(crate) fn reply(
         &mut self,
         tag: u64,
         result: &Result<Bytes, Box<Status>>,
     ) -> Result<Bytes, SealError> {
-        self.envelope(Part::Reply, tag, &answer_to_bytes(result))
+        self.envelope(Lane::Interactive, &known(Part::Reply, tag, 0), &answer_to_bytes(result))
     }
 
-    /// A message of a stream, or a piece of bulk data.
-    pub(crate) fn message(
-        &mut self,
-        lane: Lane,
-        tag: u64,
-        to_caller: bool,
-        message: &[u8],
-    ) -> Result<Bytes, SealError> {
-        let part = if to_caller { Part::ToCaller } else { Part::ToCallee };
+    /// The message of that place in its stream, or a piece of bulk data; the first has place 0.
+    pub(crate) fn message(&mut self, flow: Flow, place: u64, message: &[u8]) -> Result<Bytes, SealError> {
         let mut sealed = BytesMut::with_capacity(8 + message.len() + 16);
         sealed.put_u64(0);
         sealed.extend_from_slice(message);
-        let number = self.0.seal(lane, &known(part, tag), &mut sealed, 8).map_err(broken)?;
+        let number = self.0.seal(flow.lane(), &flow.known(place), &mut sealed, 8).map_err(broken)?;
         if let Some(place) = sealed.first_chunk_mut::<8>() {
             *place = number.to_be_bytes();
         }
         Ok(sealed.freeze())
+    }
+
+    /// The end of a stream that had so many messages.
+    pub(crate) fn end(
+        &mut self,
+        flow: Flow,
+        count: u64,
+        end: &Result<Bytes, Box<Status>>,
+    ) -> Result<Bytes, SealError> {
+        self.envelope(flow.lane(), &flow.known_at_end(count), &answer_to_bytes(end))
     }
 }
 
@@ -259,16 +305,16 @@ pub(crate) struct Opened {
 }
 
 impl Opening {
-    fn open(&mut self, lane: Lane, number: u64, known: [u8; 9], data: Bytes) -> Result<Bytes, SealError> {
+    fn open(&self, lane: Lane, number: u64, known: &[u8], data: Bytes) -> Result<Bytes, SealError> {
         let mut data = BytesMut::from(data);
-        let length = self.0.open(lane, number, &known, &mut data).map_err(broken)?;
+        let length = self.0.open_any(lane, number, known, &mut data).map_err(broken)?;
         data.truncate(length);
         Ok(data.freeze())
     }
 
-    /// A call.
-    pub(crate) fn call(&mut self, number: u64, data: Bytes) -> Result<Opened, SealError> {
-        let plaintext = self.open(Lane::Interactive, number, known(Part::Call, 0), data)?;
+    /// A call. The order of calls, by their numbers, is held by who calls this.
+    pub(crate) fn call(&self, number: u64, data: Bytes, shape: Shape) -> Result<Opened, SealError> {
+        let plaintext = self.open(Lane::Interactive, number, &known(Part::Call, 0, place_of(shape)), data)?;
         let proto::SealedCall { command, payload, tag } =
             proto::SealedCall::decode(plaintext).map_err(broken)?;
         if std::str::from_utf8(&command).is_err() || command.len() > crate::MAX_COMMAND {
@@ -277,30 +323,38 @@ impl Opening {
         Ok(Opened { command, payload, tag })
     }
 
-    /// The reply to the call of that tag.
-    pub(crate) fn reply(
-        &mut self,
-        tag: u64,
+    fn answer(
+        &self,
+        lane: Lane,
+        known: &[u8],
         payload: Bytes,
     ) -> Result<Result<Bytes, Box<Status>>, SealError> {
         let Sealed::Body { number, data } = Sealed::read(payload)? else {
-            return Err(broken("a handshake in place of a reply"));
+            return Err(broken("a handshake in place of an answer"));
         };
-        let plaintext = self.open(Lane::Interactive, number, known(Part::Reply, tag), data)?;
-        answer_from_bytes(plaintext).ok_or_else(|| broken("a reply is none"))
+        let plaintext = self.open(lane, number, known, data)?;
+        answer_from_bytes(plaintext).ok_or_else(|| broken("an answer is none"))
     }
 
-    /// A message of a stream, or a piece of bulk data.
-    pub(crate) fn message(
-        &mut self,
-        lane: Lane,
-        tag: u64,
-        to_caller: bool,
-        mut message: Bytes,
-    ) -> Result<Bytes, SealError> {
-        let part = if to_caller { Part::ToCaller } else { Part::ToCallee };
+    /// The reply to the call of that tag.
+    pub(crate) fn reply(&self, tag: u64, payload: Bytes) -> Result<Result<Bytes, Box<Status>>, SealError> {
+        self.answer(Lane::Interactive, &known(Part::Reply, tag, 0), payload)
+    }
+
+    /// The message of that place in its stream, or a piece of bulk data.
+    pub(crate) fn message(&self, flow: Flow, place: u64, mut message: Bytes) -> Result<Bytes, SealError> {
         let number = message.try_get_u64().map_err(broken)?;
-        self.open(lane, number, known(part, tag), message)
+        self.open(flow.lane(), number, &flow.known(place), message)
+    }
+
+    /// The end of a stream, of which so many messages have come.
+    pub(crate) fn end(
+        &self,
+        flow: Flow,
+        count: u64,
+        end: Bytes,
+    ) -> Result<Result<Bytes, Box<Status>>, SealError> {
+        self.answer(flow.lane(), &flow.known_at_end(count), end)
     }
 }
 
@@ -331,15 +385,16 @@ mod tests {
     #[test]
     fn a_call_and_its_reply_go_through_and_nothing_of_them_is_in_clear() {
         let (mut caller, mut node) = channel();
+        let as_request = Shape::REQUEST.and(Shape::SEALED);
         let (command, secret) = (Bytes::from_static(b"divide"), Bytes::from_static(b"a secret parameter"));
-        let payload = caller.out.call(command.clone(), secret.clone(), 9).unwrap();
+        let payload = caller.out.call(command.clone(), secret.clone(), 9, Shape::REQUEST).unwrap();
         for text in [&command, &secret] {
             assert!(!payload.windows(text.len()).any(|window| window == text.as_ref()));
         }
         let Sealed::Body { number, data } = Sealed::read(payload).unwrap() else { panic!("it is no call") };
-        let opened = node.into.call(number, data.clone()).unwrap();
+        let opened = node.into.call(number, data.clone(), as_request).unwrap();
         assert_eq!(opened, Opened { command, payload: secret, tag: 9 });
-        assert!(node.into.call(number, data).is_err(), "the broker says it twice");
+        assert!(node.into.call(number, data, Shape::ONE_WAY).is_err(), "the broker changes what flows");
         let status: Result<Bytes, Box<Status>> = Err(Box::new(Status::invalid_argument("by zero")));
         let reply = node.out.reply(9, &status).unwrap();
         assert!(caller.into.reply(8, reply.clone()).is_err(), "it is the reply to another call");
@@ -349,16 +404,21 @@ mod tests {
     #[test]
     fn streams_go_both_ways_and_bulk_data_falls_behind() {
         let (mut caller, mut node) = channel();
-        let bulk = caller.out.message(Lane::Bulk, 1, false, b"piece").unwrap();
-        let up = caller.out.message(Lane::Interactive, 1, false, b"up").unwrap();
-        let down = node.out.message(Lane::Interactive, 1, true, b"down").unwrap();
-        assert_eq!(node.into.message(Lane::Interactive, 1, false, up).unwrap(), "up");
-        assert_eq!(node.into.message(Lane::Bulk, 1, false, bulk).unwrap(), "piece");
-        assert!(
-            caller.into.message(Lane::Interactive, 1, false, down.clone()).is_err(),
-            "it goes the other way"
-        );
-        assert_eq!(caller.into.message(Lane::Interactive, 1, true, down).unwrap(), "down");
+        let up = Flow { tag: 1, to_caller: false, is_bulk: false };
+        let (bulk, down) = (Flow { is_bulk: true, ..up }, Flow { to_caller: true, ..up });
+        let piece = caller.out.message(bulk, 0, b"piece").unwrap();
+        let message = caller.out.message(up, 0, b"up").unwrap();
+        let answer = node.out.message(down, 0, b"down").unwrap();
+        assert_eq!(node.into.message(up, 0, message.clone()).unwrap(), "up");
+        assert_eq!(node.into.message(bulk, 0, piece.clone()).unwrap(), "piece");
+        assert!(node.into.message(up, 1, message.clone()).is_err(), "it is said twice");
+        assert!(node.into.message(Flow { tag: 2, ..up }, 0, message).is_err(), "it is another call's");
+        assert!(node.into.message(up, 0, piece).is_err(), "it is bulk data");
+        assert!(caller.into.message(up, 0, answer.clone()).is_err(), "it goes the other way");
+        assert_eq!(caller.into.message(down, 0, answer).unwrap(), "down");
+        let end = node.out.end(down, 2, &Ok(Bytes::new())).unwrap();
+        assert!(caller.into.end(down, 1, end.clone()).is_err(), "one was left out");
+        assert_eq!(caller.into.end(down, 2, end).unwrap(), Ok(Bytes::new()));
     }
 
     #[test]

@@ -17,7 +17,7 @@ use super::context::{Context, Here};
 use super::desk::Desk;
 use super::directory::Directory;
 use super::keeper::Keeper;
-use super::line::{Core, Line, wind_up};
+use super::line::{Core, Line};
 use super::model::Model;
 use super::party::{StartError, spec};
 use super::stream::{Receiver, Sender};
@@ -176,7 +176,6 @@ impl<M: Model> BrokerBuilder<M> {
         let sink = BrokerSink { desk: Arc::clone(&desk), keeper: Arc::clone(&keeper) };
         let make = |start: Start| BrokerMachine::new(config, accounts, journal, start.now, &start.seed);
         let hosted = endpoint.host(spec(&network), make, sink)?;
-        wind_up(&hosted);
         let line: Arc<dyn Line> = Arc::new(Core { hosted: hosted.clone(), desk });
         let directory = Mutex::new(Directory::default());
         let shared = BrokerShared { model, hosted, keeper, network, directory };

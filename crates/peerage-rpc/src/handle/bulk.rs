@@ -12,8 +12,10 @@ use bytes::{Bytes, BytesMut};
 use tokio::io::{AsyncRead, ReadBuf};
 use tokio::sync::Notify;
 
+use super::call::Made;
 use super::inbox::{Found, Inbox};
 use super::line::Line;
+use super::sealed::{self, Seal};
 use crate::event::{SendError, StreamKey};
 use crate::party::Placed;
 use crate::status::Status;
@@ -25,7 +27,13 @@ const PIECE: usize = 32 << 10;
 pub(super) type Source = Pin<Box<dyn AsyncRead + Send>>;
 
 /// Sends all that `source` gives, as credit comes, until it ends or nobody takes it any more.
-pub(super) async fn pump(line: Arc<dyn Line>, stream: StreamKey, room: Arc<Notify>, mut source: Source) {
+pub(super) async fn pump(
+    line: Arc<dyn Line>,
+    stream: StreamKey,
+    room: Arc<Notify>,
+    seal: Seal,
+    mut source: Source,
+) {
     let limit = usize::try_from(line.desk().limits().message_bytes).unwrap_or(PIECE).clamp(1, PIECE);
     let status = loop {
         let mut piece = BytesMut::with_capacity(limit);
@@ -34,11 +42,11 @@ pub(super) async fn pump(line: Arc<dyn Line>, stream: StreamKey, room: Arc<Notif
             Ok(()) => {}
             Err(error) => break Some(Status::data_loss(format!("the bulk data could not be read: {error}"))),
         }
-        if send(&*line, stream, &room, piece.freeze()).await.is_err() {
+        if send(&*line, stream, &room, &seal, piece.freeze()).await.is_err() {
             break Some(Status::cancelled("nobody takes it"));
         }
     };
-    line.finish(stream, status);
+    sealed::finish(&seal, &*line, stream, status);
     if !stream.is_ours {
         line.desk().close_flow(stream);
     }
@@ -75,10 +83,11 @@ pub(super) async fn send(
     line: &dyn Line,
     stream: StreamKey,
     room: &Notify,
+    seal: &Seal,
     message: Bytes,
 ) -> Result<(), SendError> {
     loop {
-        match line.send(stream, message.clone()) {
+        match sealed::send(seal, line, stream, &message) {
             // Room that came since the try is kept for us.
             Err(SendError::Full) => room.notified().await,
             result => return result,
@@ -127,19 +136,28 @@ pub struct BulkReader {
     spent: Spent,
     /// The call to cancel when this is dropped before the end.
     placed: Option<Placed>,
+    seal: Seal,
+    /// Pieces that were opened.
+    opened: u64,
 }
 
 impl BulkReader {
-    pub(super) fn of_callee(line: &Arc<dyn Line>, stream: StreamKey) -> Option<Self> {
+    pub(super) fn of_callee(line: &Arc<dyn Line>, stream: StreamKey, seal: Seal) -> Option<Self> {
         let inbox = line.desk().inbox(stream)?;
-        Some(Self::new(line, stream, inbox, None))
+        Some(Self::new(line, stream, inbox, None, seal))
     }
 
-    pub(super) fn of_caller(line: &Arc<dyn Line>, placed: Placed, inbox: Arc<Inbox>) -> Self {
-        Self::new(line, placed.stream(true), inbox, Some(placed))
+    pub(super) fn of_caller(line: &Arc<dyn Line>, made: &Made, inbox: Arc<Inbox>) -> Self {
+        Self::new(line, made.placed.stream(true), inbox, Some(made.placed), made.seal.clone())
     }
 
-    fn new(line: &Arc<dyn Line>, stream: StreamKey, inbox: Arc<Inbox>, placed: Option<Placed>) -> Self {
+    fn new(
+        line: &Arc<dyn Line>,
+        stream: StreamKey,
+        inbox: Arc<Inbox>,
+        placed: Option<Placed>,
+        seal: Seal,
+    ) -> Self {
         Self {
             line: Arc::clone(line),
             stream,
@@ -148,7 +166,20 @@ impl BulkReader {
             current: Bytes::new(),
             spent: Spent::new(&**line),
             placed,
+            seal,
+            opened: 0,
         }
+    }
+
+    fn open(&mut self, piece: Bytes) -> Result<Bytes, Status> {
+        let Some(seal) = &self.seal else { return Ok(piece) };
+        let opened = seal.open_message(self.stream, self.opened, piece);
+        self.opened += 1;
+        if let Err(status) = &opened {
+            self.taken.clear();
+            self.inbox.fail(status);
+        }
+        opened
     }
 
     fn poll_piece(&mut self, cx: &Context<'_>) -> Poll<Option<Result<Bytes, Status>>> {
@@ -158,12 +189,17 @@ impl BulkReader {
             }
             if let Some((messages, piece)) = self.taken.pop_front() {
                 self.spent.spend(&*self.line, self.stream, messages, piece.len());
-                self.current = piece;
+                // When it does not open, the inbox says so next.
+                self.current = self.open(piece).unwrap_or_default();
                 continue;
             }
             match ready!(self.inbox.poll_take(cx, &mut self.taken)) {
                 Found::Chunks => {}
                 Found::End(end) => {
+                    let end = match &self.seal {
+                        Some(seal) => seal.open_end(self.stream, self.opened, end),
+                        None => end,
+                    };
                     if self.placed.take().is_some() {
                         self.line.desk().close_flow(self.stream);
                     }

@@ -8,6 +8,7 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 
 use bytes::Bytes;
+use peerage_wire::PeerId;
 use tokio::io::AsyncRead;
 use tokio::sync::{Notify, oneshot};
 use tokio::time::Instant;
@@ -16,6 +17,8 @@ use super::bulk::{self, BulkReader, Held, Source};
 use super::desk::{Callback, Expected, Flow, ReplyTo, Work, answered};
 use super::inbox::Inbox;
 use super::line::{Line, Way};
+use super::sealed::{Seal, Secret};
+use super::seals::Seals;
 use super::stream::too_long;
 use crate::packet::{Destination, Shape};
 use crate::party::{NotPlaced, Placed, Placing};
@@ -29,23 +32,104 @@ pub(super) struct Draft {
     pub(super) payload: Bytes,
     pub(super) shape: Shape,
     pub(super) timeout: Option<Duration>,
+    /// It is to be sealed.
+    pub(super) is_sealed: bool,
+    /// The channel for that, once it is known.
+    pub(super) secret: Option<Arc<Secret>>,
+}
+
+/// A call that was made.
+#[derive(Clone, Debug)]
+pub(super) struct Made {
+    pub(super) placed: Placed,
+    pub(super) seal: Seal,
 }
 
 impl Draft {
-    fn placing(&self) -> Placing {
-        Placing {
-            command: self.command.clone(),
-            payload: self.payload.clone(),
-            to: Destination::Peer,
-            shape: self.shape,
-            timeout: self.timeout,
+    /// Finds the channel of a call that is to be sealed.
+    pub(super) async fn secure(&mut self) -> Result<(), Status> {
+        if !self.is_sealed {
+            return Ok(());
+        }
+        let (seals, node) = self.sealed_to()?;
+        let (seals, line) = (Arc::clone(seals), Arc::clone(&self.line));
+        let channel = seals.channel(&line, node);
+        self.secret = Some(match self.timeout {
+            None => channel.await?,
+            Some(timeout) => {
+                let begun = Instant::now();
+                let over = Status::deadline_exceeded("there was no sealed channel in time");
+                let secret = tokio::time::timeout(timeout, channel).await.unwrap_or(Err(over))?;
+                self.timeout = Some(timeout.saturating_sub(begun.elapsed()));
+                secret
+            }
+        });
+        Ok(())
+    }
+
+    /// As [`Draft::secure`], if the channel is there already.
+    pub(super) fn secure_now(&mut self) -> Result<(), Status> {
+        if self.is_sealed {
+            let (seals, node) = self.sealed_to()?;
+            let none = || Status::failed_precondition("there is no sealed channel to the node yet");
+            self.secret = Some(seals.known(&node).ok_or_else(none)?);
+        }
+        Ok(())
+    }
+
+    fn sealed_to(&self) -> Result<(&Arc<Seals>, PeerId), Status> {
+        let only =
+            |what| Status::failed_precondition(format!("a sealed call goes from a party to a node: {what}"));
+        match (self.line.desk().seals.get(), &self.way) {
+            (None, _) => Err(only("this is a broker")),
+            (_, Way::Group(_)) => {
+                Err(only("of a group, the broker would have to know which; pick one by its key"))
+            }
+            (_, Way::Peer | Way::Session(_)) => Err(only("the broker is none")),
+            (Some(seals), Way::Node(node)) => Ok((seals, *node)),
         }
     }
 
+    /// Hands it to the machine.
+    fn hand_over(&self, timeout: Option<Duration>, expected: &mut Expected) -> Result<Made, NotPlaced> {
+        let placing =
+            |command, payload, shape| Placing { command, payload, to: Destination::Peer, shape, timeout };
+        let (command, payload) = (self.command.clone(), self.payload.clone());
+        if !self.is_sealed {
+            let placing = placing(command, payload, self.shape);
+            let placed = self.line.place(&self.way, placing, expected)?;
+            return Ok(Made { placed, seal: None });
+        }
+        let none = || NotPlaced::NotOpen(Status::internal("a call is to be sealed without a channel"));
+        let secret = self.secret.as_ref().ok_or_else(none)?;
+        // It can be run by nobody else, nor in another channel.
+        let shape = self.shape.without(Shape::IDEMPOTENT).and(Shape::SEALED);
+        let made = secret.call(command, payload, shape, |payload, call| {
+            expected.seal = Some(Arc::clone(call));
+            let placed = self.line.place(&self.way, placing(Bytes::new(), payload, shape), expected)?;
+            Ok(Made { placed, seal: Some(Arc::clone(call)) })
+        });
+        made.unwrap_or_else(|status| Err(NotPlaced::NotOpen(status)))
+    }
+
+    /// Makes it: now if nobody waits for room, and otherwise in its turn.
+    pub(super) async fn make(&self, expected: &mut Expected) -> Result<Made, Status> {
+        if !self.is_crowded()
+            && let Some(made) = self.try_place(expected)?
+        {
+            return Ok(made);
+        }
+        self.place(expected).await
+    }
+
     /// Makes it now; `None` when there is no room.
-    pub(super) fn try_place(&self, expected: &mut Expected) -> Result<Option<Placed>, Status> {
-        match self.line.place(&self.way, self.placing(), expected) {
-            Ok(placed) => Ok(Some(placed)),
+    pub(super) fn try_place(&self, expected: &mut Expected) -> Result<Option<Made>, Status> {
+        self.try_within(self.timeout, expected)
+    }
+
+    fn try_within(&self, timeout: Option<Duration>, expected: &mut Expected) -> Result<Option<Made>, Status> {
+        match self.hand_over(timeout, expected) {
+            Ok(made) => Ok(Some(made)),
             Err(NotPlaced::Full(_)) => Ok(None),
             Err(NotPlaced::NotOpen(status)) => Err(status),
             Err(NotPlaced::TooLong { bytes, limit }) => {
@@ -55,24 +139,23 @@ impl Draft {
     }
 
     /// Makes it now, or says why not.
-    pub(super) fn place_now(&self, expected: &mut Expected) -> Result<Placed, Status> {
+    pub(super) fn place_now(&self, expected: &mut Expected) -> Result<Made, Status> {
         self.try_place(expected)?.ok_or_else(|| Status::resource_exhausted("too many calls are under way"))
     }
 
     /// Makes it as soon as there is room. Those who wait for that are served one after the other; its time runs meanwhile.
-    pub(super) async fn place(mut self, expected: &mut Expected) -> Result<Placed, Status> {
+    pub(super) async fn place(&self, expected: &mut Expected) -> Result<Made, Status> {
         let until = self.timeout.map(|timeout| Instant::now() + timeout);
         let placed = async move {
             let _place = Place { line: Arc::clone(&self.line), way: self.way.clone() };
             let turnstile = self.line.desk().stand(&self.way);
             let _turn = turnstile.turn.lock().await;
-            let line = Arc::clone(&self.line);
             loop {
                 // Made before the try, so that no room is missed in between.
-                let slots = line.desk().slots.notified();
-                self.timeout = until.map(|until| until.saturating_duration_since(Instant::now()));
-                match self.try_place(expected)? {
-                    Some(placed) => return Ok(placed),
+                let slots = self.line.desk().slots.notified();
+                let timeout = until.map(|until| until.saturating_duration_since(Instant::now()));
+                match self.try_within(timeout, expected)? {
+                    Some(made) => return Ok(made),
                     None => slots.await,
                 }
             }
@@ -111,10 +194,10 @@ pub(super) struct Pending {
 impl Pending {
     pub(super) fn new(
         line: &Arc<dyn Line>,
-        placed: Placed,
+        made: &Made,
         answered: oneshot::Receiver<crate::event::Answer>,
     ) -> Self {
-        Self { line: Arc::clone(line), placed, answered, is_over: false }
+        Self { line: Arc::clone(line), placed: made.placed, answered, is_over: false }
     }
 
     fn poll_answer(&mut self, cx: &mut Context<'_>) -> Poll<Result<Bytes, Status>> {
@@ -191,13 +274,18 @@ impl<R> Call<R> {
     where
         R: 'static,
     {
+        if self.draft.is_sealed {
+            let desk = Arc::clone(self.draft.line.desk());
+            let calling = self.into_future();
+            return desk.push(Work::Task(Box::pin(async move { then(calling.await) })));
+        }
         let Self { draft, read, bulk } = self;
         let line = Arc::clone(&draft.line);
         let callback = Callback::new(move |answer: Result<Bytes, Status>| then(answer.and_then(read)));
         let (mut expected, room) = expecting(ReplyTo::Callback(callback), bulk.is_some(), None);
         if !draft.is_crowded() {
             match draft.try_place(&mut expected) {
-                Ok(Some(placed)) => return start_bulk(&line, placed, bulk, room),
+                Ok(Some(made)) => return start_bulk(&line, &made, bulk, room),
                 Ok(None) => {}
                 Err(status) => return refuse(&line, expected, status),
             }
@@ -205,7 +293,7 @@ impl<R> Call<R> {
         let desk = Arc::clone(line.desk());
         desk.push(Work::Task(Box::pin(async move {
             match draft.place(&mut expected).await {
-                Ok(placed) => start_bulk(&line, placed, bulk, room),
+                Ok(made) => start_bulk(&line, &made, bulk, room),
                 Err(status) => refuse(&line, expected, status),
             }
         })));
@@ -220,12 +308,13 @@ fn expecting(
 ) -> (Expected, Option<Arc<Notify>>) {
     let room = sends_bulk.then(Arc::<Notify>::default);
     let bulk = Flow { inbox: bulk_inbox, room: room.clone() };
-    (Expected { reply, data: Flow::default(), bulk }, room)
+    (Expected { reply, bulk, ..Expected::default() }, room)
 }
 
-fn start_bulk(line: &Arc<dyn Line>, placed: Placed, source: Option<Source>, room: Option<Arc<Notify>>) {
+fn start_bulk(line: &Arc<dyn Line>, made: &Made, source: Option<Source>, room: Option<Arc<Notify>>) {
     if let (Some(source), Some(room)) = (source, room) {
-        let task = bulk::pump(Arc::clone(line), placed.stream(true), room, source);
+        let seal = made.seal.clone();
+        let task = bulk::pump(Arc::clone(line), made.placed.stream(true), room, seal, source);
         line.desk().push(Work::Task(Box::pin(task)));
     }
 }
@@ -240,6 +329,7 @@ enum Stage {
     Draft(Draft),
     Queued(Pin<Box<dyn Future<Output = Result<Pending, Status>> + Send>>),
     Waiting(Pending),
+    Sealed(Pin<Box<dyn Future<Output = Result<(Bytes, Made), Status>> + Send>>),
     Over,
 }
 
@@ -250,6 +340,8 @@ pub struct Calling<R> {
     read: Read<R>,
     bulk: Option<Source>,
     bulk_inbox: Option<Arc<Inbox>>,
+    /// The call, if it is sealed and answered.
+    made: Option<Made>,
 }
 
 impl<R> Calling<R> {
@@ -275,6 +367,18 @@ impl<R> Calling<R> {
                     }
                     return answer;
                 }
+                Stage::Sealed(mut sealed) => match sealed.as_mut().poll(cx) {
+                    Poll::Ready(answered) => {
+                        return Poll::Ready(answered.map(|(bytes, made)| {
+                            self.made = Some(made);
+                            bytes
+                        }));
+                    }
+                    Poll::Pending => {
+                        self.stage = Stage::Sealed(sealed);
+                        return Poll::Pending;
+                    }
+                },
                 Stage::Over => return Poll::Ready(Err(Status::internal("the call was over already"))),
             }
         }
@@ -283,20 +387,49 @@ impl<R> Calling<R> {
     fn start(&mut self, draft: Draft) -> Result<Stage, Status> {
         let (reply, answered) = oneshot::channel();
         let bulk = self.bulk.take();
+        if draft.is_sealed {
+            return Ok(Stage::Sealed(Box::pin(call_sealed(draft, bulk, self.bulk_inbox.clone()))));
+        }
         let (mut expected, room) =
             expecting(ReplyTo::Waiting(reply), bulk.is_some(), self.bulk_inbox.clone());
         let line = Arc::clone(&draft.line);
         if !draft.is_crowded()
-            && let Some(placed) = draft.try_place(&mut expected)?
+            && let Some(made) = draft.try_place(&mut expected)?
         {
-            start_bulk(&line, placed, bulk, room);
-            return Ok(Stage::Waiting(Pending::new(&line, placed, answered)));
+            start_bulk(&line, &made, bulk, room);
+            return Ok(Stage::Waiting(Pending::new(&line, &made, answered)));
         }
         Ok(Stage::Queued(Box::pin(async move {
-            let placed = draft.place(&mut expected).await?;
-            start_bulk(&line, placed, bulk, room);
-            Ok(Pending::new(&line, placed, answered))
+            let made = draft.place(&mut expected).await?;
+            start_bulk(&line, &made, bulk, room);
+            Ok(Pending::new(&line, &made, answered))
         })))
+    }
+}
+
+/// A sealed call: makes a channel if there is none, and once more if the node has forgotten it, and so has not run the call.
+async fn call_sealed(
+    mut draft: Draft,
+    mut bulk: Option<Source>,
+    bulk_inbox: Option<Arc<Inbox>>,
+) -> Result<(Bytes, Made), Status> {
+    // What was sent of bulk data is not there to be sent again, nor is who reads some of another call.
+    let mut may_repeat = bulk.is_none() && bulk_inbox.is_none();
+    let line = Arc::clone(&draft.line);
+    let until = draft.timeout.map(|timeout| Instant::now() + timeout);
+    loop {
+        draft.secure().await?;
+        let (reply, answered) = oneshot::channel();
+        let (mut expected, room) = expecting(ReplyTo::Waiting(reply), bulk.is_some(), bulk_inbox.clone());
+        let made = draft.make(&mut expected).await?;
+        start_bulk(&line, &made, bulk.take(), room);
+        match Pending::new(&line, &made, answered).answer().await {
+            Err(_) if may_repeat && made.seal.as_ref().is_some_and(|seal| seal.is_unknown()) => {
+                may_repeat = false;
+                draft.timeout = until.map(|until| until.saturating_duration_since(Instant::now()));
+            }
+            answer => return answer.map(|bytes| (bytes, made)),
+        }
     }
 }
 
@@ -315,7 +448,7 @@ impl<R> IntoFuture for Call<R> {
 
     fn into_future(self) -> Calling<R> {
         let Self { draft, read, bulk } = self;
-        Calling { stage: Stage::Draft(draft), read, bulk, bulk_inbox: None }
+        Calling { stage: Stage::Draft(draft), read, bulk, bulk_inbox: None, made: None }
     }
 }
 
@@ -336,7 +469,7 @@ impl<R: Send + 'static> IntoFuture for BulkCall<R> {
             let inbox = Arc::<Inbox>::default();
             let line = Arc::clone(&draft.line);
             let bulk_inbox = Some(Arc::clone(&inbox));
-            let mut calling = Calling { stage: Stage::Draft(draft), read, bulk, bulk_inbox };
+            let mut calling = Calling { stage: Stage::Draft(draft), read, bulk, bulk_inbox, made: None };
             let mut placed = None;
             let bytes = std::future::poll_fn(|cx| {
                 let answer = calling.poll_bytes(cx);
@@ -346,9 +479,10 @@ impl<R: Send + 'static> IntoFuture for BulkCall<R> {
                 answer
             })
             .await?;
-            let placed = placed.ok_or_else(|| Status::internal("an answer to a call that was not made"))?;
+            let made = calling.made.take().or(placed.map(|placed| Made { placed, seal: None }));
+            let made = made.ok_or_else(|| Status::internal("an answer to a call that was not made"))?;
             // Made first, so that a reply that cannot be read ends the interest in the rest.
-            let reader = BulkReader::of_caller(&line, placed, inbox);
+            let reader = BulkReader::of_caller(&line, &made, inbox);
             Ok((read(bytes)?, reader))
         })
     }

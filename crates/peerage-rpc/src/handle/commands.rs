@@ -197,7 +197,7 @@ impl<M: Place> Commands<M> {
 
 fn sender<M: Place, R>(ctx: &Context<M>) -> Sender<R> {
     let stream = theirs(ctx.key(), false);
-    Sender::new(ctx.line(), stream, ctx.line().desk().room_of(stream))
+    Sender::new(ctx.line(), stream, ctx.line().desk().room_of(stream), ctx.seal().clone())
 }
 
 fn receiver<M: Place, Q: Message + Default>(
@@ -212,7 +212,7 @@ fn receiver<M: Place, Q: Message + Default>(
         declaration.check_fields(name, &bytes)?;
         decode_parameters(name, bytes)
     };
-    Ok(Receiver::new(ctx.line(), stream, inbox, None, Box::new(decode)))
+    Ok(Receiver::new(ctx.line(), stream, inbox, None, Box::new(decode), ctx.seal().clone()))
 }
 
 impl<M: Place> fmt::Debug for Commands<M> {

@@ -12,6 +12,7 @@ use super::bulk::{self, BulkReader};
 use super::desk::theirs;
 use super::inbox::lock;
 use super::line::{Line, Way};
+use super::sealed::Seal;
 use super::slot::Slot;
 use super::target::Target;
 use crate::accounts::Kind;
@@ -71,6 +72,7 @@ pub struct Context<M: Place = AtParty> {
     caller: Arc<Caller>,
     origin: u64,
     until: Option<Instant>,
+    seal: Seal,
 }
 
 impl<M: Place> Clone for Context<M> {
@@ -83,6 +85,7 @@ impl<M: Place> Clone for Context<M> {
             caller: Arc::clone(&self.caller),
             origin: self.origin,
             until: self.until,
+            seal: self.seal.clone(),
         }
     }
 }
@@ -97,7 +100,7 @@ impl<M: Place> fmt::Debug for Context<M> {
 }
 
 impl<M: Place> Context<M> {
-    pub(super) fn new(here: &Arc<Here<M>>, slot: &Arc<Slot>, run: &Run) -> Self {
+    pub(super) fn new(here: &Arc<Here<M>>, slot: &Arc<Slot>, run: &Run, seal: Seal) -> Self {
         Self {
             here: Arc::clone(here),
             slot: Arc::clone(slot),
@@ -106,7 +109,12 @@ impl<M: Place> Context<M> {
             caller: Arc::clone(&run.caller),
             origin: run.origin,
             until: run.timeout.map(|timeout| Instant::now() + timeout),
+            seal,
         }
+    }
+
+    pub(super) fn seal(&self) -> &Seal {
+        &self.seal
     }
 
     pub(super) fn key(&self) -> RunKey {
@@ -115,6 +123,11 @@ impl<M: Place> Context<M> {
 
     pub(super) fn line(&self) -> &Arc<dyn Line> {
         &self.here.line
+    }
+
+    /// Whether the call is sealed: that it is the caller's was proven to this node then, and the broker has read nothing of it.
+    pub fn is_sealed(&self) -> bool {
+        self.seal.is_some()
     }
 
     /// Who calls, as the broker has proven it.
@@ -170,7 +183,7 @@ impl<M: Place> Context<M> {
         if !self.shape.has(Shape::BULK_UP) {
             return None;
         }
-        BulkReader::of_callee(self.line(), theirs(self.key, true))
+        BulkReader::of_callee(self.line(), theirs(self.key, true), self.seal.clone())
     }
 
     /// Whether the caller takes bulk data beside the reply.
@@ -188,7 +201,7 @@ impl<M: Place> Context<M> {
         }
         let stream = theirs(self.key, true);
         let room = self.line().desk().room_of(stream);
-        let task = bulk::pump(Arc::clone(self.line()), stream, room, Box::pin(reader));
+        let task = bulk::pump(Arc::clone(self.line()), stream, room, self.seal.clone(), Box::pin(reader));
         *lock(&self.slot.reply_bulk) = Some(Box::pin(task));
         Ok(())
     }

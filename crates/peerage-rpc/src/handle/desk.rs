@@ -14,6 +14,8 @@ use tokio::sync::{Notify, oneshot};
 use super::inbox::{Inbox, lock};
 use super::line::{Way, closed};
 use super::news::News;
+use super::sealed::Seal;
+use super::seals::Keys;
 use crate::event::{Answer, Event, Run, RunKey, SessionKey, StreamKey};
 use crate::packet::{Limits, Shape};
 use crate::party::Placed;
@@ -75,6 +77,7 @@ pub(super) struct Expected {
     pub(super) reply: ReplyTo,
     pub(super) data: Flow,
     pub(super) bulk: Flow,
+    pub(super) seal: Seal,
 }
 
 /// Both directions of one stream of a call, where they have an end here.
@@ -108,6 +111,7 @@ struct Slot {
     reply: ReplyTo,
     /// Where something flows beside it.
     streams: Option<Placed>,
+    seal: Seal,
 }
 
 /// A one-way command that was not run.
@@ -123,6 +127,8 @@ pub struct FailedSend {
 #[derive(Default)]
 struct Sends {
     under_way: VecDeque<u64>,
+    /// Of those, the ones that are sealed.
+    sealed: BTreeMap<u64, Seal>,
     failed: VecDeque<FailedSend>,
     /// Of those that failed, since somebody has asked.
     first_failure: Option<Status>,
@@ -157,6 +163,7 @@ pub(super) struct Desk {
     turnstiles: Mutex<BTreeMap<Way, Arc<Turnstile>>>,
     has_turnstiles: AtomicBool,
     limits: Mutex<Limits>,
+    pub(super) seals: Keys,
 }
 
 impl Desk {
@@ -205,10 +212,15 @@ impl Desk {
     /// A call was made. Called with the machine locked.
     pub(super) fn expect(&self, placed: Placed, shape: Shape, expected: Expected) {
         if shape.has(Shape::ONE_WAY) {
-            lock(&self.sends).entry(placed.session).or_default().under_way.push_back(placed.seq);
+            let mut sends = lock(&self.sends);
+            let sends = sends.entry(placed.session).or_default();
+            sends.under_way.push_back(placed.seq);
+            if expected.seal.is_some() {
+                sends.sealed.insert(placed.seq, expected.seal);
+            }
             return;
         }
-        let Expected { reply, data, bulk } = expected;
+        let Expected { reply, data, bulk, seal } = expected;
         let has_streams = shape.has_streams();
         if has_streams {
             let mut flows = lock(&self.flows);
@@ -218,12 +230,12 @@ impl Desk {
                 }
             }
         }
-        lock(&self.calls).insert(placed.id, Slot { reply, streams: has_streams.then_some(placed) });
+        lock(&self.calls).insert(placed.id, Slot { reply, streams: has_streams.then_some(placed), seal });
     }
 
     /// Something else was asked. Called with the machine locked.
     pub(super) fn expect_answer(&self, call: CallId, reply: oneshot::Sender<Answer>) {
-        lock(&self.calls).insert(call, Slot { reply: ReplyTo::Waiting(reply), streams: None });
+        lock(&self.calls).insert(call, Slot { reply: ReplyTo::Waiting(reply), streams: None, seal: None });
     }
 
     /// Nobody waits for the answer any more.
@@ -243,6 +255,10 @@ impl Desk {
 
     pub(super) fn answer(&self, call: CallId, answer: Answer) {
         let Some(slot) = lock(&self.calls).remove(&call) else { return };
+        let answer = match &slot.seal {
+            Some(seal) => seal.open_answer(answer),
+            None => answer,
+        };
         if let Some(placed) = slot.streams {
             let end = answer.as_ref().map(drop).map_err(Clone::clone);
             self.end_flow(placed.stream(false), &end);
@@ -335,6 +351,11 @@ impl Desk {
     fn failed(&self, session: SessionKey, number: u64, status: Status) {
         let mut all = lock(&self.sends);
         let sends = all.entry(session).or_default();
+        let seal = sends.sealed.remove(&number).flatten();
+        let status = match seal {
+            Some(seal) => seal.open_status(status),
+            None => status,
+        };
         if let Ok(at) = sends.under_way.binary_search(&number) {
             sends.under_way.remove(at);
         }
@@ -424,6 +445,7 @@ impl Desk {
                     while sends.under_way.front().is_some_and(|first| *first <= up_to) {
                         sends.under_way.pop_front();
                     }
+                    sends.sealed = sends.sealed.split_off(&(up_to + 1));
                 }
                 self.sends_done.notify_waiters();
             }

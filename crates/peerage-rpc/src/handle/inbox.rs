@@ -53,6 +53,13 @@ impl Inbox {
         }
     }
 
+    /// What has come is of no use: that is the end, whatever was to follow.
+    pub(super) fn fail(&self, status: &Status) {
+        let mut state = lock(&self.state);
+        state.chunks.clear();
+        state.end = Some(Err(status.clone()));
+    }
+
     /// Takes all that there is, under one lock.
     pub(super) fn poll_take(&self, cx: &Context<'_>, into: &mut VecDeque<(u32, Bytes)>) -> Poll<Found> {
         let mut state = lock(&self.state);

@@ -145,11 +145,6 @@ pub(super) trait Line: Send + Sync + 'static {
     fn grant(&self, stream: StreamKey, messages: u32, bytes: u64);
 }
 
-/// Has the host look at the machine's first deadline: it looks after each turn, and there was none yet.
-pub(super) fn wind_up<E: Engine>(hosted: &Hosted<E>) {
-    let _ = hosted.call(|_, _, _| ());
-}
-
 /// A hosted machine and its desk.
 pub(super) struct Core<E: Engine> {
     pub(super) hosted: Hosted<E>,

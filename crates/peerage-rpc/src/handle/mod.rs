@@ -22,6 +22,8 @@ mod news;
 mod offers;
 mod party;
 mod presence;
+mod sealed;
+mod seals;
 mod slot;
 mod stream;
 mod target;

@@ -16,8 +16,9 @@ use super::commands::Commands;
 use super::context::{AtParty, Here};
 use super::desk::{Desk, FailedSend};
 use super::inbox::lock;
-use super::line::{Core, Line, Way, closed, wind_up};
+use super::line::{Core, Line, Way, closed};
 use super::offers::Offers;
+use super::seals::Seals;
 use super::target::Target;
 use super::worker;
 use crate::accounts::Kind;
@@ -95,12 +96,18 @@ impl Sink<PartyMachine> for PartySink {
         match event {
             Event::Opened { id, kind, limits, .. } => {
                 self.desk.set_limits(limits);
+                if let Some(seals) = self.desk.seals.get() {
+                    seals.session(Some(id));
+                }
                 board.standing.send_replace(Standing::Connected { session: id, kind });
             }
             Event::Adrift { why, .. } => {
                 board.standing.send_replace(Standing::Adrift { why });
             }
             Event::Closed { session, status, last_acknowledged } => {
+                if let Some(seals) = self.desk.seals.get() {
+                    seals.session(None);
+                }
                 self.desk.session_closed(session, &status);
                 let lost = Lost { status: *status, last_acknowledged };
                 *lock(&board.lost) = Some(lost.clone());
@@ -111,6 +118,11 @@ impl Sink<PartyMachine> for PartySink {
             }
             Event::Enrolled { kind, confirmed } => {
                 board.admitted.send_replace(Some(Admitted { kind, confirmed }));
+            }
+            Event::CallerGone(session) => {
+                if let Some(seals) = self.desk.seals.get() {
+                    seals.gone(&session);
+                }
             }
             Event::Offers(resources) => {
                 board.offers.send_replace(Some(resources));
@@ -233,6 +245,7 @@ impl Party {
     ) -> Result<Self, StartError> {
         commands.check()?;
         let desk = Arc::<Desk>::default();
+        desk.seals.get_or_init(|| Seals::new(endpoint.identity(), network, endpoint.config()));
         let board = Arc::new(Board {
             standing: watch::Sender::new(Standing::Connecting),
             offers: watch::Sender::new(None),
@@ -242,7 +255,6 @@ impl Party {
         let make = |start: Start| PartyMachine::new(config, start.now.mono, &start.seed);
         let sink = PartySink { desk: Arc::clone(&desk), board: Arc::clone(&board) };
         let hosted = endpoint.host(spec(network), make, sink)?;
-        wind_up(&hosted);
         let line: Arc<dyn Line> = Arc::new(Core { hosted: hosted.clone(), desk: Arc::clone(&desk) });
         let here = Arc::new(Here::<AtParty> { line: Arc::clone(&line), shared: () });
         tokio::spawn(worker::work(here, commands));
@@ -328,6 +340,11 @@ impl Party {
     /// Calls that are not answered, and one-way commands that are not done.
     pub fn under_way(&self) -> usize {
         self.inner.desk.under_way()
+    }
+
+    /// Sealed calls to this party that were not run: there was no channel for them, or what came was not what was sealed.
+    pub fn sealed_refused(&self) -> u64 {
+        self.inner.desk.seals.get().map_or(0, |seals| seals.refused())
     }
 
     /// Leaves the broker in good order: waits for one-way commands to be done, at most 5 s, ends the session, and closes the

@@ -12,10 +12,11 @@ use prost::Message;
 use tokio::sync::Notify;
 
 use super::bulk::{self, Spent};
-use super::call::Pending;
+use super::call::{Made, Pending};
 use super::command::decode_reply;
 use super::inbox::{Found, Inbox, lock};
 use super::line::Line;
+use super::sealed::{self, Seal};
 use crate::event::{SendError, StreamKey};
 use crate::party::Placed;
 use crate::status::Status;
@@ -34,14 +35,18 @@ pub struct Receiver<T> {
     placed: Option<Placed>,
     /// Checks what a command requires of each message.
     decode: Decode<T>,
+    seal: Seal,
+    /// Messages that were opened.
+    opened: u64,
 }
 
 /// Makes a message of its bytes.
 pub(super) type Decode<T> = Box<dyn FnMut(Bytes) -> Result<T, Status> + Send + Sync>;
 
 impl<T: Message + Default + 'static> Receiver<T> {
-    pub(super) fn of_caller(line: &Arc<dyn Line>, placed: Placed, inbox: Arc<Inbox>) -> Self {
-        Self::new(line, placed.stream(false), inbox, Some(placed), Box::new(decode_reply))
+    pub(super) fn of_caller(line: &Arc<dyn Line>, made: &Made, inbox: Arc<Inbox>) -> Self {
+        let (placed, seal) = (made.placed, made.seal.clone());
+        Self::new(line, placed.stream(false), inbox, Some(placed), Box::new(decode_reply), seal)
     }
 }
 
@@ -52,6 +57,7 @@ impl<T> Receiver<T> {
         inbox: Arc<Inbox>,
         placed: Option<Placed>,
         decode: Decode<T>,
+        seal: Seal,
     ) -> Self {
         Self {
             line: Arc::clone(line),
@@ -63,6 +69,8 @@ impl<T> Receiver<T> {
             is_over: false,
             placed,
             decode,
+            seal,
+            opened: 0,
         }
     }
 
@@ -79,7 +87,10 @@ impl<T> Receiver<T> {
                 return Poll::Ready(None);
             }
             if !self.current.is_empty() {
-                let message = self.next_message().and_then(|bytes| (self.decode)(bytes));
+                let message = self
+                    .next_message()
+                    .and_then(|bytes| self.open(bytes))
+                    .and_then(|bytes| (self.decode)(bytes));
                 self.is_over = message.is_err();
                 return Poll::Ready(Some(message));
             }
@@ -93,10 +104,20 @@ impl<T> Receiver<T> {
                 Found::End(end) => {
                     self.is_over = true;
                     self.placed = None;
+                    let end = match &self.seal {
+                        Some(seal) => seal.open_end(self.stream, self.opened, end),
+                        None => end,
+                    };
                     return Poll::Ready(end.err().map(Err));
                 }
             }
         }
+    }
+
+    fn open(&mut self, message: Bytes) -> Result<Bytes, Status> {
+        let Some(seal) = &self.seal else { return Ok(message) };
+        self.opened += 1;
+        seal.open_message(self.stream, self.opened - 1, message)
     }
 
     fn next_message(&mut self) -> Result<Bytes, Status> {
@@ -135,6 +156,7 @@ pub struct Sender<T> {
     is_finished: bool,
     /// Where messages are encoded, many in one piece of memory.
     buffer: Mutex<BytesMut>,
+    seal: Seal,
     types: PhantomData<fn(T)>,
 }
 
@@ -142,22 +164,22 @@ pub struct Sender<T> {
 const BUFFER: usize = 16 << 10;
 
 impl<T> Sender<T> {
-    pub(super) fn new(line: &Arc<dyn Line>, stream: StreamKey, room: Arc<Notify>) -> Self {
+    pub(super) fn new(line: &Arc<dyn Line>, stream: StreamKey, room: Arc<Notify>, seal: Seal) -> Self {
         let limit = line.desk().limits().message_bytes;
         let (line, buffer) = (Arc::clone(line), Mutex::default());
-        Self { line, stream, room, limit, is_finished: false, buffer, types: PhantomData }
+        Self { line, stream, room, limit, is_finished: false, buffer, seal, types: PhantomData }
     }
 
     /// That was all: the receiver hears that the stream is complete.
     pub fn finish(mut self) {
         self.is_finished = true;
-        self.line.finish(self.stream, None);
+        sealed::finish(&self.seal, &*self.line, self.stream, None);
     }
 
     /// Ends the stream with a reason, which the receiver hears as its last.
     pub fn fail(mut self, status: Status) {
         self.is_finished = true;
-        self.line.finish(self.stream, Some(status));
+        sealed::finish(&self.seal, &*self.line, self.stream, Some(status));
     }
 }
 
@@ -181,7 +203,7 @@ impl<T: Message> Sender<T> {
     /// The call is over, so nobody takes it; or the message is too long.
     pub async fn send(&self, message: T) -> Result<(), Status> {
         let bytes = self.encode(&message)?;
-        bulk::send(&*self.line, self.stream, &self.room, bytes).await.map_err(nobody)
+        bulk::send(&*self.line, self.stream, &self.room, &self.seal, bytes).await.map_err(nobody)
     }
 
     /// Sends a message if there is credit for it now.
@@ -190,7 +212,7 @@ impl<T: Message> Sender<T> {
     /// As [`Sender::send`], or [`crate::Code::ResourceExhausted`]: there is no credit.
     pub fn try_send(&self, message: &T) -> Result<(), Status> {
         let bytes = self.encode(message)?;
-        self.line.send(self.stream, bytes).map_err(nobody)
+        sealed::send(&self.seal, &*self.line, self.stream, &bytes).map_err(nobody)
     }
 
     /// Sends several messages, as there is credit; cheaper than one by one.
@@ -202,7 +224,10 @@ impl<T: Message> Sender<T> {
         let messages = messages.collect::<Result<Vec<_>, _>>()?;
         let mut rest = messages.as_slice();
         while !rest.is_empty() {
-            let (sent, result) = self.line.send_all(self.stream, rest);
+            let (sent, result) = match &self.seal {
+                Some(seal) => seal.send_all(&*self.line, self.stream, rest),
+                None => self.line.send_all(self.stream, rest),
+            };
             rest = rest.get(sent..).unwrap_or_default();
             match result {
                 Err(SendError::Full) => self.room.notified().await,
@@ -233,7 +258,7 @@ impl<T> Drop for Sender<T> {
     fn drop(&mut self) {
         if !self.is_finished && self.stream.is_ours {
             let status = Status::cancelled("the sender was dropped before the end of the stream");
-            self.line.finish(self.stream, Some(status));
+            sealed::finish(&self.seal, &*self.line, self.stream, Some(status));
         }
     }
 }

@@ -8,7 +8,7 @@ use bytes::Bytes;
 use prost::Message;
 use tokio::sync::oneshot;
 
-use super::call::{Call, Draft, Pending};
+use super::call::{Call, Draft, Made, Pending};
 use super::command::{Command, Form, Method, decode_reply, encode};
 use super::desk::{Expected, Flow, ReplyTo};
 use super::inbox::Inbox;
@@ -31,11 +31,12 @@ pub struct Target {
     way: Way,
     timeout: Option<Duration>,
     idempotent: bool,
+    is_sealed: bool,
 }
 
 impl Target {
     pub(super) fn new(line: Arc<dyn Line>, way: Way) -> Self {
-        Self { line, way, timeout: None, idempotent: false }
+        Self { line, way, timeout: None, idempotent: false, is_sealed: false }
     }
 
     /// The same way with the same options to somebody else.
@@ -57,6 +58,20 @@ impl Target {
         self
     }
 
+    /// The same, and what is called is sealed between this party and the node: the broker carries calls, replies, streams, bulk data and
+    /// the statuses of handlers without being able to read or change them, and learns who calls whom, when and how much. The
+    /// first call makes a channel, which takes two calls more.
+    ///
+    /// Only from a client or a node to a node by its key: other calls fail as [`crate::Code::FailedPrecondition`]. A node that has
+    /// forgotten the channel does not run the call, which is then made once more in a new one; a call with a stream or bulk data
+    /// fails as [`crate::Code::FailedPrecondition`] instead, and can be made again. What does not open is
+    /// [`crate::Code::DataLoss`]. Sealed calls are never run by another node: [`Target::idempotent`] makes no difference.
+    #[must_use]
+    pub fn sealed(mut self) -> Self {
+        self.is_sealed = true;
+        self
+    }
+
     fn draft<Q, R>(&self, method: Method<Q, R>, payload: Bytes) -> Draft {
         let declaration = &method.declaration;
         self.raw_draft(
@@ -70,7 +85,8 @@ impl Target {
     fn raw_draft(&self, command: Bytes, payload: Bytes, shape: Shape, idempotent: bool) -> Draft {
         let shape = if idempotent || self.idempotent { shape.and(Shape::IDEMPOTENT) } else { shape };
         let (line, way) = (Arc::clone(&self.line), self.way.clone());
-        Draft { line, way, command, payload, shape, timeout: self.timeout }
+        let (timeout, is_sealed) = (self.timeout, self.is_sealed);
+        Draft { line, way, command, payload, shape, timeout, is_sealed, secret: None }
     }
 
     // --- one reply ---
@@ -144,22 +160,18 @@ impl Target {
     }
 
     async fn send_draft(&self, draft: Draft) -> Result<Sent, Status> {
-        let mut expected = Expected::default();
-        if !draft.is_crowded()
-            && let Some(placed) = draft.try_place(&mut expected)?
-        {
-            return Ok(Sent { number: placed.seq });
-        }
-        draft.place(&mut expected).await.map(|placed| Sent { number: placed.seq })
+        let made = self.open(draft, Expected::default()).await?;
+        Ok(Sent { number: made.placed.seq })
     }
 
     /// As [`Target::send`], if there is room now.
     ///
     /// # Errors
-    /// As [`Target::send`], or [`crate::Code::ResourceExhausted`]: too much is under way.
+    /// As [`Target::send`], or [`crate::Code::ResourceExhausted`]: too much is under way; or it is to be sealed, and there is no channel yet.
     pub fn try_send<C: Command>(&self, command: &C) -> Result<Sent, Status> {
-        let draft = self.draft(Method::<C, C::Reply>::of().with(Form::OneWay), encode(command));
-        draft.place_now(&mut Expected::default()).map(|placed| Sent { number: placed.seq })
+        let mut draft = self.draft(Method::<C, C::Reply>::of().with(Form::OneWay), encode(command));
+        draft.secure_now()?;
+        draft.place_now(&mut Expected::default()).map(|made| Sent { number: made.placed.seq })
     }
 
     // --- streams ---
@@ -184,9 +196,9 @@ impl Target {
         let inbox = Arc::<Inbox>::default();
         let data = Flow { inbox: Some(Arc::clone(&inbox)), room: None };
         let expected = Expected { data, ..Expected::default() };
-        let placed =
+        let made =
             self.open(self.draft(method.with(Form::ServerStream), encode(&parameters)), expected).await?;
-        Ok(Receiver::of_caller(&self.line, placed, inbox))
+        Ok(Receiver::of_caller(&self.line, &made, inbox))
     }
 
     /// Calls a command that takes a stream of messages and replies once.
@@ -209,9 +221,9 @@ impl Target {
         let room = Arc::default();
         let data = Flow { inbox: None, room: Some(Arc::clone(&room)) };
         let expected = Expected { reply: ReplyTo::Waiting(reply), data, ..Expected::default() };
-        let placed = self.open(self.draft(method.with(Form::ClientStream), Bytes::new()), expected).await?;
-        let pending = Pending::new(&self.line, placed, answered);
-        let sender = Sender::new(&self.line, placed.stream(false), room);
+        let made = self.open(self.draft(method.with(Form::ClientStream), Bytes::new()), expected).await?;
+        let pending = Pending::new(&self.line, &made, answered);
+        let sender = Sender::new(&self.line, made.placed.stream(false), room, made.seal.clone());
         Ok(ClientStream { sender, pending, types: std::marker::PhantomData })
     }
 
@@ -234,18 +246,14 @@ impl Target {
         let (inbox, room) = (Arc::<Inbox>::default(), Arc::default());
         let data = Flow { inbox: Some(Arc::clone(&inbox)), room: Some(Arc::clone(&room)) };
         let expected = Expected { data, ..Expected::default() };
-        let placed = self.open(self.draft(method.with(Form::Channel), Bytes::new()), expected).await?;
-        let sender = Sender::new(&self.line, placed.stream(false), room);
-        Ok((sender, Receiver::of_caller(&self.line, placed, inbox)))
+        let made = self.open(self.draft(method.with(Form::Channel), Bytes::new()), expected).await?;
+        let sender = Sender::new(&self.line, made.placed.stream(false), room, made.seal.clone());
+        Ok((sender, Receiver::of_caller(&self.line, &made, inbox)))
     }
 
-    async fn open(&self, draft: Draft, mut expected: Expected) -> Result<crate::party::Placed, Status> {
-        if !draft.is_crowded()
-            && let Some(placed) = draft.try_place(&mut expected)?
-        {
-            return Ok(placed);
-        }
-        draft.place(&mut expected).await
+    async fn open(&self, mut draft: Draft, mut expected: Expected) -> Result<Made, Status> {
+        draft.secure().await?;
+        draft.make(&mut expected).await
     }
 }
 

@@ -15,6 +15,8 @@ use super::context::{Context, Here, Place};
 use super::desk::{Desk, Task, Work, theirs};
 use super::inbox::lock;
 use super::line::Done;
+use super::sealed::{self, Seal};
+use super::seals::Taken;
 use super::slot::Slot;
 use super::stream::too_long;
 use crate::event::{Run, RunKey};
@@ -27,7 +29,7 @@ const BATCH: usize = 256;
 const ROUNDS: u32 = 64;
 
 enum Job {
-    Handler { run: RunKey, running: Running, shape: Shape },
+    Handler { run: RunKey, running: Running, shape: Shape, seal: Seal },
     Task(Task),
 }
 
@@ -111,27 +113,37 @@ impl<M: Place> Crew<M> {
         }
     }
 
-    fn run(&mut self, run: Run) {
-        let ctx = Context::new(&self.here, &self.spare.0, &run);
+    fn run(&mut self, mut run: Run) {
+        let mut seal = None;
+        if run.shape.has(Shape::SEALED) {
+            let none = || Err(Status::unimplemented("a broker runs no sealed calls"));
+            let taken =
+                self.desk.seals.get().map_or_else(|| Taken::Answer(none()), |seals| seals.take(&mut run));
+            match taken {
+                Taken::Call(call) => seal = Some(call),
+                Taken::Answer(result) => return self.over(run.key, run.shape, None, result),
+            }
+        }
+        let ctx = Context::new(&self.here, &self.spare.0, &run, seal.clone());
         let Run { key, command, payload, shape, .. } = run;
         let commands = &self.commands;
         let started = harmlessly(|| commands.start(ctx, &command, payload, shape));
         let mut running = match started.unwrap_or_else(|| Err(panicked(&command))) {
             Ok(running) => running,
-            Err(status) => return self.over(key, shape, Err(status)),
+            Err(status) => return self.over(key, shape, seal, Err(status)),
         };
         let mut cx = TaskContext::from_waker(&self.spare.1);
         match harmlessly(|| running.as_mut().poll(&mut cx)) {
             Some(Poll::Ready(result)) => {
                 harmlessly(|| drop(running));
-                self.over(key, shape, result);
+                self.over(key, shape, seal, result);
             }
             None => {
                 harmlessly(|| drop(running));
-                self.over(key, shape, Err(panicked(&command)));
+                self.over(key, shape, seal, Err(panicked(&command)));
             }
             Some(Poll::Pending) => {
-                let number = self.keep(Job::Handler { run: key, running, shape });
+                let number = self.keep(Job::Handler { run: key, running, shape, seal });
                 self.runs.insert(key, number);
             }
         }
@@ -170,28 +182,28 @@ impl<M: Place> Crew<M> {
                     Some(Poll::Ready(result)) => result,
                     None => Err(Status::internal("the command's handler panicked")),
                 };
-                let Some(Waiting { job: Job::Handler { run, running, shape }, slot, .. }) =
+                let Some(Waiting { job: Job::Handler { run, running, shape, seal }, slot, .. }) =
                     self.waiting.remove(&number)
                 else {
                     return;
                 };
                 self.runs.remove(&run);
                 harmlessly(|| drop(running));
-                self.settle(run, shape, result, &slot);
+                self.settle(run, shape, &seal, result, &slot);
             }
         }
     }
 
     /// The one that the spare place was for is over.
-    fn over(&mut self, run: RunKey, shape: Shape, result: Result<Bytes, Status>) {
+    fn over(&mut self, run: RunKey, shape: Shape, seal: Seal, result: Result<Bytes, Status>) {
         let slot = if self.spare.0.is_free() { Arc::clone(&self.spare.0) } else { self.renew().0 };
-        self.settle(run, shape, result, &slot);
+        self.settle(run, shape, &seal, result, &slot);
         // It may have woken itself, which is of no interest to the next.
         slot.unqueue();
     }
 
-    fn settle(&mut self, run: RunKey, shape: Shape, result: Result<Bytes, Status>, slot: &Slot) {
-        let limit = self.limit;
+    fn settle(&mut self, run: RunKey, shape: Shape, seal: &Seal, result: Result<Bytes, Status>, slot: &Slot) {
+        let limit = if seal.is_some() { self.limit.saturating_sub(sealed::OVERHEAD) } else { self.limit };
         let result = result.and_then(|reply| {
             if reply.len() as u64 > limit {
                 Err(too_long("the reply", reply.len(), limit))
@@ -203,7 +215,20 @@ impl<M: Place> Crew<M> {
         let writes = Some(slot.take_writes()).filter(|_| result.is_ok()).unwrap_or_default();
         let bulk = lock(&slot.reply_bulk).take().filter(|_| result.is_ok());
         let has_streams = shape.has_streams();
-        let has_no_bulk = shape.has(Shape::BULK_DOWN) && bulk.is_none();
+        let mut has_no_bulk = shape.has(Shape::BULK_DOWN) && bulk.is_none();
+        let result = match seal {
+            None => result,
+            Some(call) => {
+                let result = sealed::within(limit, result);
+                if shape.has(Shape::STREAM_DOWN) {
+                    call.finish(&*self.here.line, theirs(run, false), result.as_ref().err().cloned());
+                }
+                if std::mem::take(&mut has_no_bulk) {
+                    call.finish(&*self.here.line, theirs(run, true), result.as_ref().err().cloned());
+                }
+                if shape.has(Shape::ONE_WAY) { call.seal_outcome(result) } else { call.seal_answer(result) }
+            }
+        };
         self.done.push(Done { run, result, writes, has_streams, has_no_bulk });
         self.bulk.extend(bulk.map(|bulk| (run, bulk)));
     }
