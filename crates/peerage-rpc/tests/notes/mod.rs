@@ -404,6 +404,11 @@ async fn tail_of(tail: Tail, sender: Sender<Line>) -> Result<(), Status> {
 /// The commands that broker and nodes both have.
 struct Both(Counts);
 
+/// Those, with counts of their own.
+pub(crate) fn both<M: Place>() -> impl peerage_rpc::Service<M> {
+    Both(Counts::default())
+}
+
 impl<M: Place> peerage_rpc::Service<M> for Both {
     fn register(self, into: &mut Commands<M>) {
         common(into, &self.0);
