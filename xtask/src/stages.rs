@@ -28,7 +28,11 @@ pub(crate) const STAGES: &[Stage] = &[
     Stage { name: "clippy", about: "no warnings in any target", run: clippy },
     Stage { name: "docs", about: "rustdoc has no warnings", run: docs },
     Stage { name: "examples", about: "the example that ends by itself runs", run: examples },
-    Stage { name: "demo", about: "a short demo: 12 processes, 2 killed, every line everywhere", run: demo },
+    Stage {
+        name: "demo",
+        about: "two short demos: a mesh, 2 of 12 killed, every line everywhere; a broker killed, every note once",
+        run: demo,
+    },
     Stage { name: "sim", about: "a thousand simulated peers; debug and release go the same way", run: sim },
     Stage {
         name: "fuzz",
@@ -73,11 +77,16 @@ fn examples() -> Result<()> {
 }
 
 fn demo() -> Result<()> {
+    const MESH: &[&str] = &["mesh", "--peers", "12", "--kill", "2", "--lines", "1000", "--check"];
+    const RPC: &[&str] = &["rpc", "--clients", "2", "--notes", "2000", "--cuts", "5", "--file-mib", "8", "--check"];
     let program = cargo::build("peerage-demo", &["--release"])?;
-    let mut command = Command::new(program);
-    command.args(["mesh", "--peers", "12", "--kill", "2", "--lines", "1000", "--check"]);
-    cargo::prepare(&mut command);
-    cargo::must(&mut command)
+    for words in [MESH, RPC] {
+        let mut command = Command::new(&program);
+        command.args(words);
+        cargo::prepare(&mut command);
+        cargo::must(&mut command)?;
+    }
+    Ok(())
 }
 
 /// A thousand peers lose nothing, and a small run is the same whoever compiled it.

@@ -5,7 +5,7 @@ use std::fmt;
 use crate::figures::{Figure, micros};
 
 /// What is shown of many runs: the figure's name for programs, what people call it. The worst is the highest in all.
-const SHOWN: [(&str, &str); 18] = [
+const SHOWN: [(&str, &str); 17] = [
     ("form", "time to form"),
     ("delivery_p50", "delivery to a peer, p50"),
     ("delivery_p99", "delivery to a peer, p99"),
@@ -21,7 +21,6 @@ const SHOWN: [(&str, &str); 18] = [
     ("divide_p99", "a division by a node, p99"),
     ("killed_call", "until the call of a killed node fails"),
     ("killed_later", "until a later call to it fails"),
-    ("notes_rate", "notes per second in the storm"),
     ("broker_away", "the broker away"),
     ("broker_memory_peak", "memory of a broker, most ever"),
 ];
