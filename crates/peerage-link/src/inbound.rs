@@ -321,7 +321,9 @@ impl Inbound {
             self.owe(channel, receipt.class, receipt.cost);
         }
         self.free(receipt.room, length);
-        self.admit_waiting();
+        if !self.waiting.is_empty() {
+            self.admit_waiting();
+        }
     }
 
     /// Bytes of whole messages that nobody took yet and that have no room of their own.

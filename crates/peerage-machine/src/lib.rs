@@ -137,6 +137,11 @@ pub trait Message: Clone + std::fmt::Debug + Send + 'static {
         bytes.freeze()
     }
 
+    /// The same, for who needs the message no more.
+    fn into_bytes(self) -> Bytes {
+        self.to_bytes()
+    }
+
     /// Reads one message that fills `bytes`. The bytes are the message's own: slices of them may be kept.
     ///
     /// # Errors

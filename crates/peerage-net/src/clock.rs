@@ -20,7 +20,11 @@ pub(crate) struct Clock {
 
 impl Clock {
     pub(crate) fn start() -> Self {
-        Self { started: tokio::time::Instant::now(), wall: AtomicU64::new(Self::wall().0), wall_at: AtomicU64::new(0) }
+        Self {
+            started: tokio::time::Instant::now(),
+            wall: AtomicU64::new(Self::wall().0),
+            wall_at: AtomicU64::new(0),
+        }
     }
 
     pub(crate) fn mono(&self) -> Instant {

@@ -38,6 +38,8 @@ use crate::waiter::Waiter;
 const TURNS: u32 = 16;
 /// The same as a time. A link on which a peer catches up must not keep others of the shard from being heard.
 const SLICE: Duration = Duration::from_millis(2);
+/// The room for messages that a link keeps: 2 KiB.
+const KEPT_BATCH: usize = 64;
 
 /// How a connection ended, for who dialled it.
 pub(crate) enum Ending {
@@ -100,6 +102,8 @@ struct Driver {
     /// Enough was read for a connection whose place is not decided.
     stalled: bool,
     commands: Vec<Command>,
+    /// Messages on their way to an instance; empty in between.
+    batch: Vec<Bytes>,
     /// Read and not yet used: part of a record.
     leftover: Vec<u8>,
     /// Sealed and not yet written.
@@ -176,6 +180,7 @@ pub(crate) async fn run(
         flushers: Vec::new(),
         stalled: false,
         commands: Vec::new(),
+        batch: Vec::new(),
         leftover: Vec::new(),
         unsent: BytesMut::new(),
         taken: 0,
@@ -229,7 +234,14 @@ impl Driver {
             }
             let mut moved = self.take_commands();
             if self.over.is_none() {
-                moved |= self.poll_read(cx, now);
+                if self.poll_read(cx, now) {
+                    moved = true;
+                    // What instances answer to that goes out together with what the link does.
+                    self.take_commands();
+                    if self.over.is_some() {
+                        continue;
+                    }
+                }
                 moved |= self.poll_write(cx);
                 moved |= self.ring(now);
                 if moved {
@@ -380,7 +392,7 @@ impl Driver {
 
     /// Tells the instances what the link has to say; messages in batches.
     fn pump(&mut self) {
-        let mut batch: Vec<Bytes> = Vec::new();
+        let mut batch = std::mem::take(&mut self.batch);
         let mut batch_of = 0;
         while let Some(event) = self.link.poll_event() {
             if let LinkEvent::Message { channel, message } = event {
@@ -395,6 +407,10 @@ impl Driver {
             self.event(event);
         }
         self.deliver(batch_of, &mut batch);
+        // An idle link keeps no room for a flood.
+        if batch.capacity() <= KEPT_BATCH {
+            self.batch = batch;
+        }
     }
 
     fn deliver(&self, channel: u32, batch: &mut Vec<Bytes>) {

@@ -194,7 +194,7 @@ impl<M: Machine + Send + 'static> Cell<M> {
                     for link in to {
                         let outcome = match links.get_mut(&link) {
                             Some(peer) => {
-                                peer.send(shared, class, encoded.get_or_init(|| message.to_bytes()))
+                                peer.send(shared, class, encoded.get_or_init(|| message.to_bytes()).clone())
                             }
                             None => Err(Why::NotUp),
                         };
@@ -208,7 +208,7 @@ impl<M: Machine + Send + 'static> Cell<M> {
                 }
                 Effect::SendOne { to, message, class } => {
                     let sent = match links.get_mut(&to) {
-                        Some(peer) => peer.send(shared, class, &message.to_bytes()),
+                        Some(peer) => peer.send(shared, class, message.into_bytes()),
                         None => Err(Why::NotUp),
                     };
                     if let Err(why) = sent {
@@ -331,7 +331,7 @@ impl<M: Machine> Inner<M> {
 }
 
 impl Peer {
-    fn send(&mut self, shared: &Shared, class: Class, message: &Bytes) -> Result<(), Why> {
+    fn send(&mut self, shared: &Shared, class: Class, message: Bytes) -> Result<(), Why> {
         let size = message.len() as u64;
         if size > self.max_message {
             return Err(Why::TooLarge { size, limit: self.max_message });
@@ -349,7 +349,7 @@ impl Peer {
         if !alone && *queued + size > limit {
             return Err(Why::Full { queued: *queued, limit });
         }
-        let command = Command::Send { channel: self.channel, class, message: message.clone() };
+        let command = Command::Send { channel: self.channel, class, message };
         if !self.handle.ask(command) {
             return Err(Why::NotUp);
         }

@@ -52,6 +52,13 @@ impl Message for Packet {
         }
     }
 
+    fn into_bytes(self) -> Bytes {
+        match self.0 {
+            Form::Sent(bytes) => bytes,
+            Form::Read(body, _) => to_bytes(&to_wire(&body)),
+        }
+    }
+
     fn decode(bytes: Bytes) -> Result<Self, Malformed> {
         let size = bytes.len();
         read(bytes).map(|body| Self(Form::Read(body, size)))

@@ -4,7 +4,7 @@
 //! The format is that of `proto/peerage/rpc/v1/rpc.proto`; tests compare both ways, and what is not plainly one of the three
 //! is left to the generated code.
 
-use bytes::{BufMut as _, Bytes, BytesMut};
+use bytes::{Bytes, BytesMut};
 use peerage_wire::PeerId;
 
 use crate::packet::{Call, Destination, Item, MAX_COMMAND, MAX_GROUP, Shape, Stream};
@@ -20,12 +20,53 @@ const fn varint_len(value: u64) -> usize {
     (63 - (value | 1).leading_zeros() as usize) / 7 + 1
 }
 
-fn put_varint(into: &mut BytesMut, mut value: u64) {
-    while value >= 0x80 {
-        into.put_u8((value & 0x7f) as u8 | 0x80);
-        value >>= 7;
+/// Tags, numbers and lengths between two fields of bytes: written here, and from here at once.
+struct Head {
+    bytes: [u8; 96],
+    len: usize,
+}
+
+impl Head {
+    const fn new() -> Self {
+        Self { bytes: [0; 96], len: 0 }
     }
-    into.put_u8((value & 0x7f) as u8);
+
+    fn put(&mut self, byte: u8) {
+        if let Some(place) = self.bytes.get_mut(self.len) {
+            *place = byte;
+            self.len += 1;
+        }
+    }
+
+    fn put_varint(&mut self, mut value: u64) {
+        while value >= 0x80 {
+            self.put((value & 0x7f) as u8 | 0x80);
+            value >>= 7;
+        }
+        self.put((value & 0x7f) as u8);
+    }
+
+    fn put_number(&mut self, tag: u8, value: u64) {
+        if value != 0 {
+            self.put(tag << 3);
+            self.put_varint(value);
+        }
+    }
+
+    /// Writes a field of bytes, and before it what is here.
+    fn put_bytes(&mut self, into: &mut BytesMut, tag: u8, bytes: &[u8]) {
+        if !bytes.is_empty() {
+            self.put(tag << 3 | 2);
+            self.put_varint(bytes.len() as u64);
+            self.flush(into);
+            into.extend_from_slice(bytes);
+        }
+    }
+
+    fn flush(&mut self, into: &mut BytesMut) {
+        into.extend_from_slice(self.bytes.get(..self.len).unwrap_or_default());
+        self.len = 0;
+    }
 }
 
 /// A number's field, when it is not 0.
@@ -33,24 +74,9 @@ const fn number_len(value: u64) -> usize {
     if value == 0 { 0 } else { 1 + varint_len(value) }
 }
 
-fn put_number(into: &mut BytesMut, tag: u8, value: u64) {
-    if value != 0 {
-        into.put_u8(tag << 3);
-        put_varint(into, value);
-    }
-}
-
 /// A field of bytes, when there are any.
 const fn bytes_len(len: usize) -> usize {
     if len == 0 { 0 } else { 1 + varint_len(len as u64) + len }
-}
-
-fn put_bytes(into: &mut BytesMut, tag: u8, bytes: &[u8]) {
-    if !bytes.is_empty() {
-        into.put_u8(tag << 3 | 2);
-        put_varint(into, bytes.len() as u64);
-        into.put_slice(bytes);
-    }
 }
 
 /// Small packets share blocks of so many bytes.
@@ -103,24 +129,26 @@ pub(crate) fn encode(paper: &mut Paper, seq: u64, bulk: bool, item: &Item) -> Op
     };
     let whole = number_len(seq) + number_len(u64::from(bulk)) + 1 + varint_len(len as u64) + len;
     let mut into = paper.room(whole);
-    put_number(&mut into, 1, seq);
-    put_number(&mut into, 2, u64::from(bulk));
-    into.put_u8(tag);
-    put_varint(&mut into, len as u64);
+    let mut head = Head::new();
+    head.put_number(1, seq);
+    head.put_number(2, u64::from(bulk));
+    head.put(tag);
+    head.put_varint(len as u64);
     match item {
-        Item::Call(call) => put_call(&mut into, call),
+        Item::Call(call) => put_call(&mut into, &mut head, call),
         Item::Reply { to, result: Ok(payload) } => {
-            put_number(&mut into, 1, *to);
-            put_bytes(&mut into, 3, payload);
+            head.put_number(1, *to);
+            head.put_bytes(&mut into, 3, payload);
         }
         Item::Items { stream, count, items } => {
-            put_number(&mut into, 1, stream.call);
-            put_number(&mut into, 2, u64::from(stream.to_caller));
-            put_number(&mut into, 3, u64::from(*count));
-            put_bytes(&mut into, 4, items);
+            head.put_number(1, stream.call);
+            head.put_number(2, u64::from(stream.to_caller));
+            head.put_number(3, u64::from(*count));
+            head.put_bytes(&mut into, 4, items);
         }
         _ => {}
     }
+    head.flush(&mut into);
     Some(paper.cut(into))
 }
 
@@ -149,15 +177,15 @@ fn call_len(call: &Call) -> usize {
         + number_len(call.origin)
 }
 
-fn put_call(into: &mut BytesMut, call: &Call) {
-    put_bytes(into, 1, &call.command);
-    put_bytes(into, 2, &call.payload);
-    put_bytes(into, 3, node(call));
-    put_bytes(into, 4, group(call));
-    put_number(into, 5, call.timeout_micros);
-    put_number(into, 6, u64::from(call.shape.bits()));
-    put_number(into, 7, call.caller);
-    put_number(into, 8, call.origin);
+fn put_call(into: &mut BytesMut, head: &mut Head, call: &Call) {
+    head.put_bytes(into, 1, &call.command);
+    head.put_bytes(into, 2, &call.payload);
+    head.put_bytes(into, 3, node(call));
+    head.put_bytes(into, 4, group(call));
+    head.put_number(5, call.timeout_micros);
+    head.put_number(6, u64::from(call.shape.bits()));
+    head.put_number(7, call.caller);
+    head.put_number(8, call.origin);
 }
 
 /// Walks over fields of one byte's tag.

@@ -147,9 +147,13 @@ impl<T> Lane<T> {
     }
 
     fn position_after(&self, seq: u64) -> usize {
-        // Mostly the last one is wanted, or one of the last.
-        match self.kept.back() {
-            Some(last) if last.seq <= seq => self.kept.len(),
+        // Mostly one of the last is wanted, and none of those behind it is missing.
+        let Some(last) = self.kept.back() else { return 0 };
+        let at = (self.kept.len() as u64).checked_sub(last.seq.saturating_sub(seq));
+        let at = at.and_then(|at| usize::try_from(at).ok());
+        let is_before = |at: usize| at == 0 || self.kept.get(at - 1).is_some_and(|kept| kept.seq <= seq);
+        match at {
+            Some(at) if self.kept.get(at).is_none_or(|kept| kept.seq > seq) && is_before(at) => at,
             _ => self.kept.partition_point(|kept| kept.seq <= seq),
         }
     }
@@ -190,7 +194,13 @@ impl<T> Lane<T> {
 
     /// The other end has answered a call, or it is not wanted any more; whether it was kept.
     pub(crate) fn answered(&mut self, seq: u64) -> bool {
-        let at = self.kept.partition_point(|kept| kept.seq < seq);
+        // Mostly none is missing before it.
+        let first = self.kept.front().map_or(0, |first| first.seq);
+        let guess = usize::try_from(seq.wrapping_sub(first)).unwrap_or(usize::MAX);
+        let at = match self.kept.get(guess) {
+            Some(kept) if kept.seq == seq => guess,
+            _ => self.kept.partition_point(|kept| kept.seq < seq),
+        };
         let Some(kept) = self.kept.get_mut(at).filter(|kept| kept.seq == seq) else { return false };
         if kept.item.take().is_none() {
             return false;

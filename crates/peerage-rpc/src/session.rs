@@ -15,8 +15,10 @@ use crate::fast::Paper;
 use crate::lane::{Lane, LaneFault, Until};
 use crate::packet::{Ack, Body, Item, Lanes, Packet};
 
-/// Acknowledgements wait for so many items; a count.
+/// Acknowledgements of so many items go with the next item.
 const ACK_ITEMS: u64 = 64;
+/// Of so many, by themselves.
+const ACK_ITEMS_ALONE: u64 = 256;
 /// Or so many bytes.
 const ACK_BYTES: usize = 64 << 10;
 /// Or this long. The other end keeps what was not acknowledged, and nothing else waits for it.
@@ -235,7 +237,7 @@ impl Session {
 
     fn weigh_ack(&mut self, now: Instant) {
         let ((items, bytes), (bulk_items, bulk_bytes)) = (self.main.untold(), self.bulk.untold());
-        if items + bulk_items >= ACK_ITEMS || bytes + bulk_bytes >= ACK_BYTES {
+        if items + bulk_items >= ACK_ITEMS_ALONE || bytes + bulk_bytes >= ACK_BYTES {
             self.ack_now = true;
         } else if items + bulk_items > 0 && self.ack_at.is_none() && self.road.is_some() {
             self.ack_at = Some(now + ACK_AFTER);
@@ -276,7 +278,9 @@ impl Session {
     /// Sends what the link has room for.
     pub(crate) fn pump(&mut self, out: &mut Out) {
         let Some(road) = self.road.as_mut().filter(|road| !road.waits) else { return };
-        if std::mem::take(&mut self.ack_now) {
+        let untold = self.main.untold().0 + self.bulk.untold().0;
+        let has_company = self.main.has_unsent() || self.bulk.has_unsent();
+        if std::mem::take(&mut self.ack_now) || (has_company && untold >= ACK_ITEMS) {
             self.ack_at = None;
             let ((up_to, done), (bulk_up_to, _)) = (self.main.tell(), self.bulk.tell());
             out.control(road.link, Packet::from(Body::Ack(Ack { up_to, bulk_up_to, done })));

@@ -74,7 +74,8 @@ impl Part {
         self.tell(order)?;
         let words = self.hear()?;
         let numbers: Result<Vec<f64>, _> = words.iter().map(|word| word.parse()).collect();
-        let numbers = numbers.with_context(|| format!("the {:?}, told to {order}, said {words:?}", self.role))?;
+        let numbers =
+            numbers.with_context(|| format!("the {:?}, told to {order}, said {words:?}", self.role))?;
         match numbers.try_into() {
             Ok(numbers) => Ok(numbers),
             Err(_) => bail!("the {:?}, told to {order}, said {words:?}", self.role),
