@@ -52,7 +52,11 @@ impl Spy {
     }
 
     fn pass(&self, effect: Effect<Packet, Event, Answer>) -> Effect<Packet, Event, Answer> {
-        let Effect::Send { to, message, class, id } = effect else { return effect };
+        let (to, message, class, id) = match effect {
+            Effect::Send { to, message, class, id } => (to, message, class, id),
+            Effect::SendOne { to, message, class } => (vec![to], message, class, None),
+            other => return other,
+        };
         let mut seen = self.0.lock().unwrap();
         let bytes = message.to_bytes();
         seen.said.push(bytes.clone());
