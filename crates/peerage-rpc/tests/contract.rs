@@ -1,8 +1,4 @@
-#![expect(
-    clippy::unwrap_used,
-    clippy::panic,
-    reason = "a test stops at the first thing that is not as it should be"
-)]
+#![expect(clippy::unwrap_used, reason = "a test stops at the first thing that is not as it should be")]
 //! Both machines keep the contract of machines, whoever hosts them and whatever the other end says.
 
 mod common;

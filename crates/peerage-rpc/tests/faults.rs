@@ -1,9 +1,4 @@
-#![expect(
-    clippy::unwrap_used,
-    clippy::indexing_slicing,
-    clippy::panic,
-    reason = "a test stops at the first thing that is not as it should be"
-)]
+#![expect(clippy::indexing_slicing, reason = "a test stops at the first thing that is not as it should be")]
 //! Parties and brokers that go away, come back, are started twice, or are shut out.
 
 mod common;

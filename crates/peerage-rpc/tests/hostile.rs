@@ -1,9 +1,3 @@
-#![expect(
-    clippy::unwrap_used,
-    clippy::indexing_slicing,
-    clippy::panic,
-    reason = "a test stops at the first thing that is not as it should be"
-)]
 //! Parties that break the rules: each is told or closed with the reason, and counted, and everybody else is served.
 
 mod common;

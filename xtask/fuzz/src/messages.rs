@@ -24,7 +24,7 @@ pub fn messages(data: &[u8]) {
         generated::<mesh::Body>,
         generated::<mesh::WhisperBody>,
     ];
-    let own: &[fn(&[u8])] = &[hello, packet, preface, lengths, names];
+    let own: &[fn(&[u8])] = &[hello, packet, preface, lengths, names, rpc];
     let all = protobuf.iter().chain(own);
     if let Some(read) = all.cycle().nth(usize::from(*which)) {
         read(bytes);
@@ -50,6 +50,16 @@ fn packet(bytes: &[u8]) {
     let mut rewritten = BytesMut::new();
     again.encode(&mut rewritten);
     assert_eq!(rewritten, written);
+}
+
+/// What is read by hand is what the generated code reads.
+fn rpc(bytes: &[u8]) {
+    generated::<peerage_wire::proto::rpc::v1::Packet>(bytes);
+    let Ok(packet) = peerage_rpc::Packet::decode(Bytes::copy_from_slice(bytes)) else { return };
+    let written = packet.to_bytes();
+    let again = peerage_rpc::Packet::decode(written.clone()).unwrap();
+    assert_eq!(again.to_bytes(), written, "{packet:?}");
+    assert_eq!(again.encoded_len(), written.len());
 }
 
 fn preface(bytes: &[u8]) {

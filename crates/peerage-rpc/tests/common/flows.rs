@@ -8,7 +8,7 @@ use peerage_machine::CallId;
 use peerage_rpc::{Code, Destination, Event, Placed, RunKey, SendError, Shape, Status, StreamKey};
 use peerage_sim::NodeId;
 
-use super::{Actor, MS, World};
+use super::{MS, World};
 
 /// One direction of a stream at its sender.
 #[derive(Debug)]
@@ -115,9 +115,10 @@ impl Flows {
         let Flow { from, placed, .. } = self.flows[flow];
         self.flows[flow].is_cancelled = true;
         self.forget_ours(from, placed);
-        self.world.sim.try_command(from, |actor, _, out| match actor {
-            Actor::Broker(machine) => machine.cancel(placed, out),
-            Actor::Party(machine) => machine.cancel(placed, out),
+        let (node, broker) = (from, self.world.broker);
+        self.world.sim.try_command(node, |actor, _, out| match &mut *actor {
+            actor if node == broker => actor.broker().cancel(placed, out),
+            actor => actor.party().cancel(placed, out),
         });
     }
 
@@ -149,6 +150,19 @@ impl Flows {
             }
             self.tick();
         }
+    }
+
+    /// The same, and what was found that must never be.
+    pub(crate) fn try_run_for(&mut self, span: Duration) -> Option<String> {
+        let until = self.world.sim.now() + span;
+        while self.world.sim.now() < until {
+            self.world.sim.run_for(MS);
+            if let Some(violation) = self.world.sim.violation() {
+                return Some(violation.to_string());
+            }
+            self.tick();
+        }
+        None
     }
 
     pub(crate) fn run_until(&mut self, limit: Duration, mut holds: impl FnMut(&mut Self) -> bool) {
@@ -261,21 +275,22 @@ impl Flows {
         let ends: Vec<_> =
             self.producers.iter().filter(|(_, p)| !p.is_done && !p.is_blocked).map(|(k, _)| *k).collect();
         for (node, stream) in ends {
+            let broker = self.world.broker;
             let (mut next, total) =
                 (self.producers[&(node, stream)].next, self.producers[&(node, stream)].total);
             let sent = self.world.sim.try_command(node, |actor, _, out| {
                 for _ in 0..8 {
                     if next == total {
-                        match actor {
-                            Actor::Broker(machine) => machine.finish(stream, None, out),
-                            Actor::Party(machine) => machine.finish(stream, None, out),
+                        match &mut *actor {
+                            actor if node == broker => actor.broker().finish(stream, None, out),
+                            actor => actor.party().finish(stream, None, out),
                         }
                         return Ok(true);
                     }
                     let message = message(next, stream.is_bulk);
-                    match actor {
-                        Actor::Broker(machine) => machine.send(stream, message, out)?,
-                        Actor::Party(machine) => machine.send(stream, message, out)?,
+                    match &mut *actor {
+                        actor if node == broker => actor.broker().send(stream, message, out)?,
+                        actor => actor.party().send(stream, message, out)?,
                     }
                     next += 1;
                 }
@@ -300,10 +315,11 @@ impl Flows {
             .filter(|(_, consumer)| consumer.owed.0 > 0 && ticks.is_multiple_of(consumer.pace))
             .map(|(end, consumer)| (*end, std::mem::take(&mut consumer.owed)))
             .collect();
+        let broker = self.world.broker;
         for ((node, stream), (messages, bytes)) in due {
-            self.world.sim.try_command(node, |actor, _, out| match actor {
-                Actor::Broker(machine) => machine.grant(stream, messages, bytes, out),
-                Actor::Party(machine) => machine.grant(stream, messages, bytes, out),
+            self.world.sim.try_command(node, |actor, _, out| match &mut *actor {
+                actor if node == broker => actor.broker().grant(stream, messages, bytes, out),
+                actor => actor.party().grant(stream, messages, bytes, out),
             });
         }
     }
@@ -323,6 +339,7 @@ impl Flows {
                 done.push((*at, *shape, *origin));
             }
         }
+        let broker = self.world.broker;
         for ((node, run), _, origin) in done {
             self.runs.remove(&(node, run));
             for is_bulk in [false, true] {
@@ -334,9 +351,9 @@ impl Flows {
                 }
             }
             let result = Ok(Bytes::copy_from_slice(&origin.to_be_bytes()));
-            self.world.sim.try_command(node, |actor, now, out| match actor {
-                Actor::Broker(machine) => machine.complete(now, run, result, Vec::new(), out),
-                Actor::Party(machine) => machine.complete(now, run, result, out),
+            self.world.sim.try_command(node, |actor, now, out| match &mut *actor {
+                actor if node == broker => actor.broker().complete(now, run, result, Vec::new(), out),
+                actor => actor.party().complete(now, run, result, out),
             });
         }
     }

@@ -7,8 +7,10 @@
 )]
 //! A broker, clients and nodes in the simulator, with handlers that take their time.
 
+pub(crate) mod broken;
 pub(crate) mod flows;
 pub(crate) mod host;
+pub(crate) mod ledger;
 pub(crate) mod wire;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -42,6 +44,7 @@ pub(crate) fn seeds(debug: u64, release: u64) -> std::ops::Range<u64> {
 pub(crate) enum Actor {
     Broker(Box<BrokerMachine>),
     Party(Box<PartyMachine>),
+    Broken(Box<Actor>, broken::Broken),
 }
 
 impl Machine for Actor {
@@ -53,6 +56,10 @@ impl Machine for Actor {
         match self {
             Self::Broker(machine) => machine.on_input(now, input, out),
             Self::Party(machine) => machine.on_input(now, input, out),
+            Self::Broken(machine, broken) => {
+                machine.on_input(now, input, out);
+                broken.spoil(out);
+            }
         }
     }
 
@@ -60,6 +67,7 @@ impl Machine for Actor {
         match self {
             Self::Broker(machine) => machine.on_timer(now, out),
             Self::Party(machine) => machine.on_timer(now, out),
+            Self::Broken(machine, _) => machine.on_timer(now, out),
         }
     }
 
@@ -67,6 +75,7 @@ impl Machine for Actor {
         match self {
             Self::Broker(machine) => machine.deadline(),
             Self::Party(machine) => machine.deadline(),
+            Self::Broken(machine, _) => machine.deadline(),
         }
     }
 }
@@ -75,6 +84,7 @@ impl Actor {
     pub(crate) fn party(&mut self) -> &mut PartyMachine {
         match self {
             Self::Party(machine) => machine,
+            Self::Broken(machine, _) => machine.party(),
             Self::Broker(_) => panic!("it is the broker"),
         }
     }
@@ -82,9 +92,15 @@ impl Actor {
     pub(crate) fn broker(&mut self) -> &mut BrokerMachine {
         match self {
             Self::Broker(machine) => machine,
+            Self::Broken(machine, _) => machine.broker(),
             Self::Party(_) => panic!("it is a party"),
         }
     }
+}
+
+/// A party that does nothing.
+pub(crate) fn nobody() -> PartyMachine {
+    PartyMachine::new(PartyConfig::new(peer(0), Vec::new()), Instant::START, &Seed::from_u64(0))
 }
 
 /// A call that a handler has, or had.
@@ -177,6 +193,7 @@ impl World {
         sim.watch(holds(|actor: &Actor| match actor {
             Actor::Broker(machine) => machine.check(),
             Actor::Party(machine) => machine.check(),
+            Actor::Broken(..) => Ok(()),
         }));
         Self {
             sim,
@@ -286,9 +303,10 @@ impl World {
     }
 
     fn complete(&mut self, node: NodeId, key: RunKey, result: Result<Bytes, Status>, writes: Vec<Write>) {
+        let broker = self.broker;
         self.sim.try_command(node, |actor, now, out| match actor {
-            Actor::Broker(machine) => machine.complete(now, key, result, writes, out),
-            Actor::Party(machine) => machine.complete(now, key, result, out),
+            actor if node == broker => actor.broker().complete(now, key, result, writes, out),
+            actor => actor.party().complete(now, key, result, out),
         });
     }
 
