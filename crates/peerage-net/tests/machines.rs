@@ -232,3 +232,17 @@ async fn thousands_of_refusals_at_once_are_all_told() {
     .await;
     assert!(node.snapshot().totals.dropped.is_empty());
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_machine_that_wants_its_timer_from_the_start_is_rung_though_nothing_else_happens() {
+    let endpoint = Over::memory().endpoint(1, ambient()).await;
+    let (sink, mut heard) = common::ToySink::new();
+    let begun = Instant::now();
+    let after = Duration::from_secs(3);
+    let make =
+        |start: peerage_net::Start| toy::Toy { alarm: Some(start.now.mono + after), ..toy::Toy::default() };
+    let _toy = endpoint.host(common::spec("toy"), make, sink).unwrap();
+    let rang = tokio::time::timeout(Duration::from_secs(60), heard.recv()).await.unwrap();
+    assert!(matches!(rang, Some(Heard::Event(Event::Rang(_)))), "{rang:?}");
+    assert!((after..after * 2).contains(&begun.elapsed()), "{:?}", begun.elapsed());
+}

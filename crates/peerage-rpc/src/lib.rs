@@ -89,6 +89,10 @@
 //! - A call that a node was given is never given to another one, unless its command is [`Declaration::idempotent`].
 //! - What a command declares is checked before its handler runs, where the handler is. A handler that panics answers
 //!   [`Code::Internal`]; one that nobody waits for any more is dropped.
+//! - Of calls to a node that are sealed ([`Target::sealed`]) nobody between the caller and the node learns or changes the command, its
+//!   parameters, its reply, the status of a handler, or what flows in its streams and bulk data; each end has proven its key to the
+//!   other. What is changed, said twice, in another order or under another call's name, and a stream that has lost a part or its end,
+//!   is told as an error ([`Code::DataLoss`] at the caller), and nobody else is harmed.
 //! - A reader that is slow makes its own sender wait, and nobody else. Whoever has too much under way waits, or is told
 //!   [`Code::ResourceExhausted`].
 //!
@@ -100,14 +104,17 @@
 //!   [`Code::Unavailable`], and [`Party::lost`] says how far the session had come.
 //! - Streams and bulk data do not survive a restart of the broker, nor of the node.
 //! - Time for a call is not kept to the microsecond: who runs it learns how much was left when it was made.
-//! - The broker sees what it passes on.
+//! - The broker sees what it passes on, unless it is sealed. Of sealed calls it sees who calls whom, when, how much, what kinds of streams
+//!   flow, that a call has ended, and how long it may take. It can refuse, hold up and lose calls, and say of one that it was not run
+//!   when it was, so that it is made again.
 //!
 //! # Limits
 //!
 //! [`Limits`], for each session and direction: 1,024 calls under way with 4 MiB of parameters, 64 of them with streams; 4,096
 //! messages and 256 KiB of each stream under way; parameters, replies and messages of at most 64 KiB; what is longer travels as
 //! bulk data, of any length. [`BrokerConfig`]: 16,384 sessions, 64 of one user, one of a node. Command names have at most
-//! [`MAX_COMMAND`] bytes. A party remembers the last 1,024 one-way commands that failed.
+//! [`MAX_COMMAND`] bytes. A node keeps 4,096 sealed channels, one for each caller's session, and 256 handshakes under way; the oldest are
+//! forgotten, and made again when they are used. Sealing takes up to 200 bytes of a message's limit. A party remembers the last 1,024 one-way commands that failed.
 
 pub mod accounts;
 mod broker;

@@ -325,11 +325,13 @@ fn refuse(line: &Arc<dyn Line>, expected: Expected, status: Status) {
     }
 }
 
+type Later<T> = Pin<Box<dyn Future<Output = Result<T, Status>> + Send>>;
+
 enum Stage {
     Draft(Draft),
-    Queued(Pin<Box<dyn Future<Output = Result<Pending, Status>> + Send>>),
+    Queued(Later<Pending>),
     Waiting(Pending),
-    Sealed(Pin<Box<dyn Future<Output = Result<(Bytes, Made), Status>> + Send>>),
+    Sealed(Later<(Bytes, Made)>),
     Over,
 }
 

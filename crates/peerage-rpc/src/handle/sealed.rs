@@ -12,10 +12,12 @@ use super::line::Line;
 use crate::event::{Answer, SendError, StreamKey};
 use crate::packet::Shape;
 use crate::seal::{Channel, Flow, Opened, Opening, SealError, Sealing};
-use crate::status::Status;
+use crate::status::{MAX_DETAIL_BYTES, Status};
 
 /// What sealing may add to a reply: a reply that is to be sealed has to be so much shorter than the limit.
 pub(super) const OVERHEAD: u64 = 64;
+/// What sealing adds to a message of a stream: its number, and a tag.
+pub(super) const MESSAGE_OVERHEAD: u64 = 24;
 /// The detail of a status that has, sealed, what the status really is.
 const DETAIL: &str = "sealed";
 /// Messages are sealed so many at a time, before it is known how many of them go.
@@ -250,7 +252,8 @@ impl SealedCall {
         if std::mem::replace(&mut sent.is_ended, true) {
             return;
         }
-        let end = status.map_or(Ok(Bytes::new()), |status| Err(Box::new(status)));
+        let end = within(MAX_DETAIL_BYTES as u64 - OVERHEAD, status.map_or(Ok(Bytes::new()), Err));
+        let end = end.map_err(Box::new);
         let sealed = lock(&self.secret.out).sealing.end(flow, sent.count, &end);
         let status = sealed.map_or_else(|error| self.broken(&error), carrying);
         line.finish(stream, Some(status));

@@ -306,3 +306,107 @@ async fn ask(line: &Arc<dyn Line>, node: PeerId, payload: Bytes) -> Result<Bytes
 
 /// Where a party keeps its channels; a broker has none.
 pub(super) type Keys = OnceLock<Arc<Seals>>;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::accounts::Kind;
+    use crate::event::{RunKey, SessionKey};
+
+    const NETWORK: &str = "notes";
+
+    fn seals() -> (Arc<Seals>, PeerId) {
+        let identity = Arc::new(Identity::from_seed([1; 32]));
+        (Seals::new(&identity, NETWORK, &Config::default()), identity.peer_id())
+    }
+
+    fn run(caller: &Arc<Who>, payload: Bytes) -> Run {
+        Run {
+            key: RunKey { session: SessionKey(0), seq: 1 },
+            command: Bytes::new(),
+            payload,
+            shape: Shape::SEALED,
+            caller: Arc::clone(caller),
+            origin: 1,
+            timeout: None,
+        }
+    }
+
+    fn answer(seals: &Seals, caller: &Arc<Who>, payload: Bytes) -> Result<Bytes, Status> {
+        match seals.take(&mut run(caller, payload)) {
+            Taken::Answer(answer) => answer,
+            Taken::Call(_) => Ok(Bytes::from_static(b"it is run")),
+        }
+    }
+
+    fn caller(number: u16) -> (Identity, Arc<Who>) {
+        let identity = Identity::from_seed([2; 32]);
+        let mut session = SessionId([0; 16]);
+        session.0.iter_mut().zip(number.to_be_bytes()).for_each(|(to, from)| *to = from);
+        let caller = Who { peer: identity.peer_id(), kind: Some(Kind::User), session };
+        (identity, Arc::new(caller))
+    }
+
+    fn begin(seals: &Seals, node: PeerId, number: u16) -> (Arc<Who>, Caller, Bytes) {
+        let (identity, who) = caller(number);
+        let ends = Ends { network: NETWORK, caller: who.peer, session: who.session, node };
+        let (begun, first) = Caller::begin(&identity, Suite::ChaChaPoly, &ends, [3; 32]).unwrap();
+        let second = answer(seals, &who, first).unwrap();
+        (who, begun, second)
+    }
+
+    #[test]
+    fn a_node_keeps_so_many_handshakes_and_channels_and_those_of_sessions_that_are_there() {
+        let (seals, node) = seals();
+        let (who, begun, second) = begin(&seals, node, 0);
+        let (channel, third) = begun.go_on(second).unwrap();
+        assert_eq!(answer(&seals, &who, third.clone()), Ok(Bytes::new()));
+        assert!(answer(&seals, &who, third).is_err(), "it is said again");
+        let secret = Secret::new(channel);
+        let call = || {
+            secret.call(Bytes::from_static(b"x"), Bytes::new(), Shape::REQUEST, |payload, _| payload).unwrap()
+        };
+        assert_eq!(answer(&seals, &who, call()), Ok(Bytes::from_static(b"it is run")));
+        let first_of_many = begin(&seals, node, 1);
+        for number in 2..=u16::try_from(MAX_SHAKING).unwrap() + 1 {
+            begin(&seals, node, number);
+        }
+        assert_eq!(lock(&seals.into).shaking.entries.len(), MAX_SHAKING);
+        let (late, begun, second) = first_of_many;
+        let (_, third) = begun.go_on(second).unwrap();
+        let status = answer(&seals, &late, third).unwrap_err();
+        assert_eq!(status.code, crate::Code::FailedPrecondition, "the oldest is forgotten");
+        assert_eq!(answer(&seals, &who, call()), Ok(Bytes::from_static(b"it is run")));
+        seals.gone(&who.session);
+        assert!(lock(&seals.into).channels.entries.is_empty());
+        let status = answer(&seals, &who, call()).unwrap_err();
+        assert_eq!((status.code, status.may_have_run), (crate::Code::FailedPrecondition, false));
+        assert_eq!(seals.refused(), 3);
+    }
+
+    #[test]
+    fn the_oldest_makes_room_for_a_new_one_and_one_that_comes_again_for_itself() {
+        let mut kept = Oldest::new(2);
+        for (key, value) in [(1, 'a'), (2, 'b'), (1, 'c'), (3, 'd')] {
+            kept.insert(key, value);
+        }
+        assert_eq!((kept.get(&1), kept.get(&2), kept.get(&3)), (Some(&'c'), None, Some(&'d')));
+    }
+
+    #[test]
+    fn calls_of_the_broker_itself_and_suites_that_are_not_wanted_are_refused() {
+        let identity = Arc::new(Identity::from_seed([1; 32]));
+        let mut config = Config::default();
+        config.listen_suites = vec![Suite::AesGcm];
+        let seals = Seals::new(&identity, NETWORK, &config);
+        let (of_caller, who) = caller(0);
+        let node = identity.peer_id();
+        let ends = Ends { network: NETWORK, caller: who.peer, session: who.session, node };
+        let (_, first) = Caller::begin(&of_caller, Suite::ChaChaPoly, &ends, [3; 32]).unwrap();
+        assert_eq!(answer(&seals, &who, first.clone()).unwrap_err().code, crate::Code::InvalidArgument);
+        let broker = Arc::new(Who { kind: None, ..(*who).clone() });
+        assert_eq!(answer(&seals, &broker, first).unwrap_err().code, crate::Code::Unimplemented);
+        let garbage = answer(&seals, &who, Bytes::from_static(b"\xff\xff")).unwrap_err();
+        assert_eq!(garbage.code, crate::Code::InvalidArgument);
+    }
+}

@@ -165,7 +165,8 @@ const BUFFER: usize = 16 << 10;
 
 impl<T> Sender<T> {
     pub(super) fn new(line: &Arc<dyn Line>, stream: StreamKey, room: Arc<Notify>, seal: Seal) -> Self {
-        let limit = line.desk().limits().message_bytes;
+        let sealing = if seal.is_some() { sealed::MESSAGE_OVERHEAD } else { 0 };
+        let limit = line.desk().limits().message_bytes.saturating_sub(sealing);
         let (line, buffer) = (Arc::clone(line), Mutex::default());
         Self { line, stream, room, limit, is_finished: false, buffer, seal, types: PhantomData }
     }
