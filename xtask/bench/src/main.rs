@@ -161,6 +161,9 @@ struct RpcOptions {
     /// Measure this only; may be given several times
     #[arg(long, value_name = "METRIC", value_enum)]
     only: Vec<rpc::Metric>,
+    /// Seal calls and streams end to end, too: the broker reads none of them
+    #[arg(long)]
+    sealed: bool,
     /// How many sessions idle; the goals are for 10,000
     #[arg(long, value_name = "N", default_value_t = 10_000, value_parser = clap::value_parser!(u16).range(1..=16_000))]
     sessions: u16,
@@ -221,6 +224,7 @@ fn run(options: Options) -> Result<()> {
                 suite: options.suite.map_or(suites_by_speed()[0], Suite::from),
                 only: options.only,
                 sessions: options.sessions.into(),
+                sealed: options.sealed,
             })
         }
         Bench::RpcPart(options) => {

@@ -158,7 +158,7 @@ pub(super) async fn node(suite: Suite, mut orders: Orders) -> Result<()> {
     Ok(())
 }
 
-/// Takes `NODE BROKER-PROCESS NODE-PROCESS` once it is connected, and then what to measure.
+/// Takes `NODE BROKER-PROCESS NODE-PROCESS`, and `sealed` if calls are to be, once it is connected, and then what to measure.
 pub(super) async fn client(suite: Suite, mut orders: Orders) -> Result<()> {
     let identity = Identity::generate().context("no entropy for an identity")?;
     let Some((broker, address)) = introduced(&identity, &mut orders).await? else { return Ok(()) };
@@ -166,7 +166,10 @@ pub(super) async fn client(suite: Suite, mut orders: Orders) -> Result<()> {
     let client = builder.broker(broker, vec![address]).connect().await?;
     println!("ready");
     let Some(words) = orders.next().await else { return Ok(()) };
-    let node = client.node(word(&words, 0)?);
+    let mut node = client.node(word(&words, 0)?);
+    if words.get(3).is_some_and(|word| word == "sealed") {
+        node = node.sealed();
+    }
     let processes = Processes([word(&words, 1)?, word(&words, 2)?, std::process::id()]);
     while let Some(words) = orders.next().await {
         let order: String = word(&words, 0)?;
