@@ -47,7 +47,12 @@ async fn obey(client: &Client, line: &str) -> Result<()> {
             let mut start = vec![0; 60];
             let read = loud.read(&mut start).await?;
             start.truncate(read);
-            println!("{} bytes in {} lines: {:?}…", reply.bytes, reply.lines, String::from_utf8_lossy(&start));
+            println!(
+                "{} bytes in {} lines: {:?}…",
+                reply.bytes,
+                reply.lines,
+                String::from_utf8_lossy(&start)
+            );
             let rest = tokio::io::copy(&mut loud, &mut tokio::io::sink()).await?;
             println!("{} bytes came back", read as u64 + rest);
         }

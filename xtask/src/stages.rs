@@ -78,7 +78,8 @@ fn examples() -> Result<()> {
 
 fn demo() -> Result<()> {
     const MESH: &[&str] = &["mesh", "--peers", "12", "--kill", "2", "--lines", "1000", "--check"];
-    const RPC: &[&str] = &["rpc", "--clients", "2", "--notes", "2000", "--cuts", "5", "--file-mib", "8", "--check"];
+    const RPC: &[&str] =
+        &["rpc", "--clients", "2", "--notes", "2000", "--cuts", "5", "--file-mib", "8", "--check"];
     let program = cargo::build("peerage-demo", &["--release"])?;
     for words in [MESH, RPC] {
         let mut command = Command::new(&program);

@@ -136,13 +136,10 @@ async fn world() -> World {
 }
 
 #[tokio::test]
-async fn one_service_runs_at_broker_node_and_group_and_one_client_calls_them_all() {
+async fn one_service_runs_at_broker_node_and_group_sealed_or_not_and_one_client_calls_them_all() {
     let world = world().await;
-    let ways = [
-        (**world.client).clone(),
-        world.client.node(world.node.endpoint().peer_id()),
-        world.client.group("calc"),
-    ];
+    let node = world.client.node(world.node.endpoint().peer_id());
+    let ways = [(**world.client).clone(), node.clone(), node.sealed(), world.client.group("calc")];
     for way in ways {
         let calculator = CalculatorClient::new(&way);
         let ten = |divisor| DivideRequest { dividend: Some(10.0), divisor };

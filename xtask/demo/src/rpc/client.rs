@@ -60,12 +60,13 @@ fn build(credentials: Credentials) -> PartyBuilder<Client> {
     Client::builder().credentials(credentials)
 }
 
-/// The node that was named, or any.
+/// The node that was named, or any; so that the broker cannot read what is said, where that was asked for.
 fn target(client: &Client, ask: &Ask) -> Result<Target> {
     let target = match ask.text("node") {
         Ok(key) => client.node(key.parse()?),
         Err(_) => client.group(GROUP),
     };
+    let target = if ask.number("sealed").is_ok() { target.sealed() } else { target };
     Ok(target.with_timeout(CALL))
 }
 

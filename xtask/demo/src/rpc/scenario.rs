@@ -79,6 +79,10 @@ async fn show(options: &Options, seed: u64) -> Result<Outcome> {
         "every division by zero came back as an invalid argument".to_owned(),
         std::mem::take(&mut divided.zero),
     );
+    check(
+        "sealed divisions, which the broker cannot read, came back right".to_owned(),
+        std::mem::take(&mut divided.sealed),
+    );
     progress.note(&format!("users divide at nodes they know by key: {:.0} per second", divided.rate));
     let tail = steps::tail(&hall, LINES).await?;
     check(format!("all {LINES} lines of a node's log came by a channel, in order"), Vec::new());

@@ -20,6 +20,9 @@ const GONE: Duration = Duration::from_secs(10);
 const ONE_BY_ONE: u64 = 200;
 const AT_ONCE: (u64, u64) = (2_000, 64);
 
+/// How often each client divides at each node by a call that is sealed.
+const SEALED: u64 = 100;
+
 /// How long a call to a node that is not there may take.
 pub(super) const AT_ONCE_MICROS: u64 = 500_000;
 
@@ -129,11 +132,13 @@ pub(super) struct Divided {
     pub(super) faults: Vec<String>,
     /// Of divisions by zero.
     pub(super) zero: Vec<String>,
+    /// Of calls that the broker cannot read.
+    pub(super) sealed: Vec<String>,
 }
 
 /// Every client divides at every node by its key, then all at once at any node, and then by zero.
 pub(super) async fn divide(hall: &Hall) -> Result<Divided> {
-    let (mut alone, mut faults, mut zero) = (Vec::new(), Vec::new(), Vec::new());
+    let (mut alone, mut faults, mut zero, mut sealed) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
     for client in &hall.clients {
         for node in &hall.nodes {
             let ask =
@@ -141,6 +146,9 @@ pub(super) async fn divide(hall: &Hall) -> Result<Divided> {
             let divided = client.ask_within(WORK, "divide", ask).await?;
             alone.extend(list(&divided, "micros")?.iter().filter_map(Value::as_u64));
             faults.extend(list(&divided, "faults")?.iter().map(Value::to_string));
+            let ask = json!({ "node": node.key, "times": SEALED, "at_once": 8, "sealed": 1 });
+            let divided = client.ask_within(WORK, "divide", ask).await?;
+            sealed.extend(list(&divided, "faults")?.iter().map(Value::to_string));
             let by_zero = client.ask("by zero", json!({ "node": node.key })).await?;
             let status = by_zero.get("status").unwrap_or(&Value::Null);
             if code(status) != Some("invalid argument") || text(status, "message")? != "division by zero" {
@@ -160,7 +168,7 @@ pub(super) async fn divide(hall: &Hall) -> Result<Divided> {
         faults.extend(list(divided, "faults")?.iter().map(Value::to_string));
     }
     let rate = (times * hall.clients.len() as u64) as f64 / seconds.max(1e-6);
-    Ok(Divided { alone: Sample::new(alone), rate, faults, zero })
+    Ok(Divided { alone: Sample::new(alone), rate, faults, zero, sealed })
 }
 
 /// A client follows a node's log; lines per second.
