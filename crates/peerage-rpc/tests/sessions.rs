@@ -1,3 +1,8 @@
+#![expect(
+    clippy::indexing_slicing,
+    clippy::panic,
+    reason = "a test stops at the first thing that is not as it should be"
+)]
 //! Sessions through cut links, restarts and crashes, in the simulator.
 
 mod common;

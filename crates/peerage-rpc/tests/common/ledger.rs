@@ -126,10 +126,8 @@ impl Watch<Actor> for Watching {
             Body::Call(call) if call.flags & 1 == 0 => {
                 ledger.calls.insert((from, to, packet.seq));
             }
-            Body::Reply(reply) => {
-                if !ledger.replies.insert((to, from, reply.to)) {
-                    ledger.wrong(format!("{from} answers call {} of {to} twice", reply.to));
-                }
+            Body::Reply(reply) if !ledger.replies.insert((to, from, reply.to)) => {
+                ledger.wrong(format!("{from} answers call {} of {to} twice", reply.to));
             }
             _ => {}
         }

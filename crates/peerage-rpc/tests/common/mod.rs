@@ -44,7 +44,7 @@ pub(crate) fn seeds(debug: u64, release: u64) -> std::ops::Range<u64> {
 pub(crate) enum Actor {
     Broker(Box<BrokerMachine>),
     Party(Box<PartyMachine>),
-    Broken(Box<Actor>, broken::Broken),
+    Broken(Box<Self>, broken::Broken),
 }
 
 impl Machine for Actor {
