@@ -763,6 +763,9 @@ impl PartyMachine {
             origin: if call.origin == 0 { seq } else { call.origin },
             timeout,
         })));
+        if let Some(talk) = &mut self.talk {
+            talk.started(seq, out);
+        }
     }
 
     /// A call that runs here, or waits to, comes to nothing.

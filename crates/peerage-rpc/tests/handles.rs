@@ -245,6 +245,51 @@ async fn bulk_data_that_nobody_reads_any_more_makes_room_for_the_next() {
 }
 
 #[tokio::test]
+async fn messages_of_a_stream_wait_for_their_call_when_it_waits_for_a_one_way_command() {
+    let world = World::start().await;
+    let client = world.client().await;
+    let identity = notes::identity();
+    let peer = identity.peer_id();
+    world.broker.admit(peer, Kind::Node, "slow").await.unwrap();
+    let go = Arc::new(tokio::sync::Notify::new());
+    let gate = Arc::clone(&go);
+    let (started, mut starts) = mpsc::unbounded_channel();
+    let _node = world
+        .builder::<Node>(identity)
+        .command::<WriteNote, _, _>(move |_, _| {
+            started.send(()).unwrap();
+            let gate = Arc::clone(&gate);
+            async move {
+                gate.notified().await;
+                Ok(Empty {})
+            }
+        })
+        .client_stream::<Sum, _, _>(|_, mut numbers| async move {
+            let mut value = 0;
+            while let Some(number) = numbers.recv().await {
+                value += number?.number;
+            }
+            Ok(Number { value })
+        })
+        .connect()
+        .await
+        .unwrap();
+    within("the node", world.session_of(peer)).await;
+    let target = client.node(peer);
+    target.send(WriteNote::of("it takes its time")).await.unwrap();
+    within("its start", starts.recv()).await.unwrap();
+    let sum = target.client_stream::<Sum>().await.unwrap();
+    sum.send_all((1..=100).map(|number| Sum { number })).await.unwrap();
+    // Whoever answers this has had all that was sent before.
+    client.call(FetchNotes {}).await.unwrap();
+    within("an answer of the node", target.call(Divide::of(1.0, 1.0)).timeout(Duration::from_millis(50)))
+        .await
+        .unwrap_err();
+    go.notify_one();
+    assert_eq!(within("the sum", sum.finish()).await.unwrap().value, 5050);
+}
+
+#[tokio::test]
 async fn a_call_that_is_dropped_or_out_of_time_stops_its_handler() {
     let world = World::start().await;
     let (client, node) = (world.client().await, world.node().await);

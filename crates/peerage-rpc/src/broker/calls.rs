@@ -114,7 +114,7 @@ impl BrokerMachine {
     }
 
     fn run(&mut self, key: SessionKey, seq: u64, call: Call, out: &mut Out) {
-        let Some(session) = self.sessions.get(&key) else { return };
+        let Some(session) = self.sessions.get_mut(&key) else { return };
         out.emit(Event::Run(Box::new(Run {
             key: RunKey { session: key, seq },
             command: call.command,
@@ -124,6 +124,7 @@ impl BrokerMachine {
             origin: seq,
             timeout: (call.timeout_micros > 0).then(|| Duration::from_micros(call.timeout_micros)),
         })));
+        session.talk.started(seq, out);
     }
 
     /// A call has an answer that was not found here: a node has answered, or another start of the broker.

@@ -68,6 +68,8 @@ pub(super) struct Journal {
     sent_before: u64,
     /// One-way calls with records, which are of no use once they are finished.
     one_ways: BTreeSet<u64>,
+    /// Calls that go to nodes once their marks are written, as a count.
+    passing: usize,
     /// What is in the store of it.
     records: BTreeSet<(u8, u64)>,
     /// Answers that were sent, by their numbers, and which call each is to.
@@ -89,6 +91,7 @@ impl Journal {
             come_again: 0,
             sent_before: 0,
             one_ways: BTreeSet::new(),
+            passing: 0,
             records: BTreeSet::new(),
             sent: BTreeMap::new(),
         }
@@ -317,15 +320,31 @@ impl BrokerMachine {
         out: &mut Out,
     ) -> Option<Call> {
         let session = self.sessions.get_mut(&key)?;
-        if !session.journal.is_on || call.shape.has(crate::Shape::IDEMPOTENT) || call.shape.has_streams() {
+        if !session.journal.is_on {
             return Some(call);
         }
+        if call.shape.has(crate::Shape::IDEMPOTENT) || call.shape.has_streams() {
+            // It needs no mark, and must not overtake those that wait for theirs.
+            if session.journal.passing == 0 {
+                return Some(call);
+            }
+            session.journal.passing += 1;
+            self.keep(Vec::new(), Pending::PassOn { session: key, seq, call }, out);
+            return None;
+        }
+        session.journal.passing += 1;
         if call.shape.has(crate::Shape::ONE_WAY) {
             session.journal.one_ways.insert(seq);
         }
         let mark = session.journal.put(PASSED_ON, seq, Bytes::new());
         self.keep(vec![mark], Pending::PassOn { session: key, seq, call }, out);
         None
+    }
+
+    fn has_passed(&mut self, key: SessionKey) {
+        if let Some(session) = self.sessions.get_mut(&key) {
+            session.journal.passing = session.journal.passing.saturating_sub(1);
+        }
     }
 
     /// The party has all of ours up to there.
@@ -368,8 +387,12 @@ impl BrokerMachine {
             (Some(Pending::Completed { session, seq, .. }), Some(status)) => {
                 self.completed(now, session, seq, Err(Box::new(status.may_have_run())));
             }
-            (Some(Pending::PassOn { session, seq, call }), None) => self.pass_on(now, session, seq, call),
+            (Some(Pending::PassOn { session, seq, call }), None) => {
+                self.has_passed(session);
+                self.pass_on(now, session, seq, call);
+            }
             (Some(Pending::PassOn { session, seq, .. }), Some(status)) => {
+                self.has_passed(session);
                 self.completed(now, session, seq, Err(Box::new(status)));
             }
             (Some(Pending::Enrolled { link, kind, confirmed }), None) => {

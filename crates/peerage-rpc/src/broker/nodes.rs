@@ -110,8 +110,12 @@ impl BrokerMachine {
         let on = session.talk.call(now, passed, from)?;
         session.last_given = self.next_call;
         self.next_call += 1;
-        if let Some(session) = self.sessions.get_mut(&key) {
-            session.talk.relayed(seq, node, on, again);
+        let caller = self.sessions.get_mut(&key);
+        let held = caller.map(|caller| caller.talk.relayed(seq, node, on, again)).unwrap_or_default();
+        if let Some(session) = self.sessions.get_mut(&node) {
+            for (is_bulk, item) in held {
+                session.talk.pass(is_bulk, item);
+            }
         }
         self.touch(node);
         Ok(())

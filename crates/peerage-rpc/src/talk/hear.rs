@@ -19,6 +19,8 @@ struct Found<'a> {
     /// Nobody waits for it any more.
     is_abandoned: bool,
     streams: &'a mut Streams,
+    /// Where what comes waits, while nobody knows of the call.
+    held: Option<&'a mut Vec<(bool, Item)>>,
 }
 
 impl Talk {
@@ -158,7 +160,13 @@ impl Talk {
                 OutOwner::Local(_) | OutOwner::Abandoned => None,
             };
             let is_abandoned = call.owner == OutOwner::Abandoned;
-            Some(Found { is_ours: true, relayed, is_abandoned, streams: call.streams.as_deref_mut()? })
+            Some(Found {
+                is_ours: true,
+                relayed,
+                is_abandoned,
+                streams: call.streams.as_deref_mut()?,
+                held: None,
+            })
         } else {
             let call = self.theirs.get_mut(&stream.call)?;
             let relayed = match call.owner {
@@ -166,7 +174,8 @@ impl Talk {
                 InOwner::Local => None,
             };
             let is_abandoned = call.is_cancelled && relayed.is_none();
-            Some(Found { is_ours: false, relayed, is_abandoned, streams: call.streams.as_deref_mut()? })
+            let held = call.waits.then_some(&mut call.held);
+            Some(Found { is_ours: false, relayed, is_abandoned, streams: call.streams.as_deref_mut()?, held })
         }
     }
 
@@ -179,7 +188,7 @@ impl Talk {
         out: &mut Out,
     ) -> Result<Heard, String> {
         let session = self.key;
-        let Some(Found { is_ours, relayed, is_abandoned, streams }) = self.find(stream) else {
+        let Some(Found { is_ours, relayed, is_abandoned, streams, held }) = self.find(stream) else {
             out.count("rpc_late_messages_total", u64::from(count));
             return Ok(Heard::Nothing);
         };
@@ -202,8 +211,13 @@ impl Talk {
                 Heard::Nothing
             }
             None => {
-                let stream = StreamKey { session, call: stream.call, is_ours, is_bulk: bulk };
-                out.emit(Event::Data { stream, count, items });
+                match held {
+                    Some(held) => held.push((bulk, Item::Items { stream, count, items })),
+                    None => {
+                        let stream = StreamKey { session, call: stream.call, is_ours, is_bulk: bulk };
+                        out.emit(Event::Data { stream, count, items });
+                    }
+                }
                 Heard::Nothing
             }
         })
@@ -217,7 +231,7 @@ impl Talk {
         out: &mut Out,
     ) -> Result<Heard, String> {
         let session = self.key;
-        let Some(Found { is_ours, relayed, is_abandoned, streams }) = self.find(stream) else {
+        let Some(Found { is_ours, relayed, is_abandoned, streams, held }) = self.find(stream) else {
             return Ok(Heard::Nothing);
         };
         if !streams.inflow(bulk).is_some_and(Inflow::close) {
@@ -230,8 +244,13 @@ impl Talk {
             }
             None if is_abandoned => Heard::Nothing,
             None => {
-                let stream = StreamKey { session, call: stream.call, is_ours, is_bulk: bulk };
-                out.emit(Event::StreamEnded { stream, status });
+                match held {
+                    Some(held) => held.push((bulk, Item::End { stream, status })),
+                    None => {
+                        let stream = StreamKey { session, call: stream.call, is_ours, is_bulk: bulk };
+                        out.emit(Event::StreamEnded { stream, status });
+                    }
+                }
                 Heard::Nothing
             }
         };

@@ -58,6 +58,10 @@ struct InCall {
     is_cancelled: bool,
     /// To be passed on again when its node dies.
     again: Option<Box<Again>>,
+    /// Nobody knows of it yet: it waits for one-way calls before it, or for the journal.
+    waits: bool,
+    /// What has come of its streams meanwhile, as far as their credit goes; and whether each is bulk data.
+    held: Vec<(bool, Item)>,
 }
 
 /// A call that may be run again, and was passed on.

@@ -6,7 +6,7 @@ use bytes::Bytes;
 use peerage_machine::Instant;
 
 use super::{Again, InCall, InOwner, NoRoom, Talk, UnderWay};
-use crate::event::{SessionKey, StreamKey};
+use crate::event::{Event, Out, SessionKey, StreamKey};
 use crate::flow::Streams;
 use crate::lane::Until;
 use crate::packet::{Call, Item, Shape, Stream};
@@ -38,6 +38,8 @@ impl Talk {
             is_replied: false,
             is_cancelled: false,
             again: None,
+            waits: true,
+            held: Vec::new(),
         };
         self.theirs.insert(seq, call);
         room
@@ -99,15 +101,44 @@ impl Talk {
     }
 
     /// The call goes on to that session; and again to another one when that ends, if it may be run again.
-    pub(crate) fn relayed(&mut self, seq: u64, to: SessionKey, on: u64, again: Option<Box<Again>>) {
-        if let Some(call) = self.theirs.get_mut(&seq) {
-            call.owner = InOwner::Relayed { to, seq: on };
-            call.again = again;
-            if let Some(streams) = &mut call.streams {
-                streams.relay();
+    /// Gives what has come of its streams before, to be passed on as well.
+    #[must_use]
+    pub(crate) fn relayed(
+        &mut self,
+        seq: u64,
+        to: SessionKey,
+        on: u64,
+        again: Option<Box<Again>>,
+    ) -> Vec<(bool, Item)> {
+        let Some(call) = self.theirs.get_mut(&seq) else { return Vec::new() };
+        call.owner = InOwner::Relayed { to, seq: on };
+        call.again = again;
+        call.waits = false;
+        if let Some(streams) = &mut call.streams {
+            streams.relay();
+        }
+        if let Some(until) = call.until.take() {
+            self.deadlines.remove(&(until, false, seq));
+        }
+        let mut held = std::mem::take(&mut call.held);
+        for (_, item) in &mut held {
+            if let Item::Items { stream, .. } | Item::End { stream, .. } = item {
+                stream.call = on;
             }
-            if let Some(until) = call.until.take() {
-                self.deadlines.remove(&(until, false, seq));
+        }
+        held
+    }
+
+    /// The application has been told to run the call; now it hears what has come of its streams before.
+    pub(crate) fn started(&mut self, seq: u64, out: &mut Out) {
+        let Some(call) = self.theirs.get_mut(&seq) else { return };
+        call.waits = false;
+        for (is_bulk, item) in std::mem::take(&mut call.held) {
+            let stream = StreamKey { session: self.key, call: seq, is_ours: false, is_bulk };
+            match item {
+                Item::Items { count, items, .. } => out.emit(Event::Data { stream, count, items }),
+                Item::End { status, .. } => out.emit(Event::StreamEnded { stream, status }),
+                _ => {}
             }
         }
     }
