@@ -10,7 +10,7 @@ use super::event::MeshEvent;
 use super::links::Cx;
 use super::message::{MessageId, StreamKey};
 use super::missing::{Announcer, Ask, Fed};
-use super::packet::{MAX_PACKET_RANGES, MAX_RUN_LEN, MAX_RUN_RANGES, MAX_RUNS, Run, Words};
+use super::packet::{MAX_HOPS, MAX_PACKET_RANGES, MAX_RUN_LEN, MAX_RUN_RANGES, MAX_RUNS, Run, Words};
 use super::ranges::{Range, append, normalise, subtract};
 use super::score::{Deed, MOST_BROKEN};
 
@@ -38,7 +38,8 @@ impl Neighbour {
         let before = ranges.len();
         append(ranges, id.seq);
         self.announce_ranges += ranges.len() - before;
-        *newest = hops;
+        // Whoever has a stream from a comparison alone does not know how far it is: as far as can be said.
+        *newest = hops.min(MAX_HOPS);
         true
     }
 
