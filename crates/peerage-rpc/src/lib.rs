@@ -79,7 +79,7 @@
 //! - Whoever calls is who it says: a handler's [`Context`] has the key, the kind and the session that the broker has proven; a party
 //!   talks to the broker of the key that it was given, and to nobody else.
 //! - In a session and direction, calls, replies and messages of streams arrive in order and once, over any number of links,
-//!   within the grace ([`BrokerConfig::grace`]). One-way commands of a caller are run one after the other; requests start in order, after
+//!   within the grace ([`BrokerConfig::grace`]). At each callee, one-way commands of a caller are run one after the other; requests start in order, after
 //!   the one-way commands before them, and run beside each other.
 //! - Every call ends once: with its reply, or with a [`Status`] that says whether it may have run. So does every stream. One-way
 //!   commands that are not run are told ([`Party::flush`], [`Party::failed_sends`]).
@@ -133,7 +133,7 @@ mod session;
 mod status;
 mod talk;
 
-pub use broker::{AdmitError, BrokerConfig, BrokerMachine, JOURNAL_PREFIX, SessionInfo};
+pub use broker::{AdmitError, BrokerConfig, BrokerMachine, JOURNAL_PREFIX, MAX_OFFERS, SessionInfo};
 pub use event::{Answer, Caller, Event, Run, RunKey, SendError, SessionKey, StreamKey};
 pub use handle::{
     AdminError, Admitted, AtParty, Batch, Broker, BrokerBuilder, BrokerRef, BulkCall, BulkReader, Call,

@@ -384,11 +384,13 @@ fn somebody_elses_session_is_none() {
 #[test]
 fn a_link_that_says_nothing_and_too_many_of_them() {
     let (mut host, other) = host();
-    let links: Vec<_> = (0..5).map(|_| host.up(1)).collect();
-    let one_more = host.up(1);
+    let links: Vec<_> = (0..5).map(|_| host.up(77)).collect();
+    let one_more = host.up(77);
     assert!(matches!(host.hears(one_more)[..], [Body::Refused(_)]));
     assert!(host.closed.contains_key(&one_more));
     host.serves(other);
+    // Strangers lock out nobody who has an account.
+    host.opened(1);
     host.wait(11 * SECOND);
     for link in links {
         assert!(matches!(host.closed[&link], Why::TimedOut { .. }));

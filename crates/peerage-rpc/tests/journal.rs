@@ -77,6 +77,7 @@ fn world(seed: u64) -> (World, Rc<RefCell<Ledger>>) {
     }
     for node in world.parties.clone().into_iter().skip(3) {
         world.handle(node, "work", |run| (5 * MS, Ok(run.payload.clone()), Vec::new()));
+        world.handle(node, "mark", |_| (2 * MS, Ok(Bytes::new()), Vec::new()));
     }
     world.connect();
     (world, ledger)
@@ -88,21 +89,23 @@ fn a_broker_that_is_killed_at_any_moment_loses_nothing_and_does_nothing_twice() 
         let (mut world, ledger) = world(seed);
         let broker = world.broker;
         let (clients, nodes) = (world.parties[..3].to_vec(), world.parties[3..].to_vec());
-        let (mut placed, mut next) = (Vec::new(), vec![[0_u64; 3]; clients.len()]);
+        let (mut placed, mut next) = (Vec::new(), vec![[0_u64; 4]; clients.len()]);
         let mut kills = 0;
         for _ in 0..500 {
             for (client, next) in clients.iter().zip(&mut next) {
-                let choice = world.rng.below(4) as usize;
+                let choice = world.rng.below(5) as usize;
                 let (command, to, shape) = match choice {
                     0 => ("note", Destination::Peer, Shape::ONE_WAY),
                     1 => ("ask", Destination::Peer, Shape::REQUEST),
                     2 => ("work", Destination::Group(Bytes::from_static(b"all")), Shape::REQUEST),
+                    // One-way calls to nodes finish when the node says so, before and after those of the broker.
+                    3 => ("mark", Destination::Group(Bytes::from_static(b"all")), Shape::ONE_WAY),
                     _ => continue,
                 };
                 if let Some(call) =
                     world.call(*client, World::placing(command, number(next[choice]), to, shape))
                 {
-                    if choice > 0 {
+                    if choice == 1 || choice == 2 {
                         placed.push((*client, call.id, choice, next[choice]));
                     }
                     next[choice] += 1;
@@ -156,9 +159,12 @@ fn a_broker_that_is_killed_at_any_moment_loses_nothing_and_does_nothing_twice() 
             }
         }
         for client in &clients {
-            let works: Vec<_> = nodes.iter().flat_map(|node| world.runs(*node, "work", *client)).collect();
-            let once: BTreeSet<_> = works.iter().copied().collect();
-            assert_eq!(works.len(), once.len(), "a node ran something twice\n{reproduction}");
+            for command in ["work", "mark"] {
+                let runs: Vec<_> =
+                    nodes.iter().flat_map(|node| world.runs(*node, command, *client)).collect();
+                let once: BTreeSet<_> = runs.iter().copied().collect();
+                assert_eq!(runs.len(), once.len(), "a node ran {command} twice\n{reproduction}");
+            }
         }
     }
 }

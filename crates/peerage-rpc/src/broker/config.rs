@@ -22,7 +22,7 @@ pub struct BrokerConfig {
     pub max_sessions_per_user: usize,
     /// How long a link may be up without a session. 10 s. Who takes longer is let go.
     pub open_within: Duration,
-    /// The most links that are up without a session. 1,024.
+    /// The most links that are up without a session; beyond it, those of keys without an account are refused. 1,024.
     pub max_unopened: usize,
     /// How many wrong tokens one link may show. 3; the link ends with the next.
     pub enrol_tries: u32,

@@ -12,10 +12,12 @@ use crate::status::Status;
 
 impl BrokerMachine {
     pub(super) fn on_up(&mut self, now: Instant, link: LinkId, info: LinkInfo, out: &mut Out) {
+        let is_stranger = self.accounts.may_act(&info.peer).is_err();
         let state = LinkState { info: Box::new(info), session: None, tries: 0, is_done: false };
         self.links.insert(link, state);
         self.unopened += 1;
-        if self.unopened > self.config.max_unopened {
+        // However many strangers stand at the door, those who have an account come in.
+        if is_stranger && self.unopened > self.config.max_unopened {
             let status = Status::resource_exhausted("too many links without a session");
             return self.refuse(link, status, out);
         }

@@ -222,8 +222,10 @@ fn read_key(key: &[u8]) -> Option<(SessionId, u8, u64)> {
 
 impl BrokerMachine {
     /// Has it written, with what is of no more use removed.
-    pub(super) fn keep(&mut self, mut batch: Vec<Write>, pending: Pending, out: &mut Out) {
-        batch.append(&mut self.garbage);
+    pub(super) fn keep(&mut self, mut writes: Vec<Write>, pending: Pending, out: &mut Out) {
+        // First what was put off: of two writes to a key, the later one counts.
+        let mut batch = std::mem::take(&mut self.garbage);
+        batch.append(&mut writes);
         let op = OpId(self.next_op);
         self.next_op += 1;
         self.pending.insert(op, pending);

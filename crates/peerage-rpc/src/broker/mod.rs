@@ -14,3 +14,4 @@ pub use admin::AdmitError;
 pub use config::BrokerConfig;
 pub use journal::JOURNAL_PREFIX;
 pub use machine::{BrokerMachine, SessionInfo};
+pub use sessions::MAX_OFFERS;

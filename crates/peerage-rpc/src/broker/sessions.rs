@@ -26,6 +26,9 @@ pub(super) fn taken_over() -> Status {
     Status::aborted("another start of this node has taken its place")
 }
 
+/// The longest offers, in bytes; longer ones are not sent, which is logged and counted.
+pub const MAX_OFFERS: usize = 1 << 20;
+
 impl BrokerMachine {
     /// A new session of that peer. A node has one: another one ends.
     pub(super) fn begin(&mut self, info: &LinkInfo, kind: Kind, out: &mut Out) -> Result<SessionKey, Status> {
@@ -251,8 +254,15 @@ impl BrokerMachine {
         }
     }
 
-    /// What the application has for a user, all of it: sent to each of its sessions, and to those that it begins.
+    /// What the application has for a user, all of it, at most [`MAX_OFFERS`] bytes: sent to each of its sessions, and to those
+    /// that it begins.
     pub fn offer(&mut self, user: PeerId, resources: Bytes, out: &mut Out) {
+        if resources.len() > MAX_OFFERS {
+            let (bytes, user) = (resources.len(), user.short());
+            tracing::error!(bytes, %user, "offers of more than {MAX_OFFERS} bytes are not sent");
+            out.count("rpc_long_offers_total", 1);
+            return;
+        }
         if resources.is_empty() {
             self.offers.remove(&user);
         } else {

@@ -206,7 +206,8 @@ impl<M: Model> BrokerRef<M> {
         self.shared().hosted.endpoint()
     }
 
-    /// What it keeps things in: what handlers staged in [`Context::batch`] is there.
+    /// What it keeps things in: what handlers staged in [`Context::batch`] is there once it is written, which the next
+    /// handler does not wait for. Who reads what another handler writes keeps it in the model, too.
     pub fn store(&self) -> &Arc<dyn Store> {
         &self.shared().keeper.store
     }

@@ -171,6 +171,11 @@ impl Desk {
 
     pub(super) fn push(&self, work: Work) {
         let mut queue = lock(&self.queue);
+        if queue.closed {
+            drop(queue);
+            // Nobody takes it: a callback is called where it is dropped.
+            return drop(work);
+        }
         let was_empty = queue.work.is_empty() && queue.woken.is_empty();
         queue.work.push(work);
         drop(queue);

@@ -7,6 +7,7 @@ use peerage_machine::{DialId, Effect, Instant, LinkId, LinkInfo, Target, Why};
 use super::machine::{PartyMachine, State};
 use crate::event::{Event, Out};
 use crate::packet::{Body, Lanes, Open, Packet};
+use crate::status::Status;
 
 /// How long the broker may take to answer an `Open`.
 pub(super) const OPEN_WITHIN: Duration = Duration::from_secs(10);
@@ -87,6 +88,9 @@ impl PartyMachine {
             talk.session.adrift();
             self.lost_at = Some(now + self.grace);
             out.emit(Event::Adrift { session: talk.key, why });
+        } else if self.talk.is_none() {
+            let status = Status::unavailable(format!("the broker opened no session: {why}"));
+            out.emit(Event::Refused(Box::new(status)));
         }
         // Another link may have come up meanwhile.
         if let Some(link) = self.up.keys().next().copied() {
