@@ -49,7 +49,7 @@ impl Default for BrokerConfig {
 
 impl BrokerConfig {
     /// The most bytes that one session can make a broker hold: parameters of calls, replies, and messages of streams, in
-    /// both directions, each with what a table and an allocation have for themselves. By default 284 MiB, which a party
+    /// both directions, each with what a table and an allocation have for themselves. By default 413 MiB, which a party
     /// reaches that calls, is called, and reads nothing. One that goes beyond, because it acknowledges nothing, is ended with
     /// [`crate::Code::ResourceExhausted`].
     pub fn worst_case_session_bytes(&self) -> u64 {
@@ -85,3 +85,13 @@ const REPLY_HEAD: u64 = 32;
 const SMALL: u64 = 4 << 20;
 /// The longest that [`Limits::message_bytes`] may be: a packet holds one, and what has gathered before it.
 const MAX_MESSAGE: u64 = (MAX_PACKET - (64 << 10)) as u64;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_bound_of_the_defaults_is_what_the_documentation_says() {
+        assert_eq!(BrokerConfig::default().worst_case_session_bytes() >> 20, 413);
+    }
+}
