@@ -296,14 +296,18 @@ impl Party {
     ///
     /// # Errors
     /// The broker refuses it, or it is closed. While a broker cannot be reached, it is tried again, and this can be
-    /// called again.
+    /// called again, after a while: until the next try has come to something it says the same.
     pub async fn ready(&self) -> Result<(), Status> {
         let mut standing = self.standing();
         loop {
             let now = standing.borrow_and_update().clone();
             match now {
                 Standing::Connected { .. } => return Ok(()),
-                Standing::Refused(status) => return Err(status),
+                Standing::Refused(status) => {
+                    // Who asks again at once must not keep the next dial from its turn.
+                    tokio::task::yield_now().await;
+                    return Err(status);
+                }
                 Standing::Closed => return Err(closed()),
                 Standing::Lost(_) => {
                     let over = self.inner.hosted.call(|machine, _, _| machine.over().cloned());
