@@ -8,9 +8,9 @@ use peerage_wire::proto::rpc::v1::packet::Body as Wire;
 use prost::Message as _;
 
 use crate::accounts::Kind;
-use crate::fast::{self, Paper};
+use crate::fast::{self, Packets, Paper, Several};
 use crate::packet::{
-    Ack, Body, Call, Destination, Form, Item, Lanes, Limits, MAX_COMMAND, MAX_GROUP, MAX_GROUPS, Open,
+    Ack, Body, Call, Destination, Form, Item, Lanes, Limits, MAX_COMMAND, MAX_GROUP, MAX_GROUPS, MAX_SEVERAL, Open,
     Opened, Packet, SessionId, Shape, Stream,
 };
 use crate::status::{Code, MAX_DETAIL_BYTES, MAX_DETAILS, MAX_STATUS_MESSAGE, Status};
@@ -35,6 +35,7 @@ impl Message for Packet {
         match &self.0 {
             Form::Sent(bytes) => bytes.len(),
             Form::Read(_, size) => *size,
+            Form::Several(packets) => packets.whole().len(),
         }
     }
 
@@ -42,6 +43,7 @@ impl Message for Packet {
         match &self.0 {
             Form::Sent(bytes) => into.extend_from_slice(bytes),
             Form::Read(body, _) => to_wire(body).encode_raw(into),
+            Form::Several(packets) => into.extend_from_slice(packets.whole()),
         }
     }
 
@@ -49,6 +51,7 @@ impl Message for Packet {
         match &self.0 {
             Form::Sent(bytes) => bytes.clone(),
             Form::Read(body, _) => to_bytes(&to_wire(body)),
+            Form::Several(packets) => packets.whole().clone(),
         }
     }
 
@@ -56,12 +59,12 @@ impl Message for Packet {
         match self.0 {
             Form::Sent(bytes) => bytes,
             Form::Read(body, _) => to_bytes(&to_wire(&body)),
+            Form::Several(packets) => packets.whole().clone(),
         }
     }
 
     fn decode(bytes: Bytes) -> Result<Self, Malformed> {
-        let size = bytes.len();
-        read(bytes).map(|body| Self(Form::Read(body, size)))
+        read(bytes).map(Self)
     }
 }
 
@@ -77,14 +80,34 @@ impl Packet {
         Self(Form::Sent(bytes))
     }
 
-    /// What it says, and in how many bytes. Where messages move as values, it is read here.
-    pub(crate) fn into_body(self) -> Result<(Body, usize), Malformed> {
-        match self.0 {
-            Form::Sent(bytes) => {
-                let size = bytes.len();
-                read(bytes).map(|body| (body, size))
-            }
-            Form::Read(body, size) => Ok((body, size)),
+    /// What it says, one thing after the other, each with its size in bytes. Where messages move as values, it is read here.
+    pub(crate) fn into_bodies(self) -> Bodies {
+        let read = match self.0 {
+            Form::Sent(bytes) => read(bytes),
+            form => Ok(form),
+        };
+        match read {
+            Ok(Form::Read(body, size)) => Bodies::One(Some(Ok((body, size)))),
+            Ok(Form::Several(packets)) => Bodies::Several(packets),
+            Ok(Form::Sent(_)) => Bodies::One(None),
+            Err(malformed) => Bodies::One(Some(Err(malformed))),
+        }
+    }
+}
+
+/// What a packet says.
+pub(crate) enum Bodies {
+    One(Option<Result<(Body, usize), Malformed>>),
+    Several(Packets),
+}
+
+impl Iterator for Bodies {
+    type Item = Result<(Body, usize), Malformed>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        match self {
+            Self::One(body) => body.take(),
+            Self::Several(packets) => packets.next().map(|(from, to)| read_one_of(packets.whole(), from, to)),
         }
     }
 }
@@ -123,27 +146,58 @@ fn to_bytes(wire: &proto::Packet) -> Bytes {
     bytes.freeze()
 }
 
-fn read(bytes: Bytes) -> Result<Body, Malformed> {
+fn read(bytes: Bytes) -> Result<Form, Malformed> {
     let len = bytes.len();
     if len > MAX_PACKET {
         return Err(wrong(format!("it has {len} bytes, the limit is {MAX_PACKET}")));
     }
-    match fast::decode(&bytes) {
-        Some((seq, bulk, item)) => Ok(Body::Item { seq, bulk, item }),
-        None => read_slowly(bytes),
+    if let Some((seq, bulk, item)) = fast::decode(&bytes, 0, len) {
+        return Ok(Form::Read(Body::Item { seq, bulk, item }, len));
+    }
+    if let Some(packets) = fast::several(&bytes) {
+        let bytes = packets.len();
+        return if bytes > MAX_SEVERAL { Err(too_much(bytes)) } else { Ok(Form::Several(packets)) };
+    }
+    read_slowly(bytes)
+}
+
+fn too_much(bytes: usize) -> Malformed {
+    wrong(format!("the packets in it take {bytes} bytes, the limit is {MAX_SEVERAL}"))
+}
+
+/// One of several, which is there in these bytes.
+fn read_one_of(bytes: &Bytes, from: usize, to: usize) -> Result<(Body, usize), Malformed> {
+    if let Some((seq, bulk @ false, item)) = fast::decode(bytes, from, to) {
+        return Ok((Body::Item { seq, bulk, item }, to - from));
+    }
+    match read_slowly(bytes.slice(from..to))? {
+        Form::Read(body @ (Body::Item { bulk: false, .. } | Body::Ack(_)), size) => Ok((body, size)),
+        _ => Err(wrong("among several packets is one that has to come by itself")),
     }
 }
 
 /// What a packet says, by the generated code.
-pub(crate) fn read_slowly(bytes: Bytes) -> Result<Body, Malformed> {
+pub(crate) fn read_slowly(bytes: Bytes) -> Result<Form, Malformed> {
     let len = bytes.len();
     let wire = proto::Packet::decode(bytes).map_err(wrong)?;
     let body = wire.body.ok_or_else(|| wrong("it is of no known kind"))?;
+    if let Wire::Several(proto::Several { packets }) = body {
+        if wire.seq != 0 {
+            return Err(wrong("what is no item has a number"));
+        }
+        let bytes = packets.iter().map(|packet| fast::one_of_len(packet.len())).sum();
+        if bytes > MAX_SEVERAL {
+            return Err(too_much(bytes));
+        }
+        let mut several = Several::of(bytes);
+        packets.iter().for_each(|packet| several.put(packet));
+        return fast::several(&several.done()).map(Form::Several).ok_or_else(|| wrong("it is of no packets"));
+    }
     let is_long = matches!(body, Wire::Call(_) | Wire::Reply(_) | Wire::Items(_) | Wire::Offers(_));
     if !is_long && len > MAX_SMALL {
         return Err(wrong(format!("it has {len} bytes, the limit for its kind is {MAX_SMALL}")));
     }
-    from_wire(wire.seq, wire.bulk, body)
+    from_wire(wire.seq, wire.bulk, body).map(|body| Form::Read(body, len))
 }
 
 fn to_wire(body: &Body) -> proto::Packet {

@@ -20,21 +20,14 @@ const fn varint_len(value: u64) -> usize {
     (63 - (value | 1).leading_zeros() as usize) / 7 + 1
 }
 
-/// Tags, numbers and lengths between two fields of bytes: written here, and from here at once.
-struct Head {
-    bytes: [u8; 96],
-    len: usize,
-}
+/// Writes fields, one behind the other, into room that was measured before.
+struct Writer<'a>(&'a mut [u8]);
 
-impl Head {
-    const fn new() -> Self {
-        Self { bytes: [0; 96], len: 0 }
-    }
-
+impl Writer<'_> {
     fn put(&mut self, byte: u8) {
-        if let Some(place) = self.bytes.get_mut(self.len) {
-            *place = byte;
-            self.len += 1;
+        if let Some((first, rest)) = std::mem::take(&mut self.0).split_first_mut() {
+            *first = byte;
+            self.0 = rest;
         }
     }
 
@@ -53,19 +46,15 @@ impl Head {
         }
     }
 
-    /// Writes a field of bytes, and before it what is here.
-    fn put_bytes(&mut self, into: &mut BytesMut, tag: u8, bytes: &[u8]) {
+    fn put_bytes(&mut self, tag: u8, bytes: &[u8]) {
         if !bytes.is_empty() {
             self.put(tag << 3 | 2);
             self.put_varint(bytes.len() as u64);
-            self.flush(into);
-            into.extend_from_slice(bytes);
+            if let Some((place, rest)) = std::mem::take(&mut self.0).split_at_mut_checked(bytes.len()) {
+                place.copy_from_slice(bytes);
+                self.0 = rest;
+            }
         }
-    }
-
-    fn flush(&mut self, into: &mut BytesMut) {
-        into.extend_from_slice(self.bytes.get(..self.len).unwrap_or_default());
-        self.len = 0;
     }
 }
 
@@ -129,26 +118,26 @@ pub(crate) fn encode(paper: &mut Paper, seq: u64, bulk: bool, item: &Item) -> Op
     };
     let whole = number_len(seq) + number_len(u64::from(bulk)) + 1 + varint_len(len as u64) + len;
     let mut into = paper.room(whole);
-    let mut head = Head::new();
-    head.put_number(1, seq);
-    head.put_number(2, u64::from(bulk));
-    head.put(tag);
-    head.put_varint(len as u64);
+    into.resize(whole, 0);
+    let mut writer = Writer(&mut into);
+    writer.put_number(1, seq);
+    writer.put_number(2, u64::from(bulk));
+    writer.put(tag);
+    writer.put_varint(len as u64);
     match item {
-        Item::Call(call) => put_call(&mut into, &mut head, call),
+        Item::Call(call) => put_call(&mut writer, call),
         Item::Reply { to, result: Ok(payload) } => {
-            head.put_number(1, *to);
-            head.put_bytes(&mut into, 3, payload);
+            writer.put_number(1, *to);
+            writer.put_bytes(3, payload);
         }
         Item::Items { stream, count, items } => {
-            head.put_number(1, stream.call);
-            head.put_number(2, u64::from(stream.to_caller));
-            head.put_number(3, u64::from(*count));
-            head.put_bytes(&mut into, 4, items);
+            writer.put_number(1, stream.call);
+            writer.put_number(2, u64::from(stream.to_caller));
+            writer.put_number(3, u64::from(*count));
+            writer.put_bytes(4, items);
         }
         _ => {}
     }
-    head.flush(&mut into);
     Some(paper.cut(into))
 }
 
@@ -177,21 +166,102 @@ fn call_len(call: &Call) -> usize {
         + number_len(call.origin)
 }
 
-fn put_call(into: &mut BytesMut, head: &mut Head, call: &Call) {
-    head.put_bytes(into, 1, &call.command);
-    head.put_bytes(into, 2, &call.payload);
-    head.put_bytes(into, 3, node(call));
-    head.put_bytes(into, 4, group(call));
-    head.put_number(5, call.timeout_micros);
-    head.put_number(6, u64::from(call.shape.bits()));
-    head.put_number(7, call.caller);
-    head.put_number(8, call.origin);
+fn put_call(writer: &mut Writer<'_>, call: &Call) {
+    writer.put_bytes(1, &call.command);
+    writer.put_bytes(2, &call.payload);
+    writer.put_bytes(3, node(call));
+    writer.put_bytes(4, group(call));
+    writer.put_number(5, call.timeout_micros);
+    writer.put_number(6, u64::from(call.shape.bits()));
+    writer.put_number(7, call.caller);
+    writer.put_number(8, call.origin);
+}
+
+/// The tag of several packets, and of each of them.
+const SEVERAL: [u8; 2] = [20 << 3 & 0x7f | 2 | 0x80, 20 >> 4];
+const ONE_OF: u8 = 1 << 3 | 2;
+
+/// What a packet of so many bytes takes among several.
+pub(crate) const fn one_of_len(len: usize) -> usize {
+    bytes_len(len)
+}
+
+/// Several packets as one.
+pub(crate) struct Several {
+    packet: BytesMut,
+    at: usize,
+}
+
+impl Several {
+    /// Has room for packets that take so many bytes by [`one_of_len`], which have to come.
+    pub(crate) fn of(len: usize) -> Self {
+        let at = SEVERAL.len() + varint_len(len as u64);
+        let mut packet = BytesMut::zeroed(at + len);
+        let mut writer = Writer(&mut packet);
+        SEVERAL.into_iter().for_each(|byte| writer.put(byte));
+        writer.put_varint(len as u64);
+        Self { packet, at }
+    }
+
+    pub(crate) fn put(&mut self, packet: &[u8]) {
+        if let Some(room) = self.packet.get_mut(self.at..) {
+            Writer(room).put_bytes(1, packet);
+            self.at += one_of_len(packet.len());
+        }
+    }
+
+    pub(crate) fn done(self) -> Bytes {
+        self.packet.freeze()
+    }
+}
+
+/// The packets of which one is made, if it is plainly made of several.
+pub(crate) fn several(packet: &Bytes) -> Option<Packets> {
+    let mut fields = Fields::of(packet, SEVERAL.len(), packet.len()).filter(|_| packet.starts_with(&SEVERAL))?;
+    let len = usize::try_from(fields.varint()?).ok()?;
+    let at = fields.at();
+    if packet.len() - at != len {
+        return None;
+    }
+    while let Some((key, value)) = fields.next()? {
+        if key != ONE_OF || !matches!(value, Value::Bytes(..)) {
+            return None;
+        }
+    }
+    Some(Packets { packet: packet.clone(), at })
+}
+
+/// Packets that came as one.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) struct Packets {
+    packet: Bytes,
+    at: usize,
+}
+
+impl Packets {
+    /// What they came as.
+    pub(crate) fn whole(&self) -> &Bytes {
+        &self.packet
+    }
+
+    /// What those take that are left.
+    pub(crate) fn len(&self) -> usize {
+        self.packet.len() - self.at
+    }
+
+    /// From where to where the next is.
+    pub(crate) fn next(&mut self) -> Option<(usize, usize)> {
+        let mut fields = Fields::of(&self.packet, self.at, self.packet.len())?;
+        let (_, Value::Bytes(from, to)) = fields.next()?? else { return None };
+        self.at = to;
+        Some((from, to))
+    }
 }
 
 /// Walks over fields of one byte's tag.
 struct Fields<'a> {
-    bytes: &'a Bytes,
-    at: usize,
+    rest: &'a [u8],
+    /// Where the rest ends, in the packet.
     end: usize,
 }
 
@@ -201,11 +271,20 @@ enum Value {
     Bytes(usize, usize),
 }
 
-impl Fields<'_> {
+impl<'a> Fields<'a> {
+    fn of(packet: &'a Bytes, from: usize, end: usize) -> Option<Self> {
+        Some(Self { rest: packet.get(from..end)?, end })
+    }
+
+    /// Where the next is, in the packet.
+    const fn at(&self) -> usize {
+        self.end - self.rest.len()
+    }
+
     fn byte(&mut self) -> Option<u8> {
-        let byte = *self.bytes.get(self.at).filter(|_| self.at < self.end)?;
-        self.at += 1;
-        Some(byte)
+        let (byte, rest) = self.rest.split_first()?;
+        self.rest = rest;
+        Some(*byte)
     }
 
     fn varint(&mut self) -> Option<u64> {
@@ -223,10 +302,7 @@ impl Fields<'_> {
 
     /// The next field; `Some(None)` at the end.
     fn next(&mut self) -> Option<Option<(u8, Value)>> {
-        if self.at == self.end {
-            return Some(None);
-        }
-        let key = self.byte()?;
+        let Some(key) = self.byte() else { return Some(None) };
         if key >= 0x80 {
             return None;
         }
@@ -234,10 +310,9 @@ impl Fields<'_> {
             0 => Value::Number(self.varint()?),
             2 => {
                 let len = usize::try_from(self.varint()?).ok()?;
-                let from = self.at;
-                let to = from.checked_add(len).filter(|to| *to <= self.end)?;
-                self.at = to;
-                Value::Bytes(from, to)
+                let from = self.at();
+                self.rest = self.rest.get(len..)?;
+                Value::Bytes(from, from + len)
             }
             _ => return None,
         };
@@ -245,21 +320,21 @@ impl Fields<'_> {
     }
 }
 
-/// The item of a packet that is plainly one of the three. `None` says nothing: the generated code decides.
-pub(crate) fn decode(bytes: &Bytes) -> Option<(u64, bool, Item)> {
-    let mut fields = Fields { bytes, at: 0, end: bytes.len() };
+/// The item of a packet, there in these bytes, that is plainly one of the three. `None` says nothing: the generated code decides.
+pub(crate) fn decode(bytes: &Bytes, from: usize, end: usize) -> Option<(u64, bool, Item)> {
+    let mut fields = Fields::of(bytes, from, end)?;
     let (mut seq, mut bulk) = (0, false);
     loop {
         match fields.next()?? {
             (SEQ, Value::Number(value)) => seq = value,
             (BULK, Value::Number(value)) => bulk = value != 0,
             // The body is the last field, once.
-            (kind, Value::Bytes(from, to)) if to == bytes.len() && seq != 0 => {
-                let body = Fields { bytes, at: from, end: to };
+            (kind, Value::Bytes(from, to)) if to == end && seq != 0 => {
+                let body = Fields::of(bytes, from, to)?;
                 let item = match kind {
-                    CALL if !bulk => Item::Call(call(body)?),
-                    REPLY if !bulk => reply(body)?,
-                    ITEMS => items(body, bulk)?,
+                    CALL if !bulk => Item::Call(call(bytes, body)?),
+                    REPLY if !bulk => reply(bytes, body)?,
+                    ITEMS => items(bytes, body, bulk)?,
                     _ => return None,
                 };
                 return Some((seq, bulk, item));
@@ -269,8 +344,7 @@ pub(crate) fn decode(bytes: &Bytes) -> Option<(u64, bool, Item)> {
     }
 }
 
-fn call(mut fields: Fields<'_>) -> Option<Call> {
-    let bytes = fields.bytes;
+fn call(bytes: &Bytes, mut fields: Fields<'_>) -> Option<Call> {
     let (mut command, mut payload) = (Bytes::new(), Bytes::new());
     let (mut to, mut flags) = (Destination::Peer, 0);
     let (mut timeout_micros, mut caller, mut origin) = (0, 0, 0);
@@ -299,8 +373,7 @@ fn call(mut fields: Fields<'_>) -> Option<Call> {
     Some(Call { command, payload, to, timeout_micros, shape, caller, origin })
 }
 
-fn reply(mut fields: Fields<'_>) -> Option<Item> {
-    let bytes = fields.bytes;
+fn reply(bytes: &Bytes, mut fields: Fields<'_>) -> Option<Item> {
     let (mut to, mut payload) = (0, Bytes::new());
     while let Some((key, value)) = fields.next()? {
         match (key >> 3, value) {
@@ -312,8 +385,7 @@ fn reply(mut fields: Fields<'_>) -> Option<Item> {
     Some(Item::Reply { to, result: Ok(payload) })
 }
 
-fn items(mut fields: Fields<'_>, bulk: bool) -> Option<Item> {
-    let bytes = fields.bytes;
+fn items(bytes: &Bytes, mut fields: Fields<'_>, bulk: bool) -> Option<Item> {
     let mut stream = Stream { call: 0, to_caller: false };
     let (mut count, mut items) = (0, Bytes::new());
     while let Some((key, value)) = fields.next()? {
@@ -336,7 +408,7 @@ mod tests {
 
     use super::*;
     use crate::convert::{encode_slowly, read_slowly};
-    use crate::packet::{Body, Packet};
+    use crate::packet::{Body, Form, Packet};
 
     fn some_bytes(most: usize) -> impl Strategy<Value = Bytes> {
         proptest::collection::vec(any::<u8>(), 0..most).prop_map(Bytes::from)
@@ -372,15 +444,16 @@ mod tests {
         #[test]
         fn what_is_written_by_hand_is_what_the_generated_code_writes(seq in 1..u64::MAX, item in item()) {
             let by_hand = encode(&mut Paper::default(), seq, false, &item).expect("one of the three");
+            let size = by_hand.len();
             prop_assert_eq!(&by_hand, &encode_slowly(seq, false, &item));
-            if let Some(read) = decode(&by_hand) {
+            if let Some(read) = decode(&by_hand, 0, size) {
                 prop_assert_eq!(&read, &(seq, false, item.clone()));
             } else {
                 // Only numbers of ten bytes are left to the generated code.
                 prop_assert!(by_hand.len() > 9);
             }
-            let body = Packet::decode(by_hand).and_then(Packet::into_body).map(|(body, _)| body);
-            prop_assert_eq!(body, Ok(Body::Item { seq, bulk: false, item }));
+            let packet = Packet::decode(by_hand);
+            prop_assert_eq!(packet, Ok(Packet(Form::Read(Body::Item { seq, bulk: false, item }, size))));
         }
 
         #[test]
@@ -397,8 +470,9 @@ mod tests {
             bytes.truncate(cut.index(bytes.len()) + 1);
             bytes.extend_from_slice(&tail);
             let bytes = Bytes::from(bytes);
-            if let Some((seq, bulk, item)) = decode(&bytes) {
-                prop_assert_eq!(read_slowly(bytes), Ok(Body::Item { seq, bulk, item }));
+            let size = bytes.len();
+            if let Some((seq, bulk, item)) = decode(&bytes, 0, size) {
+                prop_assert_eq!(read_slowly(bytes), Ok(Form::Read(Body::Item { seq, bulk, item }, size)));
             }
         }
     }

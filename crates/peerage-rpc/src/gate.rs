@@ -17,7 +17,7 @@ impl Gate {
     /// A call has come; gives it back when it is to be run now.
     pub(crate) fn enter(&mut self, seq: u64, call: Call) -> Option<(u64, Call)> {
         if self.running.is_some() {
-            self.waiting.insert(seq, call);
+            self.waiting.insert(seq, call.kept());
             return None;
         }
         self.start(seq, &call);

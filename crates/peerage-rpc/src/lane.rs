@@ -53,6 +53,8 @@ pub(crate) struct Lane<T> {
     kept: VecDeque<Kept<T>>,
     released: usize,
     kept_bytes: usize,
+    /// Bytes of those that the present link has not been handed.
+    unsent_bytes: usize,
     /// The highest that has arrived.
     arrived: u64,
     /// Arrived, and not done yet.
@@ -78,6 +80,7 @@ impl<T> Default for Lane<T> {
             kept: VecDeque::new(),
             released: 0,
             kept_bytes: 0,
+            unsent_bytes: 0,
             arrived: 0,
             unfinished: BTreeSet::new(),
             told: 0,
@@ -110,6 +113,7 @@ impl<T> Lane<T> {
         self.last += 1;
         self.kept.push_back(Kept { seq: self.last, size, until, item: Some(item) });
         self.kept_bytes += size;
+        self.unsent_bytes += size;
         self.last
     }
 
@@ -118,22 +122,47 @@ impl<T> Lane<T> {
         self.last + 1
     }
 
-    /// The next item for the present link, with its size, which then counts as handed to it if `take` says so.
-    pub(crate) fn hand(&mut self, take: impl FnOnce(&T, usize) -> bool) -> bool {
+    /// The next items for the present link, with their sizes: each counts as handed to it if `take` says so, and the first that
+    /// does not is the next to be asked for.
+    pub(crate) fn hand(&mut self, mut take: impl FnMut(&T, usize) -> bool) {
         let mut at = self.position_after(self.handed);
         while let Some(kept) = self.kept.get(at) {
             if let Some(item) = &kept.item {
                 if !take(item, kept.size) {
-                    return false;
+                    return;
                 }
+                self.unsent_bytes -= kept.size;
                 self.handed = kept.seq;
                 self.ever_handed = self.ever_handed.max(kept.seq);
-                return true;
             }
             at += 1;
         }
         self.handed = self.last;
-        false
+    }
+
+    /// How many of the next items for the present link are of at most `longest` bytes and cost at most `most` together, up to the
+    /// first that is longer or costs too much; and what they cost.
+    pub(crate) fn next_small(
+        &self,
+        longest: usize,
+        most: usize,
+        cost: impl Fn(usize) -> usize,
+    ) -> (usize, usize) {
+        let (mut count, mut sum) = (0, 0);
+        for kept in self.kept.range(self.position_after(self.handed)..).filter(|kept| kept.item.is_some()) {
+            let with_it = sum + cost(kept.size);
+            if kept.size > longest || with_it > most {
+                break;
+            }
+            count += 1;
+            sum = with_it;
+        }
+        (count, sum)
+    }
+
+    /// Bytes that wait for the present link.
+    pub(crate) fn unsent_bytes(&self) -> usize {
+        self.unsent_bytes
     }
 
     /// Whether something waits for the present link.
@@ -182,14 +211,27 @@ impl<T> Lane<T> {
 
     fn release(&mut self, until: Until, after: u64, up_to: u64) {
         let mut at = self.position_after(after);
-        while let Some(kept) = self.kept.get_mut(at).filter(|kept| kept.seq <= up_to) {
-            if kept.until == until && kept.item.take().is_some() {
-                self.kept_bytes -= kept.size;
-                self.released += 1;
+        while self.kept.get(at).is_some_and(|kept| kept.seq <= up_to) {
+            if self.kept.get(at).is_some_and(|kept| kept.until == until) {
+                self.let_go(at);
             }
             at += 1;
         }
         self.tidy();
+    }
+
+    /// The item at that place is not needed any more; whether it was there.
+    fn let_go(&mut self, at: usize) -> bool {
+        let Some(kept) = self.kept.get_mut(at) else { return false };
+        if kept.item.take().is_none() {
+            return false;
+        }
+        self.kept_bytes -= kept.size;
+        self.released += 1;
+        if kept.seq > self.handed {
+            self.unsent_bytes -= kept.size;
+        }
+        true
     }
 
     /// The other end has answered a call, or it is not wanted any more; whether it was kept.
@@ -201,12 +243,9 @@ impl<T> Lane<T> {
             Some(kept) if kept.seq == seq => guess,
             _ => self.kept.partition_point(|kept| kept.seq < seq),
         };
-        let Some(kept) = self.kept.get_mut(at).filter(|kept| kept.seq == seq) else { return false };
-        if kept.item.take().is_none() {
+        if self.kept.get(at).is_none_or(|kept| kept.seq != seq) || !self.let_go(at) {
             return false;
         }
-        self.kept_bytes -= kept.size;
-        self.released += 1;
         self.tidy();
         true
     }
@@ -244,8 +283,15 @@ impl<T> Lane<T> {
     /// A new link: the other end has all up to there.
     pub(crate) fn resume(&mut self, arrived: u64) -> Result<(), LaneFault> {
         self.acknowledged(arrived)?;
-        self.handed = arrived;
+        self.hand_from(arrived);
         Ok(())
+    }
+
+    /// The present link has been handed all up to there, and nothing else.
+    fn hand_from(&mut self, handed: u64) {
+        self.handed = handed;
+        let unsent = self.kept.iter().filter(|kept| kept.seq > handed && kept.item.is_some());
+        self.unsent_bytes = unsent.map(|kept| kept.size).sum();
     }
 
     /// A new link to a broker that restarted, and has finished all up to there, calls excepted: whatever is kept is sent
@@ -253,14 +299,14 @@ impl<T> Lane<T> {
     pub(crate) fn resume_from_journal(&mut self, acknowledged: u64) -> Result<(), LaneFault> {
         self.acknowledged(acknowledged)?;
         self.done_there(acknowledged)?;
-        self.handed = 0;
+        self.hand_from(0);
         Ok(())
     }
 
     /// Whatever is kept comes to nothing: the other end has lost what it belongs to.
     pub(crate) fn abandon(&mut self) {
         self.kept.clear();
-        (self.released, self.kept_bytes) = (0, 0);
+        (self.released, self.kept_bytes, self.unsent_bytes) = (0, 0, 0);
         (self.handed, self.ever_handed) = (self.last, self.last);
         (self.acked, self.done_there) = (self.last, self.last);
     }
@@ -338,6 +384,11 @@ impl<T> Lane<T> {
             let counted = (self.kept_bytes, self.released);
             return Err(format!("{bytes} bytes and {released} places are kept, {counted:?} are counted"));
         }
+        let unsent = self.kept.iter().filter(|kept| kept.seq > self.handed && kept.item.is_some());
+        let unsent: usize = unsent.map(|kept| kept.size).sum();
+        if unsent != self.unsent_bytes {
+            return Err(format!("{unsent} bytes are not handed, {} are counted", self.unsent_bytes));
+        }
         if !self.kept.iter().is_sorted_by(|a, b| a.seq < b.seq) {
             return Err("items are kept out of order".to_owned());
         }
@@ -351,10 +402,11 @@ mod tests {
 
     fn sent(lane: &mut Lane<u64>) -> Vec<u64> {
         let mut sent = Vec::new();
-        while lane.hand(|item, _| {
+        lane.hand(|item, _| {
             sent.push(*item);
             true
-        }) {}
+        });
+        lane.check().unwrap();
         sent
     }
 

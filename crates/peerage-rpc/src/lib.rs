@@ -128,6 +128,7 @@ mod handle;
 mod lane;
 mod packet;
 mod party;
+mod rising;
 mod seal;
 mod session;
 mod status;

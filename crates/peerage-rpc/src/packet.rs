@@ -4,6 +4,7 @@ use bytes::Bytes;
 use peerage_wire::PeerId;
 
 use crate::accounts::Kind;
+use crate::fast::Packets;
 use crate::status::Status;
 
 /// The most bytes of a command's name.
@@ -12,6 +13,9 @@ pub const MAX_COMMAND: usize = 128;
 pub const MAX_GROUPS: usize = 16;
 /// The most bytes of a group's name.
 pub const MAX_GROUP: usize = 64;
+
+/// The most bytes that the packets take of which one is made: what is kept of one of them would keep the others' in memory.
+pub(crate) const MAX_SEVERAL: usize = 8 << 10;
 
 /// Names a session, for its party and the broker.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -39,6 +43,8 @@ pub(crate) enum Form {
     Sent(Bytes),
     /// Has arrived, with so many bytes.
     Read(Body, usize),
+    /// Has arrived, and is several.
+    Several(Packets),
 }
 
 #[derive(Clone, Debug, PartialEq)]
@@ -250,4 +256,21 @@ pub(crate) struct Call {
     pub(crate) shape: Shape,
     pub(crate) caller: u64,
     pub(crate) origin: u64,
+}
+
+impl Call {
+    /// As it may be kept: of a packet that came with others it would keep them all.
+    pub(crate) fn kept(self) -> Self {
+        let to = match self.to {
+            Destination::Group(group) => Destination::Group(Bytes::copy_from_slice(&group)),
+            to => to,
+        };
+        let command = Bytes::copy_from_slice(&self.command);
+        Self { command, payload: kept(self.payload), to, ..self }
+    }
+}
+
+/// Bytes as they may be kept, copied unless they are most of the packet that they came in.
+pub(crate) fn kept(bytes: Bytes) -> Bytes {
+    if bytes.len() > MAX_SEVERAL { bytes } else { Bytes::copy_from_slice(&bytes) }
 }

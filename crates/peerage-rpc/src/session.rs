@@ -7,11 +7,11 @@ use std::collections::BTreeSet;
 use std::time::Duration;
 
 use bytes::Bytes;
-use peerage_machine::{Class, Effect, Instant, LinkId, LinkInfo};
+use peerage_machine::{Class, Effect, Instant, LinkId, LinkInfo, Message as _};
 
 use crate::convert::encode_item;
 use crate::event::Out;
-use crate::fast::Paper;
+use crate::fast::{Paper, Several, one_of_len};
 use crate::lane::{Lane, LaneFault, Until};
 use crate::packet::{Ack, Body, Item, Lanes, Packet};
 
@@ -24,17 +24,40 @@ const ACK_BYTES: usize = 64 << 10;
 /// Or this long. The other end keeps what was not acknowledged, and nothing else waits for it.
 const ACK_AFTER: Duration = Duration::from_millis(25);
 
+/// Small items that wait leave in one packet of about so many bytes, and while the link has some to send wait until there are
+/// as many: what is done for each message, by the link and at both ends, is done once for all of them.
+const TOGETHER: usize = 4 << 10;
+/// Longer items leave by themselves: copying them would cost more than a message does.
+const SMALL: usize = 1 << 10;
+
 /// The link that carries a session now.
 #[derive(Clone, Copy, Debug)]
 struct Road {
     link: LinkId,
     /// Bytes in the link's queue.
     queued: u64,
+    /// It was given something of the interactive lane, and none of that has left since.
+    is_busy: bool,
     /// Bytes that it takes.
     limit: u64,
     /// The other end does not know yet that the session goes on here. Classes of a link overtake each other, so that
     /// an item might come before the word that it belongs to a session.
     waits: bool,
+}
+
+impl Road {
+    /// Whether the link takes so many bytes, and leaves `spare`. What is longer than its queue may stand in it alone.
+    fn takes(&self, bytes: usize, spare: u64) -> bool {
+        let with_it = self.queued.saturating_add(bytes as u64).saturating_add(spare);
+        self.queued == 0 || with_it <= self.limit
+    }
+
+    fn send(&mut self, bytes: Bytes, class: Class, out: &mut Out) {
+        let size = bytes.len() as u64;
+        self.queued = self.queued.saturating_add(size);
+        self.is_busy |= class == Class::Interactive;
+        out.push(Effect::SendOne { to: self.link, message: Packet::encoded(bytes), class });
+    }
 }
 
 /// The items of both directions.
@@ -172,7 +195,7 @@ impl Session {
     }
 
     fn take_road(&mut self, link: LinkId, info: &LinkInfo) {
-        self.road = Some(Road { link, queued: 0, limit: info.credit, waits: false });
+        self.road = Some(Road { link, queued: 0, is_busy: false, limit: info.credit, waits: false });
         // What was told on the last link may have been lost with it.
         self.ack_now = true;
     }
@@ -203,9 +226,10 @@ impl Session {
     }
 
     /// The link has room for so many bytes more.
-    pub(crate) fn room(&mut self, bytes: u64) {
+    pub(crate) fn room(&mut self, class: Class, bytes: u64) {
         if let Some(road) = &mut self.road {
             road.queued = road.queued.saturating_sub(bytes);
+            road.is_busy &= class != Class::Interactive;
         }
     }
 
@@ -278,30 +302,66 @@ impl Session {
     /// Sends what the link has room for.
     pub(crate) fn pump(&mut self, out: &mut Out) {
         let Some(road) = self.road.as_mut().filter(|road| !road.waits) else { return };
+        let may_send = !road.is_busy || self.main.unsent_bytes() >= TOGETHER;
         let untold = self.main.untold().0 + self.bulk.untold().0;
-        let has_company = self.main.has_unsent() || self.bulk.has_unsent();
+        let has_company = (may_send && self.main.has_unsent()) || self.bulk.has_unsent();
+        let mut ack = None;
         if std::mem::take(&mut self.ack_now) || (has_company && untold >= ACK_ITEMS) {
             self.ack_at = None;
             let ((up_to, done), (bulk_up_to, _)) = (self.main.tell(), self.bulk.tell());
-            out.control(road.link, Packet::from(Body::Ack(Ack { up_to, bulk_up_to, done })));
+            ack = Some(Packet::from(Body::Ack(Ack { up_to, bulk_up_to, done })));
         }
-        for (lane, class) in [(&mut self.main, Class::Interactive), (&mut self.bulk, Class::Bulk)] {
-            if !lane.has_unsent() {
-                continue;
+        pump_main(&mut self.main, road, &mut ack, out);
+        if let Some(ack) = ack {
+            out.control(road.link, ack);
+        }
+        let spare = road.limit / 2;
+        self.bulk.hand(|item, size| {
+            let takes = road.takes(size, spare);
+            if takes {
+                road.send(item.clone(), Class::Bulk, out);
             }
-            let spare = if class == Class::Bulk { road.limit / 2 } else { 0 };
-            while lane.hand(|bytes, size| {
-                let size = size as u64;
-                // One that is longer than the queue may stand in it alone.
-                let with_it = road.queued.saturating_add(size).saturating_add(spare);
-                if road.queued > 0 && with_it > road.limit {
-                    return false;
-                }
-                road.queued = road.queued.saturating_add(size);
-                let message = Packet::encoded(bytes.clone());
-                out.push(Effect::SendOne { to: road.link, message, class });
-                true
-            }) {}
+            takes
+        });
+    }
+}
+
+/// Sends what waits in the interactive lane; small items together, and with them an acknowledgement.
+fn pump_main(lane: &mut Lane<Bytes>, road: &mut Road, ack: &mut Option<Packet>, out: &mut Out) {
+    while lane.has_unsent() && (!road.is_busy || lane.unsent_bytes() >= TOGETHER) {
+        let (mut count, mut bytes) = lane.next_small(SMALL, TOGETHER, one_of_len);
+        if let Some(ack) = ack.as_ref().filter(|_| count > 0) {
+            (count, bytes) = (count + 1, bytes + one_of_len(ack.encoded_len()));
         }
+        if count < 2 {
+            let mut first = None;
+            lane.hand(|item, size| {
+                let takes = first.is_none() && road.takes(size, 0);
+                if takes {
+                    first = Some(item.clone());
+                }
+                takes
+            });
+            let Some(first) = first else { return };
+            road.send(first, Class::Interactive, out);
+            continue;
+        }
+        if !road.takes(bytes, 0) {
+            return;
+        }
+        let mut several = Several::of(bytes);
+        if let Some(ack) = ack.take() {
+            several.put(&ack.into_bytes());
+            count -= 1;
+        }
+        lane.hand(|item, _| {
+            let is_one = count > 0;
+            if is_one {
+                several.put(item);
+                count -= 1;
+            }
+            is_one
+        });
+        road.send(several.done(), Class::Interactive, out);
     }
 }

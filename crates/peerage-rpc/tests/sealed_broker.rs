@@ -62,8 +62,15 @@ impl Spy {
         seen.said.push(bytes.clone());
         let Some(tamper) = &mut seen.tamper else { return Effect::Send { to, message, class, id } };
         let mut packet = proto::Packet::decode(bytes).unwrap();
-        if let Some(body) = &mut packet.body {
-            tamper(body);
+        match &mut packet.body {
+            Some(Body::Several(several)) => {
+                for bytes in &mut several.packets {
+                    let mut packet = proto::Packet::decode(bytes.clone()).unwrap();
+                    packet.body.iter_mut().for_each(&mut *tamper);
+                    *bytes = packet.encode_to_vec().into();
+                }
+            }
+            body => body.iter_mut().for_each(tamper),
         }
         let message = Packet::decode(packet.encode_to_vec().into()).unwrap();
         Effect::Send { to, message, class, id }

@@ -130,8 +130,7 @@ impl Driver {
                 }
                 // An idle link keeps no buffer.
                 self.unsent = take_write_buffer();
-                self.link.transmit(&mut self.unsent, WRITE_AHEAD);
-                self.pump();
+                self.seal();
                 if self.unsent.is_empty() {
                     give_write_buffer(std::mem::take(&mut self.unsent));
                     return moved;
@@ -148,6 +147,19 @@ impl Driver {
                     return true;
                 }
                 Poll::Pending => return moved,
+            }
+        }
+    }
+
+    /// Seals what the link has to send, and what instances say to the room that comes of it: one write takes all of it.
+    fn seal(&mut self) {
+        loop {
+            let sealed = self.unsent.len();
+            self.link.transmit(&mut self.unsent, WRITE_AHEAD);
+            self.pump();
+            let is_full = self.unsent.len() == sealed || self.unsent.len() >= WRITE_AHEAD;
+            if is_full || self.over.is_some() || !self.take_commands() {
+                return;
             }
         }
     }

@@ -189,6 +189,30 @@ impl BrokerMachine {
         writes: Vec<Write>,
         out: &mut OutboxOf<Self>,
     ) {
+        self.complete_all(now, [(run, result, writes)], out);
+    }
+
+    /// As [`BrokerMachine::complete`], of several, and then sends what is to be sent of it.
+    pub fn complete_all(
+        &mut self,
+        now: Now,
+        runs: impl IntoIterator<Item = (RunKey, Result<Bytes, Status>, Vec<Write>)>,
+        out: &mut OutboxOf<Self>,
+    ) {
+        for (run, result, writes) in runs {
+            self.complete_one(now, run, result, writes, out);
+        }
+        self.settle(out);
+    }
+
+    fn complete_one(
+        &mut self,
+        now: Now,
+        run: RunKey,
+        result: Result<Bytes, Status>,
+        writes: Vec<Write>,
+        out: &mut Out,
+    ) {
         let RunKey { session: key, seq } = run;
         if !self.sessions.contains_key(&key) && !writes.is_empty() {
             // The party is gone, and what was done for it was done.
@@ -203,7 +227,6 @@ impl BrokerMachine {
             let Some((seq, call)) = session.gate.next() else { break };
             self.run(key, seq, call, out);
         }
-        self.settle(out);
     }
 
     /// Makes a call to a session's party.

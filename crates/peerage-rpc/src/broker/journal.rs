@@ -331,7 +331,7 @@ impl BrokerMachine {
                 return Some(call);
             }
             session.journal.passing += 1;
-            self.keep(Vec::new(), Pending::PassOn { session: key, seq, call }, out);
+            self.keep(Vec::new(), Pending::PassOn { session: key, seq, call: call.kept() }, out);
             return None;
         }
         session.journal.passing += 1;
@@ -339,7 +339,7 @@ impl BrokerMachine {
             session.journal.one_ways.insert(seq);
         }
         let mark = session.journal.put(PASSED_ON, seq, Bytes::new());
-        self.keep(vec![mark], Pending::PassOn { session: key, seq, call }, out);
+        self.keep(vec![mark], Pending::PassOn { session: key, seq, call: call.kept() }, out);
         None
     }
 

@@ -292,16 +292,19 @@ impl Machine for BrokerMachine {
         self.now = now.mono;
         match input {
             Input::Message { link, message } => {
-                let read = message.into_body().map_err(|malformed| malformed.to_string());
-                if let Err(fault) = read.and_then(|(body, size)| self.on_body(now, link, body, size, out)) {
-                    self.on_fault(link, fault, out);
+                for read in message.into_bodies() {
+                    let read = read.map_err(|malformed| malformed.to_string());
+                    if let Err(fault) = read.and_then(|(body, size)| self.on_body(now, link, body, size, out)) {
+                        self.on_fault(link, fault, out);
+                        break;
+                    }
                 }
             }
-            Input::Credit { link, bytes, .. } => {
+            Input::Credit { link, class, bytes } => {
                 if let Some(key) = self.links.get(&link).and_then(|state| state.session)
                     && let Some(session) = self.sessions.get_mut(&key)
                 {
-                    session.talk.session.room(bytes);
+                    session.talk.session.room(class, bytes);
                     self.touch(key);
                 }
             }

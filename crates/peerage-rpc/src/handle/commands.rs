@@ -1,6 +1,6 @@
 //! The commands that are run here.
 
-use std::collections::HashMap;
+use std::collections::BTreeMap;
 use std::fmt;
 use std::future::Future;
 use std::pin::Pin;
@@ -44,7 +44,7 @@ struct Entry<M: Place> {
 /// to [`tokio::task::spawn_blocking`]. A handler that panics answers [`crate::Code::Internal`], and harms nobody. When
 /// nobody waits for its answer any more, or its time is over, it is dropped at the place where it waits.
 pub struct Commands<M: Place = AtParty> {
-    entries: HashMap<String, Entry<M>>,
+    entries: BTreeMap<String, Entry<M>>,
     fault: Option<CommandsError>,
 }
 
@@ -56,7 +56,7 @@ pub trait Service<M: Place = AtParty> {
 
 impl<M: Place> Default for Commands<M> {
     fn default() -> Self {
-        Self { entries: HashMap::new(), fault: None }
+        Self { entries: BTreeMap::new(), fault: None }
     }
 }
 

@@ -1,6 +1,6 @@
 //! Between a machine and its handles: what the machine leaves there, and who waits for it.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::future::Future;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::Pin;
@@ -19,6 +19,7 @@ use super::seals::Keys;
 use crate::event::{Answer, Event, Run, RunKey, SessionKey, StreamKey};
 use crate::packet::{Limits, Shape};
 use crate::party::Placed;
+use crate::rising::Rising;
 use crate::status::Status;
 
 /// One-way calls that failed and that nobody has asked for; the oldest are forgotten.
@@ -153,7 +154,7 @@ pub(super) struct Turnstile {
 pub(super) struct Desk {
     queue: Mutex<Queue>,
     more: Notify,
-    calls: Mutex<HashMap<CallId, Slot>>,
+    calls: Mutex<Rising<Slot>>,
     flows: Mutex<BTreeMap<StreamKey, Flow>>,
     sends: Mutex<BTreeMap<SessionKey, Sends>>,
     /// Told when one-way calls are done.
@@ -235,17 +236,17 @@ impl Desk {
                 }
             }
         }
-        lock(&self.calls).insert(placed.id, Slot { reply, streams: has_streams.then_some(placed), seal });
+        lock(&self.calls).insert(placed.id.0, Slot { reply, streams: has_streams.then_some(placed), seal });
     }
 
     /// Something else was asked. Called with the machine locked.
     pub(super) fn expect_answer(&self, call: CallId, reply: oneshot::Sender<Answer>) {
-        lock(&self.calls).insert(call, Slot { reply: ReplyTo::Waiting(reply), streams: None, seal: None });
+        lock(&self.calls).insert(call.0, Slot { reply: ReplyTo::Waiting(reply), streams: None, seal: None });
     }
 
     /// Nobody waits for the answer any more.
     pub(super) fn forget(&self, placed: Placed) {
-        lock(&self.calls).remove(&placed.id);
+        lock(&self.calls).remove(placed.id.0);
         for is_bulk in [false, true] {
             self.end_flow(placed.stream(is_bulk), &Err(Status::cancelled("nobody waits for it any more")));
         }
@@ -259,7 +260,7 @@ impl Desk {
     }
 
     pub(super) fn answer(&self, call: CallId, answer: Answer) {
-        let Some(slot) = lock(&self.calls).remove(&call) else { return };
+        let Some(slot) = lock(&self.calls).remove(call.0) else { return };
         let answer = match &slot.seal {
             Some(seal) => seal.open_answer(answer),
             None => answer,
@@ -480,7 +481,7 @@ impl Desk {
 
     /// The instance is closed: nothing follows.
     pub(super) fn close(&self) {
-        let calls: Vec<_> = lock(&self.calls).keys().copied().collect();
+        let calls: Vec<_> = lock(&self.calls).iter().map(|(call, _)| CallId(call)).collect();
         for call in calls {
             self.answer(call, Err(closed().may_have_run()));
         }

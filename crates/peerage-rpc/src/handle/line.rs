@@ -51,7 +51,8 @@ pub(super) trait Engine:
         out: &mut OutboxOf<Self>,
     ) -> Result<Placed, NotPlaced>;
     fn take_back(&mut self, placed: Placed, out: &mut OutboxOf<Self>);
-    fn done(&mut self, now: Now, done: Done, out: &mut OutboxOf<Self>);
+    /// Ends these calls; what flowed beside them has ended.
+    fn done(&mut self, now: Now, done: &mut Vec<Done>, out: &mut OutboxOf<Self>);
     fn send(&mut self, stream: StreamKey, message: Bytes, out: &mut OutboxOf<Self>) -> Result<(), SendError>;
     fn finish(&mut self, stream: StreamKey, status: Option<Status>, out: &mut OutboxOf<Self>);
     fn grant(&mut self, stream: StreamKey, messages: u32, bytes: u64, out: &mut OutboxOf<Self>);
@@ -77,8 +78,8 @@ impl Engine for PartyMachine {
         self.cancel(placed, out);
     }
 
-    fn done(&mut self, now: Now, done: Done, out: &mut OutboxOf<Self>) {
-        self.complete(now, done.run, done.result, out);
+    fn done(&mut self, now: Now, done: &mut Vec<Done>, out: &mut OutboxOf<Self>) {
+        self.complete_all(now, done.drain(..).map(|done| (done.run, done.result)), out);
     }
 
     fn send(&mut self, stream: StreamKey, message: Bytes, out: &mut OutboxOf<Self>) -> Result<(), SendError> {
@@ -114,8 +115,8 @@ impl Engine for BrokerMachine {
         self.cancel(placed, out);
     }
 
-    fn done(&mut self, now: Now, done: Done, out: &mut OutboxOf<Self>) {
-        self.complete(now, done.run, done.result, done.writes, out);
+    fn done(&mut self, now: Now, done: &mut Vec<Done>, out: &mut OutboxOf<Self>) {
+        self.complete_all(now, done.drain(..).map(|done| (done.run, done.result, done.writes)), out);
     }
 
     fn send(&mut self, stream: StreamKey, message: Bytes, out: &mut OutboxOf<Self>) -> Result<(), SendError> {
@@ -179,12 +180,10 @@ impl<E: Engine> Line for Core<E> {
 
     fn complete(&self, done: &mut Vec<Done>) {
         let _ = self.hosted.call(|machine, now, out| {
-            for done in done.drain(..) {
-                if done.has_no_bulk {
-                    machine.finish(theirs(done.run, true), None, out);
-                }
-                machine.done(now, done, out);
+            for done in done.iter().filter(|done| done.has_no_bulk) {
+                machine.finish(theirs(done.run, true), None, out);
             }
+            machine.done(now, done, out);
         });
     }
 

@@ -57,19 +57,37 @@ impl PartyMachine {
         result: Result<Bytes, Status>,
         out: &mut OutboxOf<Self>,
     ) {
-        if self.talk_of(run.session).is_none() {
-            return;
+        self.complete_all(now, [(run, result)], out);
+    }
+
+    /// Ends calls that ran here, and then sends what is to be sent of it.
+    pub fn complete_all(
+        &mut self,
+        now: Now,
+        runs: impl IntoIterator<Item = (RunKey, Result<Bytes, Status>)>,
+        out: &mut OutboxOf<Self>,
+    ) {
+        for (run, result) in runs {
+            self.complete_one(now, run, result, out);
         }
-        if let Some(talk) = &mut self.talk {
-            talk.reply(now.mono, run.seq, result.map_err(Box::new));
-        }
+        self.pump(out);
+    }
+
+    fn complete_one(
+        &mut self,
+        now: Now,
+        run: RunKey,
+        result: Result<Bytes, Status>,
+        out: &mut OutboxOf<Self>,
+    ) {
+        let Some(talk) = self.talk_of(run.session) else { return };
+        talk.reply(now.mono, run.seq, result.map_err(Box::new));
         if let Some(caller) = self.one_ways.remove(&run.seq) {
             if let Some(gate) = self.gates.get_mut(&caller) {
                 gate.done(run.seq);
             }
             self.run_waiting(caller, out);
         }
-        self.pump(out);
     }
 
     /// Sends a message on a stream, or a piece of bulk data; gives it back when there is no credit, and

@@ -112,19 +112,22 @@ impl Machine for PartyMachine {
             Input::Up { link, info } => self.on_up(now.mono, link, info, out),
             Input::Down { link, why } => self.on_down(now.mono, link, why, out),
             Input::Message { link, message } => {
-                let read = message.into_body().map_err(|malformed| malformed.to_string());
-                if let Err(fault) =
-                    read.and_then(|(body, size)| self.on_body(now.mono, link, body, size, out))
-                {
-                    tracing::debug!(%link, fault, "the broker broke the protocol");
-                    let why = Why::Fault { by: Side::Them, what: fault };
-                    out.push(Effect::CloseChannel { link, why });
+                for read in message.into_bodies() {
+                    let read = read.map_err(|malformed| malformed.to_string());
+                    if let Err(fault) =
+                        read.and_then(|(body, size)| self.on_body(now.mono, link, body, size, out))
+                    {
+                        tracing::debug!(%link, fault, "the broker broke the protocol");
+                        let why = Why::Fault { by: Side::Them, what: fault };
+                        out.push(Effect::CloseChannel { link, why });
+                        break;
+                    }
                 }
                 self.pump(out);
             }
-            Input::Credit { link, bytes, .. } => {
+            Input::Credit { link, class, bytes } => {
                 if let Some(talk) = self.talk.as_mut().filter(|talk| talk.session.link() == Some(link)) {
-                    talk.session.room(bytes);
+                    talk.session.room(class, bytes);
                     talk.pump(out);
                 }
             }

@@ -14,16 +14,16 @@ impl Talk {
         let ours = ours.chain(self.our_one_ways.values().map(|(bytes, _)| (*bytes, false)));
         is_counted("our calls", ours, self.our_way)?;
         let mut untils: Vec<_> =
-            self.ours.iter().filter_map(|(seq, call)| Some((call.until?, true, *seq))).collect();
-        untils.extend(self.theirs.iter().filter_map(|(seq, call)| Some((call.until?, false, *seq))));
+            self.ours.iter().filter_map(|(seq, call)| Some((call.until?, true, seq))).collect();
+        untils.extend(self.theirs.iter().filter_map(|(seq, call)| Some((call.until?, false, seq))));
         untils.sort_unstable();
         if !untils.iter().eq(&self.deadlines) {
             return Err(format!("calls end at {untils:?}, timers are at {:?}", self.deadlines));
         }
         let is_known = |stream: &StreamKey| {
             let calls =
-                if stream.is_ours { self.ours.get(&stream.call).map(|call| &call.streams) } else { None };
-            calls.or_else(|| self.theirs.get(&stream.call).map(|call| &call.streams)).is_some()
+                if stream.is_ours { self.ours.get(stream.call).map(|call| &call.streams) } else { None };
+            calls.or_else(|| self.theirs.get(stream.call).map(|call| &call.streams)).is_some()
         };
         if let Some(stream) = self.gathering.iter().find(|stream| !is_known(stream)) {
             return Err(format!("messages gather for {stream:?}, which is over"));
@@ -36,9 +36,9 @@ impl Talk {
 
     pub(super) fn gathered(&self, stream: StreamKey) -> usize {
         let streams = if stream.is_ours {
-            self.ours.get(&stream.call).and_then(|call| call.streams.as_deref())
+            self.ours.get(stream.call).and_then(|call| call.streams.as_deref())
         } else {
-            self.theirs.get(&stream.call).and_then(|call| call.streams.as_deref())
+            self.theirs.get(stream.call).and_then(|call| call.streams.as_deref())
         };
         streams.map_or(0, |streams| streams.gathered(stream.is_bulk))
     }
@@ -46,17 +46,17 @@ impl Talk {
     /// Calls of the other end that go on to another session: their numbers, that session, and their numbers there.
     pub(crate) fn passed_on(&self) -> impl Iterator<Item = (u64, SessionKey, u64)> + '_ {
         self.theirs.iter().filter_map(|(seq, call)| match call.owner {
-            super::InOwner::Relayed { to, seq: on } => Some((*seq, to, on)),
+            super::InOwner::Relayed { to, seq: on } => Some((seq, to, on)),
             super::InOwner::Local => None,
         })
     }
 
     /// Calls of this end that have come from another session: their numbers, that session, and their numbers there.
     pub(crate) fn passed_here(&self) -> impl Iterator<Item = (u64, SessionKey, u64)> + '_ {
-        let one_ways = self.our_one_ways.iter().map(|(seq, (_, owner))| (seq, owner));
+        let one_ways = self.our_one_ways.iter().map(|(seq, (_, owner))| (*seq, owner));
         let calls = self.ours.iter().map(|(seq, call)| (seq, &call.owner));
         calls.chain(one_ways).filter_map(|(seq, owner)| match owner {
-            OutOwner::Relayed { from, seq: there } => Some((*seq, *from, *there)),
+            OutOwner::Relayed { from, seq: there } => Some((seq, *from, *there)),
             OutOwner::Local(_) | OutOwner::Abandoned => None,
         })
     }

@@ -8,7 +8,7 @@ use super::{Heard, ITEM_COST, InOwner, OutOwner, Talk};
 use crate::event::{Event, Out, RunKey, SessionKey, StreamKey};
 use crate::flow::{Inflow, Streams};
 use crate::lane::Until;
-use crate::packet::{Ack, Item, Shape, Stream};
+use crate::packet::{Ack, Item, Shape, Stream, kept};
 use crate::status::Status;
 
 /// A stream of the wire, as it is known here.
@@ -112,7 +112,7 @@ impl Talk {
                 (_, Ok(_)) => Heard::Nothing,
             });
         }
-        let Some(call) = self.ours.get_mut(&to).filter(|call| !call.is_replied) else {
+        let Some(call) = self.ours.get_mut(to).filter(|call| !call.is_replied) else {
             out.count("rpc_stray_replies_total", 1);
             return Ok(Heard::Nothing);
         };
@@ -154,7 +154,7 @@ impl Talk {
     /// Where a stream of the wire is here: whose call, and its owner.
     fn find(&mut self, stream: Stream) -> Option<Found<'_>> {
         if stream.to_caller {
-            let call = self.ours.get_mut(&stream.call)?;
+            let call = self.ours.get_mut(stream.call)?;
             let relayed = match call.owner {
                 OutOwner::Relayed { from, seq } => Some((from, seq)),
                 OutOwner::Local(_) | OutOwner::Abandoned => None,
@@ -168,7 +168,7 @@ impl Talk {
                 held: None,
             })
         } else {
-            let call = self.theirs.get_mut(&stream.call)?;
+            let call = self.theirs.get_mut(stream.call)?;
             let relayed = match call.owner {
                 InOwner::Relayed { to, seq } => Some((to, seq)),
                 InOwner::Local => None,
@@ -212,7 +212,7 @@ impl Talk {
             }
             None => {
                 match held {
-                    Some(held) => held.push((bulk, Item::Items { stream, count, items })),
+                    Some(held) => held.push((bulk, Item::Items { stream, count, items: kept(items) })),
                     None => {
                         let stream = StreamKey { session, call: stream.call, is_ours, is_bulk: bulk };
                         out.emit(Event::Data { stream, count, items });
@@ -254,7 +254,7 @@ impl Talk {
                 Heard::Nothing
             }
         };
-        if is_ours && bulk && self.ours.get(&stream.call).is_some_and(|call| call.is_replied) {
+        if is_ours && bulk && self.ours.get(stream.call).is_some_and(|call| call.is_replied) {
             self.forget_ours(stream.call);
             self.tell_slots(out);
         }
@@ -307,7 +307,7 @@ impl Talk {
                 }
             }
             Item::End { stream, .. } if bulk && stream.to_caller => {
-                let Some(call) = self.theirs.get_mut(&stream.call) else { return false };
+                let Some(call) = self.theirs.get_mut(stream.call) else { return false };
                 call.streams.iter_mut().for_each(|streams| streams.bulk_passed());
                 if call.is_replied {
                     self.forget_theirs(stream.call);
@@ -316,15 +316,15 @@ impl Talk {
             Item::Items { stream, .. } | Item::End { stream, .. } => {
                 let call = stream.call;
                 let is_there = if stream.to_caller {
-                    self.theirs.contains_key(&call)
+                    self.theirs.contains(call)
                 } else {
-                    self.ours.contains_key(&call)
+                    self.ours.contains(call)
                 };
                 if !is_there {
                     return false;
                 }
             }
-            Item::Cancel { call } => match self.ours.get(call) {
+            Item::Cancel { call } => match self.ours.get(*call) {
                 None => return false,
                 // Only bulk data still came, and nobody takes it any more.
                 Some(ours) if ours.is_replied => {
@@ -340,7 +340,7 @@ impl Talk {
     }
 
     pub(super) fn on_cancel(&mut self, seq: u64, out: &mut Out) -> Heard {
-        let Some(call) = self.theirs.get_mut(&seq).filter(|call| !call.is_cancelled) else {
+        let Some(call) = self.theirs.get_mut(seq).filter(|call| !call.is_cancelled) else {
             return Heard::Nothing;
         };
         call.is_cancelled = true;

@@ -20,6 +20,7 @@ use peerage_machine::{CallId, Instant};
 use crate::event::{Event, Out, RunKey, SessionKey, StreamKey};
 use crate::flow::Streams;
 use crate::packet::{Call, Item, Limits, Shape};
+use crate::rising::Rising;
 use crate::session::Session;
 use crate::status::Status;
 
@@ -181,12 +182,12 @@ pub(crate) struct Talk {
     pub(crate) session: Session,
     pub(crate) limits: Limits,
     /// Calls of the other end.
-    theirs: BTreeMap<u64, InCall>,
+    theirs: Rising<InCall>,
     their_way: UnderWay,
     /// One-way calls of the other end that are not done, with their bytes.
     their_one_ways: BTreeMap<u64, usize>,
     /// Calls of this end.
-    ours: BTreeMap<u64, OutCall>,
+    ours: Rising<OutCall>,
     our_way: UnderWay,
     /// One-way calls of this end that are not done, with their bytes.
     our_one_ways: BTreeMap<u64, (usize, OutOwner)>,
@@ -209,10 +210,10 @@ impl Talk {
             key,
             session,
             limits,
-            theirs: BTreeMap::new(),
+            theirs: Rising::default(),
             their_way: UnderWay::default(),
             their_one_ways: BTreeMap::new(),
-            ours: BTreeMap::new(),
+            ours: Rising::default(),
             our_way: UnderWay::default(),
             our_one_ways: BTreeMap::new(),
             wants_slots: false,
@@ -236,7 +237,7 @@ impl Talk {
         while let Some((at, is_ours, seq)) = self.deadlines.first().copied().filter(|(at, ..)| *at <= now) {
             self.deadlines.remove(&(at, is_ours, seq));
             if is_ours {
-                let Some(call) = self.ours.get_mut(&seq) else { continue };
+                let Some(call) = self.ours.get_mut(seq) else { continue };
                 call.until = None;
                 if let OutOwner::Local(id) = call.owner
                     && !call.is_replied
@@ -246,7 +247,7 @@ impl Talk {
                     out.answer(id, Err(status));
                 }
                 self.cancel(seq);
-            } else if self.theirs.get(&seq).is_some_and(|call| !call.is_replied) {
+            } else if self.theirs.get(seq).is_some_and(|call| !call.is_replied) {
                 out.emit(Event::Cancelled(RunKey { session: self.key, seq }));
                 over.push(seq);
             }
@@ -271,7 +272,7 @@ impl Talk {
 
     /// Which caller a call of the other end is of, as introduced.
     pub(crate) fn caller_of(&self, seq: u64) -> Option<u64> {
-        self.theirs.get(&seq).map(|call| call.caller)
+        self.theirs.get(seq).map(|call| call.caller)
     }
 
     /// Calls with streams that are under way, of both ends.
@@ -289,6 +290,6 @@ impl Talk {
 
     /// What else flows with a call of the other end.
     pub(crate) fn shape_of(&self, seq: u64) -> Option<Shape> {
-        self.theirs.get(&seq).map(|call| call.shape)
+        self.theirs.get(seq).map(|call| call.shape)
     }
 }

@@ -39,7 +39,7 @@ impl Talk {
 
     /// Nobody here waits for a call of this end any more.
     pub(crate) fn cancel(&mut self, seq: u64) {
-        let Some(call) = self.ours.get_mut(&seq) else { return };
+        let Some(call) = self.ours.get_mut(seq) else { return };
         if matches!(call.owner, OutOwner::Abandoned) {
             return;
         }
@@ -56,7 +56,7 @@ impl Talk {
     }
 
     pub(super) fn forget_ours(&mut self, seq: u64) -> Option<OutCall> {
-        let mut call = self.ours.remove(&seq)?;
+        let mut call = self.ours.remove(seq)?;
         self.our_way.remove(call.bytes, call.streams.is_some());
         if let Some(until) = call.until {
             self.deadlines.remove(&(until, true, seq));
@@ -77,7 +77,7 @@ impl Talk {
 
     /// All calls of this end that are not over, which never will be.
     pub(crate) fn give_up_ours(&mut self) -> Vec<GivenUp> {
-        let seqs: Vec<_> = self.ours.keys().copied().collect();
+        let seqs: Vec<_> = self.ours.iter().map(|(seq, _)| seq).collect();
         let mut given_up: Vec<_> = seqs.into_iter().filter_map(|seq| self.give_up(seq)).collect();
         for (seq, (_, owner)) in std::mem::take(&mut self.our_one_ways) {
             let may_have_run = self.session.was_handed(seq);
@@ -97,7 +97,7 @@ impl Talk {
     /// Calls of this end with streams, which do not survive a restart of the other.
     pub(crate) fn give_up_streams(&mut self) -> Vec<GivenUp> {
         let with_streams = self.ours.iter().filter(|(_, call)| call.streams.is_some());
-        let seqs: Vec<_> = with_streams.map(|(seq, _)| *seq).collect();
+        let seqs: Vec<_> = with_streams.map(|(seq, _)| seq).collect();
         let mut given_up = Vec::new();
         for seq in seqs {
             self.session.answered(seq);

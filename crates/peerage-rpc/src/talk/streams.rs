@@ -12,9 +12,9 @@ use crate::status::Status;
 impl Talk {
     pub(super) fn streams_mut(&mut self, stream: StreamKey) -> Option<&mut Streams> {
         if stream.is_ours {
-            self.ours.get_mut(&stream.call)?.streams.as_deref_mut()
+            self.ours.get_mut(stream.call)?.streams.as_deref_mut()
         } else {
-            self.theirs.get_mut(&stream.call)?.streams.as_deref_mut()
+            self.theirs.get_mut(stream.call)?.streams.as_deref_mut()
         }
     }
 
@@ -52,7 +52,7 @@ impl Talk {
         self.session.push(stream.is_bulk, &end, Until::Acknowledged);
         if !stream.is_ours
             && stream.is_bulk
-            && self.theirs.get(&stream.call).is_some_and(|call| call.is_replied)
+            && self.theirs.get(stream.call).is_some_and(|call| call.is_replied)
         {
             self.forget_theirs(stream.call);
         }

@@ -62,7 +62,7 @@ impl Talk {
             return answer;
         }
         let result = fitting(result, self.limits.message_bytes);
-        let call = self.theirs.get_mut(&seq).filter(|call| !call.is_replied)?;
+        let call = self.theirs.get_mut(seq).filter(|call| !call.is_replied)?;
         call.is_replied = true;
         call.again = None;
         let is_error = result.is_err();
@@ -80,7 +80,7 @@ impl Talk {
 
     /// Ends a relayed call of the other end without a word of this one: the reply has been passed on.
     pub(super) fn forget_theirs(&mut self, seq: u64) {
-        let Some(mut call) = self.theirs.remove(&seq) else { return };
+        let Some(mut call) = self.theirs.remove(seq) else { return };
         self.their_way.remove(call.bytes, call.streams.is_some());
         if let Some(until) = call.until {
             self.deadlines.remove(&(until, false, seq));
@@ -110,7 +110,7 @@ impl Talk {
         on: u64,
         again: Option<Box<Again>>,
     ) -> Vec<(bool, Item)> {
-        let Some(call) = self.theirs.get_mut(&seq) else { return Vec::new() };
+        let Some(call) = self.theirs.get_mut(seq) else { return Vec::new() };
         call.owner = InOwner::Relayed { to, seq: on };
         call.again = again;
         call.waits = false;
@@ -131,7 +131,7 @@ impl Talk {
 
     /// The application has been told to run the call; now it hears what has come of its streams before.
     pub(crate) fn started(&mut self, seq: u64, out: &mut Out) {
-        let Some(call) = self.theirs.get_mut(&seq) else { return };
+        let Some(call) = self.theirs.get_mut(seq) else { return };
         call.waits = false;
         for (is_bulk, item) in std::mem::take(&mut call.held) {
             let stream = StreamKey { session: self.key, call: seq, is_ours: false, is_bulk };
@@ -145,18 +145,18 @@ impl Talk {
 
     /// A call that may be passed on once more, now that its node is gone.
     pub(crate) fn take_again(&mut self, seq: u64) -> Option<Box<Again>> {
-        let call = self.theirs.get_mut(&seq).filter(|call| !call.is_cancelled)?;
+        let call = self.theirs.get_mut(seq).filter(|call| !call.is_cancelled)?;
         call.again.take()
     }
 
     /// Whether the other end still waits for that call.
     pub(crate) fn is_wanted(&self, seq: u64) -> bool {
-        self.theirs.get(&seq).is_some_and(|call| !call.is_replied) || self.their_one_ways.contains_key(&seq)
+        self.theirs.get(seq).is_some_and(|call| !call.is_replied) || self.their_one_ways.contains_key(&seq)
     }
 
     /// All calls of the other end that are not over, which nobody waits for any more.
     pub(crate) fn give_up_theirs(&mut self) -> Vec<(u64, InOwner)> {
-        let given_up: Vec<_> = self.theirs.iter().map(|(seq, call)| (*seq, call.owner)).collect();
+        let given_up: Vec<_> = self.theirs.iter().map(|(seq, call)| (seq, call.owner)).collect();
         given_up.iter().for_each(|(seq, _)| self.forget_theirs(*seq));
         self.their_one_ways.clear();
         self.their_way = UnderWay::default();

@@ -1,8 +1,10 @@
 //! Machines that are wrong on purpose, to be caught.
 
-use peerage_machine::{Class, Effect, LinkId, OutboxOf};
+use bytes::Bytes;
+use peerage_machine::{Effect, Message as _, OutboxOf};
 use peerage_rpc::{Event, Packet};
 use peerage_wire::proto::rpc::v1 as proto;
+use prost::Message as _;
 
 use super::Actor;
 use super::wire::{self, Body};
@@ -59,7 +61,7 @@ impl Broken {
                     }
                 }
                 Effect::SendOne { to, message, class } => {
-                    let message = self.spoilt(to, message, class);
+                    let message = self.spoilt(&message);
                     out.push(Effect::SendOne { to, message, class });
                 }
                 effect => out.push(effect),
@@ -67,20 +69,28 @@ impl Broken {
         }
     }
 
-    fn spoilt(&mut self, _: LinkId, message: Packet, _: Class) -> Packet {
-        let read = wire::read(&message);
-        let body = match read.body {
+    fn spoilt(&mut self, message: &Packet) -> Packet {
+        let mut spoilt: Vec<_> = wire::read(message).into_iter().map(|packet| self.spoilt_one(packet)).collect();
+        if spoilt.len() == 1 {
+            return Packet::decode(spoilt.remove(0)).unwrap();
+        }
+        wire::packet(0, false, wire::several(spoilt))
+    }
+
+    fn spoilt_one(&mut self, packet: proto::Packet) -> Bytes {
+        let proto::Packet { seq, bulk, body } = packet;
+        let body = match body {
             Some(Body::Reply(_)) if self.wrong == Wrong::ForgetsReply && self.is_time() => {
-                Body::Cancel(proto::Cancel { call: 1 << 40 })
+                Some(Body::Cancel(proto::Cancel { call: 1 << 40 }))
             }
             Some(Body::Reply(reply)) if self.wrong == Wrong::AnswersTwice && self.is_time() => {
-                Body::Reply(proto::Reply { to: reply.to - 1, ..reply })
+                Some(Body::Reply(proto::Reply { to: reply.to - 1, ..reply }))
             }
-            Some(Body::Items(items)) if self.wrong == Wrong::Oversends && !read.bulk && self.is_time() => {
-                Body::Items(proto::Items { count: items.count + 100_000, ..items })
+            Some(Body::Items(items)) if self.wrong == Wrong::Oversends && !bulk && self.is_time() => {
+                Some(Body::Items(proto::Items { count: items.count + 100_000, ..items }))
             }
-            _ => return message,
+            body => body,
         };
-        wire::packet(read.seq, read.bulk, body)
+        proto::Packet { seq, bulk, body }.encode_to_vec().into()
     }
 }

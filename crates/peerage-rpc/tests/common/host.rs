@@ -128,11 +128,12 @@ impl Host {
 
     /// A message leaves; what of it the link's queue has room for again afterwards.
     fn sent(&mut self, link: LinkId, message: &Packet, class: Class) -> Option<(LinkId, Class, u64)> {
-        let packet = wire::read(message);
-        if packet.seq > 0 && !packet.bulk {
-            self.came.insert(link, packet.seq);
+        for packet in wire::read(message) {
+            if packet.seq > 0 && !packet.bulk {
+                self.came.insert(link, packet.seq);
+            }
+            self.said.entry(link).or_default().push(packet);
         }
-        self.said.entry(link).or_default().push(packet);
         (class != Class::Control)
             .then(|| (link, class, peerage_machine::Message::encoded_len(message) as u64))
     }

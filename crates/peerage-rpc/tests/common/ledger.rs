@@ -8,6 +8,7 @@ use bytes::Bytes;
 use peerage_machine::Instant;
 use peerage_rpc::{Event, Limits, Packet, SessionId, StreamKey};
 use peerage_sim::{NodeId, Sent, Watch};
+use peerage_wire::proto::rpc::v1 as proto;
 
 use super::Actor;
 use super::wire::{self, Body};
@@ -58,6 +59,33 @@ impl Ledger {
             self.wrong(format!("{stream:?} at {node} has message {number}, {expected} is next"));
         }
     }
+
+    fn packet(&mut self, from: NodeId, to: NodeId, packet: proto::Packet) {
+        let Some(body) = packet.body.filter(|_| packet.seq > 0) else { return };
+        let highest = self.sent.entry((from, to, packet.bulk)).or_default();
+        if packet.seq <= *highest {
+            return;
+        }
+        *highest = packet.seq;
+        match body {
+            Body::Items(items) => {
+                self.items((from, to, items.call, items.to_caller, packet.bulk), items.count);
+            }
+            Body::Credit(credit) => {
+                let (first, messages) =
+                    (i64::from(self.limits.stream_messages), i64::from(credit.messages));
+                let way = (to, from, credit.call, !credit.to_caller, credit.bulk);
+                *self.credit.entry(way).or_insert(first) += messages;
+            }
+            Body::Call(call) if call.flags & 1 == 0 => {
+                self.calls.insert((from, to, packet.seq));
+            }
+            Body::Reply(reply) if !self.replies.insert((to, from, reply.to)) => {
+                self.wrong(format!("{from} answers call {} of {to} twice", reply.to));
+            }
+            _ => {}
+        }
+    }
 }
 
 /// A watch with a ledger that can be asked afterwards.
@@ -104,32 +132,9 @@ impl Watch<Actor> for Watching {
     }
 
     fn sent(&mut self, _: Instant, sent: Sent<'_, Packet>) {
-        let packet = wire::read(sent.message);
-        let Some(body) = packet.body.filter(|_| packet.seq > 0) else { return };
-        let (from, to) = (sent.from, sent.to);
         let mut ledger = self.0.borrow_mut();
-        let highest = ledger.sent.entry((from, to, packet.bulk)).or_default();
-        if packet.seq <= *highest {
-            return;
-        }
-        *highest = packet.seq;
-        match body {
-            Body::Items(items) => {
-                ledger.items((from, to, items.call, items.to_caller, packet.bulk), items.count);
-            }
-            Body::Credit(credit) => {
-                let (first, messages) =
-                    (i64::from(ledger.limits.stream_messages), i64::from(credit.messages));
-                let way = (to, from, credit.call, !credit.to_caller, credit.bulk);
-                *ledger.credit.entry(way).or_insert(first) += messages;
-            }
-            Body::Call(call) if call.flags & 1 == 0 => {
-                ledger.calls.insert((from, to, packet.seq));
-            }
-            Body::Reply(reply) if !ledger.replies.insert((to, from, reply.to)) => {
-                ledger.wrong(format!("{from} answers call {} of {to} twice", reply.to));
-            }
-            _ => {}
+        for packet in wire::read(sent.message) {
+            ledger.packet(sent.from, sent.to, packet);
         }
     }
 

@@ -19,9 +19,20 @@ pub(crate) fn packet(seq: u64, bulk: bool, body: Body) -> Packet {
     Packet::decode(bytes(seq, bulk, body)).unwrap()
 }
 
-/// What a packet says.
-pub(crate) fn read(packet: &Packet) -> proto::Packet {
-    proto::Packet::decode(packet.to_bytes()).unwrap()
+/// What a packet says, one thing after the other where it is several.
+pub(crate) fn read(packet: &Packet) -> Vec<proto::Packet> {
+    let packet = proto::Packet::decode(packet.to_bytes()).unwrap();
+    match packet.body {
+        Some(Body::Several(several)) => {
+            several.packets.into_iter().map(|packet| proto::Packet::decode(packet).unwrap()).collect()
+        }
+        _ => vec![packet],
+    }
+}
+
+/// Several packets as one.
+pub(crate) fn several(packets: impl IntoIterator<Item = Bytes>) -> Body {
+    Body::Several(proto::Several { packets: packets.into_iter().collect() })
 }
 
 pub(crate) fn item(seq: u64, body: Body) -> Packet {

@@ -9,7 +9,10 @@ pub struct Packet {
     /// The lane: false interactive, true bulk.
     #[prost(bool, tag = "2")]
     pub bulk: bool,
-    #[prost(oneof = "packet::Body", tags = "3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 16, 17, 18, 19")]
+    #[prost(
+        oneof = "packet::Body",
+        tags = "3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 16, 17, 18, 19, 20"
+    )]
     pub body: ::core::option::Option<packet::Body>,
 }
 /// Nested message and enum types in `Packet`.
@@ -52,7 +55,17 @@ pub mod packet {
         Gone(super::Gone),
         #[prost(message, tag = "19")]
         Leave(super::Leave),
+        /// Not an item: several packets.
+        #[prost(message, tag = "20")]
+        Several(super::Several),
     }
+}
+/// Small packets that left together, to be taken one after the other: items of the interactive lane, and an Ack.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct Several {
+    /// Each a Packet; of at most 8,192 bytes together.
+    #[prost(bytes = "bytes", repeated, tag = "1")]
+    pub packets: ::prost::alloc::vec::Vec<::prost::bytes::Bytes>,
 }
 /// How a call, a stream or a session ended. Absent where it ended well.
 #[derive(Clone, PartialEq, ::prost::Message)]
