@@ -10,8 +10,8 @@ use prost::Message as _;
 use crate::accounts::Kind;
 use crate::fast::{self, Packets, Paper, Several};
 use crate::packet::{
-    Ack, Body, Call, Destination, Form, Item, Lanes, Limits, MAX_COMMAND, MAX_GROUP, MAX_GROUPS, MAX_SEVERAL, Open,
-    Opened, Packet, SessionId, Shape, Stream,
+    Ack, Body, Call, Destination, Form, Item, Lanes, Limits, MAX_COMMAND, MAX_GROUP, MAX_GROUPS, MAX_SEVERAL,
+    Open, Opened, Packet, SessionId, Shape, Stream,
 };
 use crate::status::{Code, MAX_DETAIL_BYTES, MAX_DETAILS, MAX_STATUS_MESSAGE, Status};
 

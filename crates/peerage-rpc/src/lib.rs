@@ -115,6 +115,7 @@
 //! bulk data, of any length. [`BrokerConfig`]: 16,384 sessions, 64 of one user, one of a node. Command names have at most
 //! [`MAX_COMMAND`] bytes. A node keeps 4,096 sealed channels, one for each caller's session, and 256 handshakes under way; the oldest are
 //! forgotten, and made again when they are used. Sealing takes up to 200 bytes of a message's limit. A party remembers the last 1,024 one-way commands that failed.
+//! Small packets come together: a [`bytes::Bytes`] of parameters or of a reply that is kept keeps up to 8 KiB in memory, unless it is copied.
 
 pub mod accounts;
 mod broker;

@@ -171,6 +171,7 @@ fn bulk_data_that_overtakes_its_call_waits_for_it() {
 fn what_is_no_packet_is_not_read() {
     let call = wire::call("x", 0);
     let of = |call: proto::Call| Body::Call(call);
+    let one = wire::bytes(1, false, Body::Cancel(proto::Cancel { call: 1 }));
     let key = Bytes::from(vec![1; 32]);
     let open = proto::Open::default();
     let wrong = [
@@ -203,6 +204,8 @@ fn what_is_no_packet_is_not_read() {
         wire::bytes(0, false, Body::Open(proto::Open { groups: vec!["g".repeat(200_000)], ..open })),
         wire::bytes(0, false, Body::Refused(proto::Refused { status: None, session_lost: false })),
         proto::Packet { seq: 1, bulk: false, body: None }.encode_to_bytes(),
+        wire::bytes(1, false, wire::several([one.clone(), one.clone()])),
+        wire::bytes(0, false, wire::several(vec![one; 2_000])),
         Bytes::from_static(b"\xff\xff\xff"),
     ];
     for (index, bytes) in wrong.into_iter().enumerate() {
@@ -218,6 +221,30 @@ impl Encode for proto::Packet {
     fn encode_to_bytes(&self) -> Bytes {
         prost::Message::encode_to_vec(self).into()
     }
+}
+
+#[test]
+fn of_several_packets_those_before_a_wrong_one_count_and_it_closes_the_channel() {
+    let item = |seq| wire::bytes(seq, false, Body::Call(wire::call("work", 0)));
+    let wrong = [
+        wire::bytes(0, false, Body::Open(proto::Open::default())),
+        wire::bytes(0, false, wire::several([item(2)])),
+        wire::bytes(1, true, Body::End(proto::End { call: 1, to_caller: false, status: None })),
+        Bytes::from_static(b"\xff\xff"),
+        Bytes::new(),
+    ];
+    for wrong in wrong {
+        let (mut host, _) = host();
+        let link = host.opened(1);
+        host.say(link, wire::packet(0, false, wire::several([item(1), wrong, item(2)])));
+        assert_eq!(host.runs().len(), 1);
+        host.faulted(link, "");
+    }
+    let (mut host, _) = host();
+    let link = host.opened(1);
+    host.say(link, wire::packet(0, false, wire::several([])));
+    host.say(link, wire::packet(0, false, wire::several([item(1), item(2), item(3)])));
+    assert_eq!(host.runs().len(), 3);
 }
 
 #[test]

@@ -294,7 +294,8 @@ impl Machine for BrokerMachine {
             Input::Message { link, message } => {
                 for read in message.into_bodies() {
                     let read = read.map_err(|malformed| malformed.to_string());
-                    if let Err(fault) = read.and_then(|(body, size)| self.on_body(now, link, body, size, out)) {
+                    if let Err(fault) = read.and_then(|(body, size)| self.on_body(now, link, body, size, out))
+                    {
                         self.on_fault(link, fault, out);
                         break;
                     }

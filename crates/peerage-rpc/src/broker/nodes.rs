@@ -67,7 +67,8 @@ impl BrokerMachine {
         }
         let may_come_again =
             call.shape.has(Shape::IDEMPOTENT) && !call.shape.has_streams() && !call.shape.has(Shape::ONE_WAY);
-        let again = may_come_again.then(|| Box::new(Again { call: call.clone().kept(), since: now, tries: 1 }));
+        let again =
+            may_come_again.then(|| Box::new(Again { call: call.clone().kept(), since: now, tries: 1 }));
         if let Err(status) = self.give_to_node(now, key, seq, call, again) {
             self.completed(now, key, seq, Err(Box::new(status)));
         }

@@ -315,11 +315,8 @@ impl Talk {
             }
             Item::Items { stream, .. } | Item::End { stream, .. } => {
                 let call = stream.call;
-                let is_there = if stream.to_caller {
-                    self.theirs.contains(call)
-                } else {
-                    self.ours.contains(call)
-                };
+                let is_there =
+                    if stream.to_caller { self.theirs.contains(call) } else { self.ours.contains(call) };
                 if !is_there {
                     return false;
                 }

@@ -70,7 +70,8 @@ impl Broken {
     }
 
     fn spoilt(&mut self, message: &Packet) -> Packet {
-        let mut spoilt: Vec<_> = wire::read(message).into_iter().map(|packet| self.spoilt_one(packet)).collect();
+        let mut spoilt: Vec<_> =
+            wire::read(message).into_iter().map(|packet| self.spoilt_one(packet)).collect();
         if spoilt.len() == 1 {
             return Packet::decode(spoilt.remove(0)).unwrap();
         }

@@ -72,8 +72,7 @@ impl Ledger {
                 self.items((from, to, items.call, items.to_caller, packet.bulk), items.count);
             }
             Body::Credit(credit) => {
-                let (first, messages) =
-                    (i64::from(self.limits.stream_messages), i64::from(credit.messages));
+                let (first, messages) = (i64::from(self.limits.stream_messages), i64::from(credit.messages));
                 let way = (to, from, credit.call, !credit.to_caller, credit.bulk);
                 *self.credit.entry(way).or_insert(first) += messages;
             }
