@@ -79,24 +79,15 @@ const SMALL: usize = BLOCK / 8;
 pub(crate) struct Paper(BytesMut);
 
 impl Paper {
-    /// Has room for so many bytes more, in a place that they need not share when they are many.
-    fn room(&mut self, bytes: usize) -> BytesMut {
+    /// A place for so many bytes, all of them 0, which it need not share when they are many.
+    fn sheet(&mut self, bytes: usize) -> BytesMut {
         if bytes > SMALL {
-            return BytesMut::with_capacity(bytes);
+            return BytesMut::zeroed(bytes);
         }
-        if self.0.capacity() < bytes {
-            self.0 = BytesMut::with_capacity(BLOCK);
+        if self.0.len() < bytes {
+            self.0 = BytesMut::zeroed(BLOCK);
         }
-        std::mem::take(&mut self.0)
-    }
-
-    /// Takes what was written, and keeps the rest of a block.
-    fn cut(&mut self, mut written: BytesMut) -> Bytes {
-        let packet = written.split();
-        if packet.len() <= SMALL {
-            self.0 = written;
-        }
-        packet.freeze()
+        self.0.split_to(bytes)
     }
 
     /// Lets the rest of the block go.
@@ -117,9 +108,8 @@ pub(crate) fn encode(paper: &mut Paper, seq: u64, bulk: bool, item: &Item) -> Op
         _ => return None,
     };
     let whole = number_len(seq) + number_len(u64::from(bulk)) + 1 + varint_len(len as u64) + len;
-    let mut into = paper.room(whole);
-    into.resize(whole, 0);
-    let mut writer = Writer(&mut into);
+    let mut sheet = paper.sheet(whole);
+    let mut writer = Writer(&mut sheet);
     writer.put_number(1, seq);
     writer.put_number(2, u64::from(bulk));
     writer.put(tag);
@@ -138,7 +128,7 @@ pub(crate) fn encode(paper: &mut Paper, seq: u64, bulk: bool, item: &Item) -> Op
         }
         _ => {}
     }
-    Some(paper.cut(into))
+    Some(sheet.freeze())
 }
 
 fn node(call: &Call) -> &[u8] {

@@ -34,6 +34,7 @@ pub(super) type Running = Pin<Box<dyn Future<Output = Result<Bytes, Status>> + S
 type Start<M> = Box<dyn Fn(Context<M>, Bytes) -> Result<Running, Status> + Send + Sync>;
 
 struct Entry<M: Place> {
+    name: String,
     declaration: Declaration,
     start: Start<M>,
 }
@@ -44,7 +45,8 @@ struct Entry<M: Place> {
 /// to [`tokio::task::spawn_blocking`]. A handler that panics answers [`crate::Code::Internal`], and harms nobody. When
 /// nobody waits for its answer any more, or its time is over, it is dropped at the place where it waits.
 pub struct Commands<M: Place = AtParty> {
-    entries: BTreeMap<String, Entry<M>>,
+    /// By their names, as they come.
+    entries: BTreeMap<Vec<u8>, Entry<M>>,
     fault: Option<CommandsError>,
 }
 
@@ -70,7 +72,8 @@ impl<M: Place> Commands<M> {
         let fault = if name.is_empty() || name.len() > MAX_COMMAND {
             Some(CommandsError::Name { name: name.to_owned() })
         } else {
-            let before = self.entries.insert(name.to_owned(), Entry { declaration, start });
+            let entry = Entry { name: name.to_owned(), declaration, start };
+            let before = self.entries.insert(name.into(), entry);
             before.map(|_| CommandsError::Twice(name.to_owned()))
         };
         self.fault = self.fault.take().or(fault);
@@ -183,15 +186,18 @@ impl<M: Place> Commands<M> {
         payload: Bytes,
         shape: Shape,
     ) -> Result<Running, Status> {
-        let name = std::str::from_utf8(command)
-            .map_err(|_| Status::invalid_argument("the command's name is not UTF-8"))?;
-        let entry = self.entries.get(name);
-        let Entry { declaration, start } =
-            entry.ok_or_else(|| Status::unimplemented(format!("there is no command `{name}`")))?;
+        let Entry { name, declaration, start } = self.entries.get(command).ok_or_else(|| unknown(command))?;
         declaration.check_caller(name, ctx.caller())?;
         declaration.check_shape(name, shape)?;
         M::before_run(&ctx, name)?;
         start(ctx, payload)
+    }
+}
+
+fn unknown(command: &[u8]) -> Status {
+    match std::str::from_utf8(command) {
+        Ok(name) => Status::unimplemented(format!("there is no command `{name}`")),
+        Err(_) => Status::invalid_argument("the command's name is not UTF-8"),
     }
 }
 
@@ -217,8 +223,7 @@ fn receiver<M: Place, Q: Message + Default>(
 
 impl<M: Place> fmt::Debug for Commands<M> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let mut names: Vec<_> = self.entries.keys().collect();
-        names.sort();
+        let names: Vec<_> = self.entries.values().map(|entry| &entry.name).collect();
         f.debug_tuple("Commands").field(&names).finish()
     }
 }
