@@ -95,6 +95,9 @@
 //!   is told as an error ([`Code::DataLoss`] at the caller), and nobody else is harmed.
 //! - A reader that is slow makes its own sender wait, and nobody else. Whoever has too much under way waits, or is told
 //!   [`Code::ResourceExhausted`].
+//! - No account takes all the room of a node, in however many sessions and groups it calls: it may have more calls there, bytes of them and
+//!   streams while it has less of these than is left, and is told [`Code::ResourceExhausted`] beyond. So one alone has at most half, and
+//!   others find the rest.
 //!
 //! # Non-guarantees
 //!
@@ -104,6 +107,8 @@
 //!   [`Code::Unavailable`], and [`Party::lost`] says how far the session had come.
 //! - Streams and bulk data do not survive a restart of the broker, nor of the node.
 //! - Time for a call is not kept to the microsecond: who runs it learns how much was left when it was made.
+//! - Many accounts together can fill a node: each that comes finds less. With streams that never end, seven that come one after the other
+//!   leave one of 128 places.
 //! - The broker sees what it passes on, unless it is sealed. Of sealed calls it sees who calls whom, when, how much, what kinds of streams
 //!   flow, that a call has ended, and how long it may take. It can refuse, hold up and lose calls, and say of one that it was not run
 //!   when it was, so that it is made again.
@@ -112,7 +117,7 @@
 //!
 //! [`Limits`], for each session and direction: 1,024 calls under way with 4 MiB of parameters, 64 of them with streams; 4,096
 //! messages and 256 KiB of each stream under way; parameters, replies and messages of at most 64 KiB; what is longer travels as
-//! bulk data, of any length. [`BrokerConfig`]: 16,384 sessions, 64 of one user, one of a node. Command names have at most
+//! bulk data, of any length. A node has twice as many calls, bytes of them and streams ([`BrokerConfig::node_room`]), for all its callers together. [`BrokerConfig`]: 16,384 sessions, 64 of one user, one of a node. Command names have at most
 //! [`MAX_COMMAND`] bytes. A node keeps 4,096 sealed channels, one for each caller's session, and 256 handshakes under way; the oldest are
 //! forgotten, and made again when they are used. Sealing takes up to 200 bytes of a message's limit. A party remembers the last 1,024 one-way commands that failed.
 //! Small packets come together: a [`bytes::Bytes`] of parameters or of a reply that is kept keeps up to 8 KiB in memory, unless it is copied.

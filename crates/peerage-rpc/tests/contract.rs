@@ -208,7 +208,7 @@ impl Subject for Broker {
     }
 
     fn worst_case_bytes(&self) -> usize {
-        16 * Self::config().worst_case_session_bytes() as usize
+        16 * Self::config().worst_case_node_bytes() as usize
     }
 }
 

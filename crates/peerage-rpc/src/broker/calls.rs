@@ -11,7 +11,7 @@ use crate::event::{Event, Out, Run, RunKey, SendError, SessionKey, StreamKey};
 use crate::packet::{Ack, Call, Destination, Item, Shape};
 use crate::party::{NotPlaced, Placed, Placing};
 use crate::status::Status;
-use crate::talk::{Heard, OutOwner, Talk};
+use crate::talk::{Cost, Heard, OutOwner, Talk};
 
 impl BrokerMachine {
     pub(super) fn on_item(
@@ -248,7 +248,7 @@ impl BrokerMachine {
         let id = CallId(self.next_call);
         let seq = session
             .talk
-            .call(now.mono, call, OutOwner::Local(id))
+            .call(now.mono, call, OutOwner::Local(id), None)
             .map_err(|no_room| NotPlaced::Full(no_room.into()))?;
         self.next_call += 1;
         self.touch(key);
@@ -282,7 +282,8 @@ impl BrokerMachine {
         placing: Placing,
         out: &mut OutboxOf<Self>,
     ) -> Result<Placed, NotPlaced> {
-        let key = self.node_for(&Destination::Group(group.clone())).map_err(NotPlaced::NotOpen)?;
+        let cost = Cost::of(placing.payload.len(), placing.shape, None);
+        let key = self.node_for(&Destination::Group(group.clone()), &cost).map_err(NotPlaced::NotOpen)?;
         self.call(now, key, placing, out)
     }
 

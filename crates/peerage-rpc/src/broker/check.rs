@@ -43,8 +43,10 @@ impl BrokerMachine {
     fn check_session(&self, key: SessionKey, session: &Sess) -> Result<(), String> {
         session.talk.check()?;
         let held = session.talk.held_bytes();
-        if held > self.worst_case {
-            return Err(format!("{held} bytes are held for it, at most {} were promised", self.worst_case));
+        let (user, node) = self.worst_case;
+        let most = if session.kind == Kind::Node { node } else { user };
+        if held > most {
+            return Err(format!("{held} bytes are held for it, at most {most} were promised"));
         }
         match session.talk.session.link() {
             Some(link) if self.links.get(&link).is_none_or(|link| link.session != Some(key)) => {

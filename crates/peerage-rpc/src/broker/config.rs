@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use crate::accounts::Kind;
 use crate::convert::MAX_PACKET;
 use crate::packet::Limits;
 use crate::talk::ITEM_COST;
@@ -11,6 +12,11 @@ use crate::talk::ITEM_COST;
 pub struct BrokerConfig {
     /// What each party may have under way, in each direction.
     pub limits: Limits,
+    /// How many times [`Limits::calls`], [`Limits::call_bytes`] and [`Limits::streams`] a node has, for what all callers together may
+    /// have under way at it. 2, at least 1: an account may have more at a node while it has less there than is left, so that one
+    /// alone gets half of the node's room, which is all that a session may have. Costs as many times
+    /// [`BrokerConfig::worst_case_session_bytes`] for each node.
+    pub node_room: u32,
     /// How long a user's session outlives its link. 60 s: who changes networks is back by then.
     pub grace: Duration,
     /// How long a node's session outlives its link. 5 s: calls that it was given wait so long for the answer, new ones fail
@@ -35,6 +41,7 @@ impl Default for BrokerConfig {
     fn default() -> Self {
         Self {
             limits: Limits::default(),
+            node_room: 2,
             grace: Duration::from_secs(60),
             node_grace: Duration::from_secs(5),
             max_sessions: 16_384,
@@ -53,23 +60,26 @@ impl BrokerConfig {
     /// reaches that calls, is called, and reads nothing. One that goes beyond, because it acknowledges nothing, is ended with
     /// [`crate::Code::ResourceExhausted`].
     pub fn worst_case_session_bytes(&self) -> u64 {
-        let Limits { calls, call_bytes, streams, stream_messages, stream_bytes, message_bytes } = self.limits;
-        // Data one way, and credit the other.
-        let flow_items = 2 * u64::from(stream_messages) + 2;
-        let flow = stream_bytes.saturating_add(message_bytes).saturating_add(flow_items * ITEM_COST);
-        // Messages and bulk data, of calls from the party and to it.
-        let flows = flow.saturating_mul(4 * u64::from(streams));
-        let each_call = 4 * ITEM_COST;
-        let calls_each_way =
-            call_bytes.saturating_add(message_bytes).saturating_add(u64::from(calls) * each_call);
-        // As many as are under way, and as many that have come and are not acknowledged yet.
-        let replies = 2 * u64::from(calls) * (ITEM_COST + REPLY_HEAD);
-        calls_each_way
-            .saturating_mul(2)
-            .saturating_add(flows)
-            .saturating_add(replies)
-            .saturating_add(u64::from(calls).saturating_mul(message_bytes))
-            .saturating_add(SMALL)
+        worst_case(&self.limits)
+    }
+
+    /// The same of a node's session, with its [`BrokerConfig::node_room`]. By default 822 MiB.
+    pub fn worst_case_node_bytes(&self) -> u64 {
+        worst_case(&self.limits_of(Kind::Node))
+    }
+
+    /// What a party of that kind may have under way, in each direction.
+    pub fn limits_of(&self, kind: Kind) -> Limits {
+        let times = match kind {
+            Kind::User => 1,
+            Kind::Node => self.node_room.max(1),
+        };
+        Limits {
+            calls: self.limits.calls.saturating_mul(times),
+            call_bytes: self.limits.call_bytes.saturating_mul(u64::from(times)),
+            streams: self.limits.streams.saturating_mul(times),
+            ..self.limits
+        }
     }
 
     /// What fits into packets.
@@ -77,6 +87,26 @@ impl BrokerConfig {
         self.limits.message_bytes = self.limits.message_bytes.min(MAX_MESSAGE);
         self
     }
+}
+
+fn worst_case(limits: &Limits) -> u64 {
+    let Limits { calls, call_bytes, streams, stream_messages, stream_bytes, message_bytes } = *limits;
+    // Data one way, and credit the other.
+    let flow_items = 2 * u64::from(stream_messages) + 2;
+    let flow = stream_bytes.saturating_add(message_bytes).saturating_add(flow_items * ITEM_COST);
+    // Messages and bulk data, of calls from the party and to it.
+    let flows = flow.saturating_mul(4 * u64::from(streams));
+    let each_call = 4 * ITEM_COST;
+    let calls_each_way =
+        call_bytes.saturating_add(message_bytes).saturating_add(u64::from(calls) * each_call);
+    // As many as are under way, and as many that have come and are not acknowledged yet.
+    let replies = 2 * u64::from(calls) * (ITEM_COST + REPLY_HEAD);
+    calls_each_way
+        .saturating_mul(2)
+        .saturating_add(flows)
+        .saturating_add(replies)
+        .saturating_add(u64::from(calls).saturating_mul(message_bytes))
+        .saturating_add(SMALL)
 }
 
 /// What a reply has besides its payload.
@@ -93,5 +123,6 @@ mod tests {
     #[test]
     fn the_bound_of_the_defaults_is_what_the_documentation_says() {
         assert_eq!(BrokerConfig::default().worst_case_session_bytes() >> 20, 413);
+        assert_eq!(BrokerConfig::default().worst_case_node_bytes() >> 20, 822);
     }
 }

@@ -113,8 +113,8 @@ impl BrokerMachine {
         resumed: bool,
         out: &mut Out,
     ) -> Result<(), String> {
-        let limits = self.config.limits;
         let Some(session) = self.sessions.get_mut(&key) else { return Ok(()) };
+        let limits = self.config.limits_of(session.kind);
         // A new session has nothing, whatever is said.
         let theirs = if resumed { open.lanes } else { Lanes::default() };
         let is_restoring = resumed && !session.journal.is_resumed();

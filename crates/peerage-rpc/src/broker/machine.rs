@@ -96,7 +96,8 @@ pub struct SessionInfo {
     pub kept_items: usize,
     /// Their bytes.
     pub kept_bytes: usize,
-    /// All that is held of it, about, in bytes: at most [`BrokerConfig::worst_case_session_bytes`].
+    /// All that is held of it, about, in bytes: at most [`BrokerConfig::worst_case_session_bytes`], or for
+    /// a node's [`BrokerConfig::worst_case_node_bytes`].
     pub held_bytes: u64,
 }
 
@@ -128,8 +129,8 @@ pub struct BrokerMachine {
     pub(super) again: Vec<OnceMore>,
     /// Sessions that ended because their node was started elsewhere, the last of them: who comes back hears that.
     pub(super) superseded: VecDeque<(SessionId, PeerId)>,
-    /// The most that is held for one session, in bytes.
-    pub(super) worst_case: u64,
+    /// The most that is held for a user's session, and for a node's, in bytes.
+    pub(super) worst_case: (u64, u64),
     /// The last reading of the clock.
     pub(super) now: Instant,
     pub(super) next_session: u64,
@@ -164,7 +165,7 @@ impl BrokerMachine {
             garbage: Vec::new(),
             again: Vec::new(),
             superseded: VecDeque::new(),
-            worst_case: config.worst_case_session_bytes(),
+            worst_case: (config.worst_case_session_bytes(), config.worst_case_node_bytes()),
             config,
             now: now.mono,
             // 0 is the broker itself.
@@ -225,9 +226,10 @@ impl BrokerMachine {
             session.is_touched = false;
             session.talk.pump(out);
             let held = session.talk.held_bytes();
-            if held > self.worst_case {
+            let (user, node) = self.worst_case;
+            let limit = if session.kind == Kind::Node { node } else { user };
+            if held > limit {
                 out.count("rpc_hoarders_total", 1);
-                let limit = self.worst_case;
                 let status = Status::resource_exhausted(format!(
                     "{held} bytes are held for it, which acknowledges nothing; the limit is {limit}"
                 ));

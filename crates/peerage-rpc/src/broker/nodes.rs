@@ -8,7 +8,7 @@ use crate::event::{Out, SessionKey};
 use crate::lane::Until;
 use crate::packet::{Call, Destination, Item, Shape};
 use crate::status::Status;
-use crate::talk::{Again, OutOwner};
+use crate::talk::{Again, Cost, OutOwner};
 
 /// How often a call that may be run again is passed on: one that ends its nodes does not end them all.
 const TRIES: u32 = 3;
@@ -24,17 +24,20 @@ pub(super) struct OnceMore {
 }
 
 impl BrokerMachine {
-    /// The session of a node that the call may go to.
-    pub(super) fn node_for(&self, to: &Destination) -> Result<SessionKey, Status> {
+    /// The session of a node that a call may go to which takes so much.
+    pub(super) fn node_for(&self, to: &Destination, cost: &Cost) -> Result<SessionKey, Status> {
         match to {
             Destination::Peer => Err(Status::internal("the call goes to no node")),
             Destination::Node(node) => self.node_session(node),
             Destination::Group(group) => {
                 let members = self.groups.get(group).into_iter().flatten();
-                // The one that has the fewest under way; of several, the one whose last was longest ago.
+                // One that has room for it; the one of those with the fewest under way; of several, the one whose last was
+                // longest ago.
                 let load = |key: &&SessionKey| {
                     let session = self.sessions.get(key);
-                    session.map(|session| (session.talk.load().1, session.last_given))
+                    session.map(|session| {
+                        (!session.talk.has_room(cost), session.talk.load().1, session.last_given)
+                    })
                 };
                 members.min_by_key(load).copied().ok_or_else(|| {
                     let name = String::from_utf8_lossy(group);
@@ -51,9 +54,15 @@ impl BrokerMachine {
             .ok_or_else(|| Status::unavailable(format!("the node {} is not there", node.short())))
     }
 
+    /// What a call takes of a node's room: it counts to its caller's account, in however many sessions that calls.
+    fn cost_of(&self, key: SessionKey, call: &Call) -> Cost {
+        let payer = self.sessions.get(&key).map(|session| session.peer);
+        Cost::of(call.payload.len(), call.shape, payer)
+    }
+
     /// A call of a party goes to a node.
     pub(super) fn relay(&mut self, now: Instant, key: SessionKey, seq: u64, call: Call, out: &mut Out) {
-        if let Err(status) = self.node_for(&call.to) {
+        if let Err(status) = self.node_for(&call.to, &self.cost_of(key, &call)) {
             return self.completed(now, key, seq, Err(Box::new(status)));
         }
         if let Some(call) = self.journal_passes_on(key, seq, call, out) {
@@ -103,12 +112,13 @@ impl BrokerMachine {
         call: Call,
         again: Option<Box<Again>>,
     ) -> Result<(), Status> {
-        let node = self.node_for(&call.to)?;
+        let cost = self.cost_of(key, &call);
+        let node = self.node_for(&call.to, &cost)?;
         self.introduce(key, node);
         let passed = Call { to: Destination::Peer, caller: key.0, origin: seq, ..call };
         let from = OutOwner::Relayed { from: key, seq };
         let session = self.sessions.get_mut(&node).ok_or_else(|| Status::unavailable("the node is gone"))?;
-        let on = session.talk.call(now, passed, from)?;
+        let on = session.talk.call(now, passed, from, cost.payer)?;
         session.last_given = self.next_call;
         self.next_call += 1;
         let caller = self.sessions.get_mut(&key);

@@ -72,7 +72,7 @@ impl BrokerMachine {
         let key = SessionKey(self.next_session);
         self.next_session += 1;
         let session = Sess {
-            talk: Talk::new(key, Session::default(), self.config.limits),
+            talk: Talk::new(key, Session::default(), self.config.limits_of(kind)),
             id,
             peer,
             kind,

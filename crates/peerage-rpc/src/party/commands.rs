@@ -34,7 +34,7 @@ impl PartyMachine {
         let call = placing.into_call(talk.limits.message_bytes)?;
         let id = CallId(self.next_call);
         let seq = talk
-            .call(now.mono, call, OutOwner::Local(id))
+            .call(now.mono, call, OutOwner::Local(id), None)
             .map_err(|no_room: NoRoom| NotPlaced::Full(no_room.into()))?;
         self.next_call += 1;
         talk.pump(out);

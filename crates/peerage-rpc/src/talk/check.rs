@@ -1,5 +1,6 @@
 //! What must be so within a talk, whatever has happened.
 
+use super::given::Given;
 use super::{OutOwner, Talk, UnderWay};
 use crate::event::{SessionKey, StreamKey};
 
@@ -10,9 +11,12 @@ impl Talk {
         let theirs = self.theirs.values().map(|call| (call.bytes, call.streams.is_some()));
         let theirs = theirs.chain(self.their_one_ways.values().map(|bytes| (*bytes, false)));
         is_counted("their calls", theirs, self.their_way)?;
-        let ours = self.ours.values().map(|call| (call.bytes, call.streams.is_some()));
-        let ours = ours.chain(self.our_one_ways.values().map(|(bytes, _)| (*bytes, false)));
-        is_counted("our calls", ours, self.our_way)?;
+        let mut ours = Given::default();
+        self.ours.values().for_each(|call| ours.add(&call.cost));
+        self.our_one_ways.values().for_each(|(cost, _)| ours.add(cost));
+        if ours != self.our_way {
+            return Err(format!("our calls: there are {ours:?}, counted are {:?}", self.our_way));
+        }
         let mut untils: Vec<_> =
             self.ours.iter().filter_map(|(seq, call)| Some((call.until?, true, seq))).collect();
         untils.extend(self.theirs.iter().filter_map(|(seq, call)| Some((call.until?, false, seq))));

@@ -100,8 +100,8 @@ impl Talk {
             return Err(format!("a reply to call {to}, which was never made"));
         }
         let result = fitting(result, self.limits.message_bytes);
-        if let Some((bytes, owner)) = self.our_one_ways.remove(&to) {
-            self.our_way.remove(bytes, false);
+        if let Some((cost, owner)) = self.our_one_ways.remove(&to) {
+            self.our_way.remove(&cost);
             self.tell_slots(out);
             return Ok(match (owner, result) {
                 (OutOwner::Relayed { from, seq }, result) => Heard::Reply { from, seq, result },
@@ -371,8 +371,8 @@ impl Talk {
         let mut relayed = Vec::new();
         let mut is_local = false;
         while let Some(entry) = self.our_one_ways.first_entry().filter(|entry| *entry.key() <= up_to) {
-            let (bytes, owner) = entry.remove();
-            self.our_way.remove(bytes, false);
+            let (cost, owner) = entry.remove();
+            self.our_way.remove(&cost);
             match owner {
                 OutOwner::Relayed { .. } => relayed.push(owner),
                 OutOwner::Local(_) | OutOwner::Abandoned => is_local = true,

@@ -5,18 +5,22 @@
 //! against the credit that its receiver gave.
 
 mod check;
+mod given;
 mod hear;
 mod ours;
 mod streams;
 mod theirs;
 
+pub(crate) use given::Cost;
 pub(crate) use theirs::fitting;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::fmt::Display;
 
 use bytes::Bytes;
 use peerage_machine::{CallId, Instant};
 
+use self::given::Given;
 use crate::event::{Event, Out, RunKey, SessionKey, StreamKey};
 use crate::flow::Streams;
 use crate::packet::{Call, Item, Limits, Shape};
@@ -78,7 +82,7 @@ pub(crate) struct Again {
 #[derive(Clone, Debug)]
 struct OutCall {
     owner: OutOwner,
-    bytes: usize,
+    cost: Cost,
     streams: Option<Box<Streams>>,
     until: Option<Instant>,
     /// The reply has come; bulk data is still coming in.
@@ -125,6 +129,12 @@ pub(crate) enum NoRoom {
     Bytes(u64),
     /// So many calls with streams are under way.
     Streams(u32),
+    /// The payer has so many calls there, and no more are left, of so many.
+    CallsShare { has: u32, left: u32, limit: u32 },
+    /// The payer has so many bytes of parameters there, and no more are left, of so many.
+    BytesShare { has: u64, left: u64, limit: u64 },
+    /// The payer has so many calls with streams there, and no more are left, of so many.
+    StreamsShare { has: u32, left: u32, limit: u32 },
 }
 
 impl From<NoRoom> for Status {
@@ -133,8 +143,18 @@ impl From<NoRoom> for Status {
             NoRoom::Calls(limit) => format!("{limit} calls are under way, which is the limit"),
             NoRoom::Bytes(limit) => format!("calls of {limit} bytes are under way, which is the limit"),
             NoRoom::Streams(limit) => format!("{limit} calls with streams are under way, which is the limit"),
+            NoRoom::CallsShare { has, left, limit } => shared(&limit, "calls", &has, &left),
+            NoRoom::BytesShare { has, left, limit } => shared(&limit, "bytes of calls", &has, &left),
+            NoRoom::StreamsShare { has, left, limit } => shared(&limit, "calls with streams", &has, &left),
         })
     }
+}
+
+fn shared(limit: &dyn Display, what: &str, has: &dyn Display, left: &dyn Display) -> String {
+    format!(
+        "of the {limit} {what} that the node takes, this account has {has} under way, and {left} are left; it may have \
+         more while it has fewer than are left"
+    )
 }
 
 /// What an item costs besides its bytes: places in tables, and what an allocation has for itself.
@@ -149,14 +169,14 @@ struct UnderWay {
 }
 
 impl UnderWay {
-    fn check(self, bytes: usize, shape: Shape, limits: &Limits) -> Result<(), NoRoom> {
+    fn check(self, bytes: usize, has_streams: bool, limits: &Limits) -> Result<(), NoRoom> {
         if self.calls >= limits.calls {
             return Err(NoRoom::Calls(limits.calls));
         }
         if self.bytes > 0 && self.bytes + bytes as u64 > limits.call_bytes {
             return Err(NoRoom::Bytes(limits.call_bytes));
         }
-        if shape.has_streams() && self.streams >= limits.streams {
+        if has_streams && self.streams >= limits.streams {
             return Err(NoRoom::Streams(limits.streams));
         }
         Ok(())
@@ -188,9 +208,9 @@ pub(crate) struct Talk {
     their_one_ways: BTreeMap<u64, usize>,
     /// Calls of this end.
     ours: Rising<OutCall>,
-    our_way: UnderWay,
-    /// One-way calls of this end that are not done, with their bytes.
-    our_one_ways: BTreeMap<u64, (usize, OutOwner)>,
+    our_way: Given,
+    /// One-way calls of this end that are not done, with what they take.
+    our_one_ways: BTreeMap<u64, (Cost, OutOwner)>,
     /// Somebody was told that there is no room for a call.
     wants_slots: bool,
     /// Streams with messages that wait for company.
@@ -214,7 +234,7 @@ impl Talk {
             their_way: UnderWay::default(),
             their_one_ways: BTreeMap::new(),
             ours: Rising::default(),
-            our_way: UnderWay::default(),
+            our_way: Given::default(),
             our_one_ways: BTreeMap::new(),
             wants_slots: false,
             gathering: BTreeSet::new(),
@@ -257,7 +277,7 @@ impl Talk {
 
     /// How many calls are under way: of the other end, and of this one.
     pub(crate) fn load(&self) -> (u32, u32) {
-        (self.their_way.calls, self.our_way.calls)
+        (self.their_way.calls, self.our_way.all.calls)
     }
 
     /// Whether all one-way calls of this end are done.
@@ -277,7 +297,7 @@ impl Talk {
 
     /// Calls with streams that are under way, of both ends.
     pub(crate) fn streams(&self) -> u32 {
-        self.their_way.streams + self.our_way.streams
+        self.their_way.streams + self.our_way.all.streams
     }
 
     /// About how many bytes it holds.

@@ -3,26 +3,40 @@
 use std::time::Duration;
 
 use peerage_machine::Instant;
+use peerage_wire::PeerId;
 
-use super::{GivenUp, NoRoom, OutCall, OutOwner, Talk, UnderWay};
+use super::given::Given;
+use super::{Cost, GivenUp, NoRoom, OutCall, OutOwner, Talk};
 use crate::event::StreamKey;
 use crate::flow::Streams;
 use crate::lane::Until;
 use crate::packet::{Call, Item, Shape};
 
 impl Talk {
-    /// Makes a call; gives its number.
-    pub(crate) fn call(&mut self, now: Instant, call: Call, owner: OutOwner) -> Result<u64, NoRoom> {
-        let (bytes, shape) = (call.payload.len(), call.shape);
-        if let Err(no_room) = self.our_way.check(bytes, shape, &self.limits) {
+    /// Whether a call may be made that takes so much.
+    pub(crate) fn has_room(&self, cost: &Cost) -> bool {
+        self.our_way.check(cost, &self.limits).is_ok()
+    }
+
+    /// Makes a call, in the name of an account whose share it counts to or in this end's own; gives its number.
+    pub(crate) fn call(
+        &mut self,
+        now: Instant,
+        call: Call,
+        owner: OutOwner,
+        payer: Option<PeerId>,
+    ) -> Result<u64, NoRoom> {
+        let shape = call.shape;
+        let cost = Cost::of(call.payload.len(), shape, payer);
+        if let Err(no_room) = self.our_way.check(&cost, &self.limits) {
             self.wants_slots = true;
             return Err(no_room);
         }
         let timeout = call.timeout_micros;
-        self.our_way.add(bytes, shape.has_streams());
+        self.our_way.add(&cost);
         if shape.has(Shape::ONE_WAY) {
             let seq = self.session.push(false, &Item::Call(call), Until::Done);
-            self.our_one_ways.insert(seq, (bytes, owner));
+            self.our_one_ways.insert(seq, (cost, owner));
             return Ok(seq);
         }
         let seq = self.session.push(false, &Item::Call(call), Until::Answered);
@@ -33,7 +47,7 @@ impl Talk {
             self.deadlines.insert((until, true, seq));
         }
         let streams = Streams::of_caller(shape, &self.limits, matches!(owner, OutOwner::Local(_)));
-        self.ours.insert(seq, OutCall { owner, bytes, streams, until, is_replied: false });
+        self.ours.insert(seq, OutCall { owner, cost, streams, until, is_replied: false });
         Ok(seq)
     }
 
@@ -57,7 +71,7 @@ impl Talk {
 
     pub(super) fn forget_ours(&mut self, seq: u64) -> Option<OutCall> {
         let mut call = self.ours.remove(seq)?;
-        self.our_way.remove(call.bytes, call.streams.is_some());
+        self.our_way.remove(&call.cost);
         if let Some(until) = call.until {
             self.deadlines.remove(&(until, true, seq));
         }
@@ -84,7 +98,7 @@ impl Talk {
             given_up.push(GivenUp { seq, owner, is_one_way: true, is_replied: false, may_have_run });
         }
         given_up.sort_unstable_by_key(|call| call.seq);
-        self.our_way = UnderWay::default();
+        self.our_way = Given::default();
         given_up
     }
 

@@ -16,7 +16,7 @@ impl Talk {
     /// A call of the other end has come, and there is room for it.
     pub(crate) fn admit(&mut self, now: Instant, seq: u64, call: &Call) -> Result<(), NoRoom> {
         let (bytes, shape) = (call.payload.len(), call.shape);
-        let room = self.their_way.check(bytes, shape, &self.limits);
+        let room = self.their_way.check(bytes, shape.has_streams(), &self.limits);
         self.their_way.add(bytes, shape.has_streams());
         if shape.has(Shape::ONE_WAY) {
             self.their_one_ways.insert(seq, bytes);

@@ -1,0 +1,145 @@
+//! What is under way to the other end, and for whom: nobody's calls may take all the room.
+//!
+//! A payer is an account whose calls are passed on to here. It may have one more call, byte or stream under way while it has fewer
+//! than are left. So one alone gets half of what there is, two get a third each, and whoever comes next finds as much as
+//! each of those before has: dynamic thresholds (Choudhury and Hahne, *Dynamic queue length thresholds for
+//! shared-memory packet switches*, 1998) with a factor of 1. Nothing is set aside, and nobody needs to know how many there are.
+
+use std::collections::BTreeMap;
+
+use peerage_wire::PeerId;
+
+use super::{NoRoom, UnderWay};
+use crate::packet::{Limits, Shape};
+
+/// What a call of this end takes of the room, and in whose name.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Cost {
+    /// Of parameters.
+    pub(crate) bytes: usize,
+    pub(crate) has_streams: bool,
+    /// `None`: this end's own.
+    pub(crate) payer: Option<PeerId>,
+}
+
+impl Cost {
+    pub(crate) fn of(bytes: usize, shape: Shape, payer: Option<PeerId>) -> Self {
+        Self { bytes, has_streams: shape.has_streams(), payer }
+    }
+}
+
+/// Calls of this end that are under way, of everybody and of each payer that has any.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(super) struct Given {
+    pub(super) all: UnderWay,
+    shares: BTreeMap<PeerId, UnderWay>,
+}
+
+impl Given {
+    /// Whether there is room for one more.
+    pub(super) fn check(&self, cost: &Cost, limits: &Limits) -> Result<(), NoRoom> {
+        self.all.check(cost.bytes, cost.has_streams, limits)?;
+        match cost.payer.and_then(|payer| self.shares.get(&payer)) {
+            Some(share) => self.all.leaves(*share, cost.has_streams, limits),
+            None => Ok(()),
+        }
+    }
+
+    pub(super) fn add(&mut self, cost: &Cost) {
+        self.all.add(cost.bytes, cost.has_streams);
+        if let Some(payer) = cost.payer {
+            self.shares.entry(payer).or_default().add(cost.bytes, cost.has_streams);
+        }
+    }
+
+    pub(super) fn remove(&mut self, cost: &Cost) {
+        self.all.remove(cost.bytes, cost.has_streams);
+        let Some(payer) = cost.payer else { return };
+        if let Some(share) = self.shares.get_mut(&payer) {
+            share.remove(cost.bytes, cost.has_streams);
+            if share.calls == 0 {
+                self.shares.remove(&payer);
+            }
+        }
+    }
+}
+
+impl UnderWay {
+    /// Whether who has `share` of all this may have more: it has less than is left.
+    fn leaves(self, share: Self, wants_streams: bool, limits: &Limits) -> Result<(), NoRoom> {
+        let left = limits.calls.saturating_sub(self.calls);
+        if share.calls >= left {
+            return Err(NoRoom::CallsShare { has: share.calls, left, limit: limits.calls });
+        }
+        let left = limits.call_bytes.saturating_sub(self.bytes);
+        if share.bytes > 0 && share.bytes >= left {
+            return Err(NoRoom::BytesShare { has: share.bytes, left, limit: limits.call_bytes });
+        }
+        let left = limits.streams.saturating_sub(self.streams);
+        if wants_streams && share.streams >= left {
+            return Err(NoRoom::StreamsShare { has: share.streams, left, limit: limits.streams });
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const LIMITS: Limits = Limits {
+        calls: 120,
+        call_bytes: 1 << 20,
+        streams: 24,
+        stream_messages: 8,
+        stream_bytes: 1,
+        message_bytes: 1,
+    };
+
+    fn fill(given: &mut Given, payer: u8, shape: Shape) -> usize {
+        let cost = Cost::of(1, shape, Some(PeerId::from_bytes([payer; 32])));
+        let mut had = 0;
+        while given.check(&cost, &LIMITS).is_ok() {
+            given.add(&cost);
+            had += 1;
+        }
+        had
+    }
+
+    #[test]
+    fn one_alone_gets_half_and_whoever_comes_later_half_of_what_is_left() {
+        let mut given = Given::default();
+        let had: Vec<_> = (0..4).map(|payer| fill(&mut given, payer, Shape::REQUEST)).collect();
+        assert_eq!(had, [60, 30, 15, 8]);
+    }
+
+    #[test]
+    fn those_who_come_together_get_the_same_and_as_much_is_left() {
+        for payers in [1_u32, 2, 3, 5] {
+            let mut given = Given::default();
+            let costs = |payer| Cost::of(1, Shape::STREAM_UP, Some(PeerId::from_bytes([payer; 32])));
+            for _ in 0..LIMITS.streams {
+                for cost in (0..payers as u8).map(costs) {
+                    if given.check(&cost, &LIMITS).is_ok() {
+                        given.add(&cost);
+                    }
+                }
+            }
+            let each = LIMITS.streams / (payers + 1);
+            assert_eq!(given.all.streams, payers * each);
+        }
+    }
+
+    #[test]
+    fn what_is_over_makes_room_and_leaves_nothing() {
+        let mut given = Given::default();
+        let cost = Cost::of(9, Shape::BULK_UP, Some(PeerId::from_bytes([7; 32])));
+        assert_eq!(fill(&mut given, 7, Shape::BULK_UP), 12);
+        given.remove(&cost);
+        given.add(&cost);
+        for _ in 0..12 {
+            given.remove(&cost);
+        }
+        assert_eq!((given.all.calls, given.all.streams, given.shares.len()), (0, 0, 0));
+    }
+}
