@@ -117,7 +117,8 @@
 //!
 //! [`Limits`], for each session and direction: 1,024 calls under way with 4 MiB of parameters, 64 of them with streams; 4,096
 //! messages and 256 KiB of each stream under way; parameters, replies and messages of at most 64 KiB; what is longer travels as
-//! bulk data, of any length. A node has twice as many calls, bytes of them and streams ([`BrokerConfig::node_room`]), for all its callers together. [`BrokerConfig`]: 16,384 sessions, 64 of one user, one of a node. Command names have at most
+//! bulk data, of any length. A node has twice as many calls, bytes of them and streams ([`BrokerConfig::node_room`]), for all its callers together. [`BrokerConfig`]: 16,384 sessions, 64 of one user, one of a node; 128 MiB held for a user in all its sessions,
+//! 256 MiB for a node, 1 GiB for all, and from half of these on an account takes no more calls ([`BrokerConfig::worst_case_bytes`]). Command names have at most
 //! [`MAX_COMMAND`] bytes. A node keeps 4,096 sealed channels, one for each caller's session, and 256 handshakes under way; the oldest are
 //! forgotten, and made again when they are used. Sealing takes up to 200 bytes of a message's limit. A party remembers the last 1,024 one-way commands that failed.
 //! Small packets come together: a [`bytes::Bytes`] of parameters or of a reply that is kept keeps up to 8 KiB in memory, unless it is copied.

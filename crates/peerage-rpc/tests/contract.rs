@@ -148,6 +148,8 @@ impl Broker {
     fn config() -> BrokerConfig {
         BrokerConfig {
             limits: limits(),
+            account_bytes: 64 << 10,
+            broker_bytes: 192 << 10,
             max_sessions: 16,
             max_sessions_per_user: 3,
             max_unopened: 8,
@@ -208,7 +210,7 @@ impl Subject for Broker {
     }
 
     fn worst_case_bytes(&self) -> usize {
-        16 * Self::config().worst_case_node_bytes() as usize
+        Self::config().worst_case_bytes() as usize
     }
 }
 

@@ -127,3 +127,145 @@ fn a_call_to_a_group_goes_to_a_node_that_has_room_for_its_caller() {
     let (made, why) = until_refused(&mut host, last, &to_all(STREAM_UP));
     assert!(made == 0 && why.message.contains("8 calls with streams that the node takes"), "{}", why.message);
 }
+
+/// Limits of one session that are far above what an account may hold.
+fn caps() -> BrokerConfig {
+    let limits = Limits { calls: 256, call_bytes: 1 << 20, streams: 16, ..config().limits };
+    BrokerConfig { limits, account_bytes: 192 << 10, broker_bytes: 448 << 10, max_sessions: 16, ..config() }
+}
+
+fn held_of(host: &Host, number: u32) -> u64 {
+    let sessions = host.broker.sessions().filter(|session| session.peer == peer(number));
+    sessions.map(|session| session.held_bytes).sum()
+}
+
+fn is_within(host: &Host, config: &BrokerConfig) {
+    let all: u64 = host.broker.sessions().map(|session| session.held_bytes).sum();
+    let uncounted = (16 << 10) * host.broker.sessions().count() as u64;
+    assert!(all <= config.broker_bytes + uncounted, "{all} bytes are held");
+    assert!(config.broker_bytes + uncounted <= config.worst_case_bytes());
+}
+
+/// Has calls answered and acknowledges none of the answers, until calls are refused.
+fn hoard(host: &mut Host, link: LinkId) -> proto::Status {
+    for _ in 0..1_000 {
+        host.hears(link);
+        host.item(link, Body::Call(wire::call("x", 0)));
+        for run in host.runs() {
+            host.complete(run.key, Ok(vec![0; 1024].into()));
+        }
+        let refused = host.replies(link).into_iter().find_map(|reply| reply.status);
+        if let Some(status) = refused {
+            assert_eq!(status.code, Code::ResourceExhausted.number(), "{status:?}");
+            return status;
+        }
+    }
+    unreachable!("it is never refused")
+}
+
+#[test]
+fn an_account_is_given_no_more_calls_when_all_its_sessions_together_hold_half_of_what_they_may() {
+    let mut host = Host::new(caps());
+    let (first, second, other) = (host.opened(1), host.opened(1), host.opened(2));
+    hoard(&mut host, first);
+    let held = held_of(&host, 1);
+    assert!((80 << 10..=120 << 10).contains(&held), "{held}");
+    // Its other sessions are refused, too, and what the application asks of any.
+    let why = hoard(&mut host, second).message;
+    assert!(why.contains("in all its sessions"), "{why}");
+    let key = host.broker.sessions().find(|session| session.peer == peer(1)).unwrap().key;
+    let placing = peerage_rpc::Placing {
+        command: Bytes::from_static(b"x"),
+        payload: Bytes::new(),
+        to: peerage_rpc::Destination::Peer,
+        shape: peerage_rpc::Shape::REQUEST,
+        timeout: None,
+    };
+    let refused = host.ask(|broker, now, out| broker.call(now, key, placing, out)).unwrap_err();
+    assert!(
+        matches!(&refused, peerage_rpc::NotPlaced::NotOpen(status) if status.code == Code::ResourceExhausted)
+    );
+    host.serves(other);
+    // It has room again as soon as it acknowledges.
+    host.acknowledge(first);
+    host.serves(first);
+    host.serves(second);
+}
+
+#[test]
+fn the_session_that_goes_beyond_what_its_account_may_hold_is_ended() {
+    let mut host = Host::new(caps());
+    let (first, second, other) = (host.opened(1), host.opened(1), host.opened(2));
+    while !host.closed.contains_key(&first) {
+        host.item(first, Body::Call(wire::call("x", 0)));
+        for run in host.runs() {
+            host.complete(run.key, Ok(vec![0; 1024].into()));
+        }
+        is_within(&host, &caps());
+        assert!(held_of(&host, 1) <= (192 + 32) << 10);
+    }
+    let heard = host.hears(first);
+    let Some(Body::Ended(proto::Ended { status: Some(status) })) = heard.last() else {
+        panic!("{:?}", heard.last())
+    };
+    assert!(
+        status.code == Code::ResourceExhausted.number() && status.message.contains("account"),
+        "{status:?}"
+    );
+    assert_eq!(host.counted["rpc_hoarders_total"], 1);
+    host.serves(second);
+    host.serves(other);
+}
+
+#[test]
+fn a_broker_that_is_filled_holds_what_it_promises_and_serves_those_who_hold_little() {
+    // Three accounts may hold more together than the broker.
+    let config = BrokerConfig { account_bytes: 512 << 10, max_sessions: 200, ..caps() };
+    let mut host = Host::new(config.clone());
+    let other = host.opened(4);
+    let mut rounds = 0;
+    while host.counted.get("rpc_hoarders_total").copied().unwrap_or(0) < 20 {
+        rounds += 1;
+        assert!(rounds < 1_000);
+        for number in [1, 2, 3] {
+            let link = host.opened(number);
+            let refused = hoard(&mut host, link);
+            is_within(&host, &config);
+            assert!(refused.message.contains("bytes"), "{refused:?}");
+            // Refusals are not acknowledged either.
+            for _ in 0..60 {
+                if host.closed.contains_key(&link) {
+                    break;
+                }
+                host.item(link, Body::Call(wire::call("x", 0)));
+                is_within(&host, &config);
+            }
+            host.serves(other);
+        }
+    }
+    assert!(!host.closed.contains_key(&other));
+}
+
+#[test]
+fn a_node_that_takes_nothing_in_is_given_no_more_and_its_callers_are_served_by_others() {
+    let config = BrokerConfig { account_bytes: 16 << 10, ..caps() };
+    let mut host = Host::new(config.clone());
+    let (full, free) = (host.opened_node(100, &[]), host.opened_node(101, &[]));
+    let callers = [host.opened(1), host.opened(2), host.opened(3)];
+    let mut refused = None;
+    for round in 0..30 {
+        let link = callers[round % 3];
+        host.hears(link);
+        host.item(link, to_node(100, ONE_WAY, 1024));
+        refused = refused.or_else(|| host.replies(link).into_iter().find_map(|reply| reply.status));
+        is_within(&host, &config);
+    }
+    let refused = refused.expect("the node holds half of what it may");
+    assert!(refused.message.contains(&peer(100).short().to_string()), "{refused:?}");
+    assert!(!host.closed.contains_key(&full));
+    for link in callers {
+        host.hears(free);
+        host.item(link, to_node(101, 0, 0));
+        assert!(calls_at(&mut host, free).len() == 1, "a caller that holds little calls another node");
+    }
+}

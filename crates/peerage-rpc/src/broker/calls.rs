@@ -89,9 +89,11 @@ impl BrokerMachine {
         if session.talk.is_wanted(seq) {
             return;
         }
-        if let Err(no_room) = session.talk.admit(now, seq, &call) {
+        let room = session.talk.admit(now, seq, &call).map_err(Status::from);
+        let room = room.and_then(|()| self.held.may_grow(&self.config, &session.peer, session.kind));
+        if let Err(no_room) = room {
             out.count("rpc_exhausted_total", 1);
-            return self.completed(now, key, seq, Err(Box::new(no_room.into())));
+            return self.completed(now, key, seq, Err(Box::new(no_room)));
         }
         if call.payload.len() as u64 > self.config.limits.message_bytes {
             let (bytes, limit) = (call.payload.len(), self.config.limits.message_bytes);
@@ -243,6 +245,7 @@ impl BrokerMachine {
         let Some(session) = self.sessions.get_mut(&key).filter(|session| session.journal.is_resumed()) else {
             return Err(NotPlaced::NotOpen(Status::unavailable("the session is not there")));
         };
+        self.held.may_grow(&self.config, &session.peer, session.kind).map_err(NotPlaced::NotOpen)?;
         let placing = Placing { to: Destination::Peer, ..placing };
         let call = placing.into_call(self.config.limits.message_bytes)?;
         let id = CallId(self.next_call);

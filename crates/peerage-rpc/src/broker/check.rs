@@ -1,5 +1,6 @@
 //! What must be so within a broker, whatever has happened.
 
+use super::held::STEP;
 use super::machine::{BrokerMachine, Sess, Timer};
 use crate::accounts::Kind;
 use crate::event::SessionKey;
@@ -20,6 +21,7 @@ impl BrokerMachine {
             let (by_id, all) = (self.by_id.len(), self.sessions.len());
             return Err(format!("{all} sessions, {by_id} by name, {by_peer} by peer"));
         }
+        self.held.check(self.sessions.values().map(|session| (session.peer, session.counted)))?;
         for (key, session) in &self.sessions {
             self.check_session(*key, session).map_err(|wrong| format!("session {}: {wrong}", key.0))?;
         }
@@ -47,6 +49,9 @@ impl BrokerMachine {
         let most = if session.kind == Kind::Node { node } else { user };
         if held > most {
             return Err(format!("{held} bytes are held for it, at most {most} were promised"));
+        }
+        if held.abs_diff(session.counted) > STEP {
+            return Err(format!("{held} bytes are held for it, {} are counted", session.counted));
         }
         match session.talk.session.link() {
             Some(link) if self.links.get(&link).is_none_or(|link| link.session != Some(key)) => {

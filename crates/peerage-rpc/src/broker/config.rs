@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use super::held::STEP;
 use crate::accounts::Kind;
 use crate::convert::MAX_PACKET;
 use crate::packet::Limits;
@@ -17,6 +18,13 @@ pub struct BrokerConfig {
     /// alone gets half of the node's room, which is all that a session may have. Costs as many times
     /// [`BrokerConfig::worst_case_session_bytes`] for each node.
     pub node_room: u32,
+    /// The most bytes that are held for an account in all its sessions. 128 MiB, and for a node [`BrokerConfig::node_room`] times as much:
+    /// twice what one session holds of replies that are not acknowledged, at most. From half of it on, calls of the account and to
+    /// it are refused with [`crate::Code::ResourceExhausted`]; beyond it, the largest of its sessions is ended with that.
+    pub account_bytes: u64,
+    /// The most bytes that are held for all accounts. 1 GiB, which eight accounts fill that do their worst. Calls of an account that
+    /// holds as much as is left, and to it, are refused; beyond it, the account that holds most loses the largest of its sessions.
+    pub broker_bytes: u64,
     /// How long a user's session outlives its link. 60 s: who changes networks is back by then.
     pub grace: Duration,
     /// How long a node's session outlives its link. 5 s: calls that it was given wait so long for the answer, new ones fail
@@ -42,6 +50,8 @@ impl Default for BrokerConfig {
         Self {
             limits: Limits::default(),
             node_room: 2,
+            account_bytes: 128 << 20,
+            broker_bytes: 1 << 30,
             grace: Duration::from_secs(60),
             node_grace: Duration::from_secs(5),
             max_sessions: 16_384,
@@ -66,6 +76,14 @@ impl BrokerConfig {
     /// The same of a node's session, with its [`BrokerConfig::node_room`]. By default 822 MiB.
     pub fn worst_case_node_bytes(&self) -> u64 {
         worst_case(&self.limits_of(Kind::Node))
+    }
+
+    /// The most bytes that a broker holds for all parties together: parameters of calls, replies, and messages of streams, with what
+    /// tables have for each. By default 1.25 GiB: [`BrokerConfig::broker_bytes`], and 16 KiB for each session, which is not counted before it
+    /// holds so much. Accounts, a session itself (1 KiB), and what handlers have are besides; and so is what one message or
+    /// command brings, until it has been dealt with.
+    pub fn worst_case_bytes(&self) -> u64 {
+        self.broker_bytes.saturating_add(STEP.saturating_mul(self.max_sessions as u64))
     }
 
     /// What a party of that kind may have under way, in each direction.
@@ -124,5 +142,6 @@ mod tests {
     fn the_bound_of_the_defaults_is_what_the_documentation_says() {
         assert_eq!(BrokerConfig::default().worst_case_session_bytes() >> 20, 413);
         assert_eq!(BrokerConfig::default().worst_case_node_bytes() >> 20, 822);
+        assert_eq!(BrokerConfig::default().worst_case_bytes(), 5 << 28);
     }
 }

@@ -11,6 +11,7 @@ use peerage_machine::{
 use peerage_wire::PeerId;
 
 use super::config::BrokerConfig;
+use super::held::{Held, STEP};
 use super::journal::{Journal, Pending};
 use super::nodes::OnceMore;
 use crate::accounts::{Accounts, Kind};
@@ -56,6 +57,8 @@ pub(super) struct Sess {
     pub(super) timed: Option<Instant>,
     /// What of it is kept for a restart.
     pub(super) journal: Journal,
+    /// What of it counts as held for its account.
+    pub(super) counted: u64,
     /// Whether it is among the touched ones.
     pub(super) is_touched: bool,
 }
@@ -131,6 +134,8 @@ pub struct BrokerMachine {
     pub(super) superseded: VecDeque<(SessionId, PeerId)>,
     /// The most that is held for a user's session, and for a node's, in bytes.
     pub(super) worst_case: (u64, u64),
+    /// What is held for all accounts.
+    pub(super) held: Held,
     /// The last reading of the clock.
     pub(super) now: Instant,
     pub(super) next_session: u64,
@@ -166,6 +171,7 @@ impl BrokerMachine {
             again: Vec::new(),
             superseded: VecDeque::new(),
             worst_case: (config.worst_case_session_bytes(), config.worst_case_node_bytes()),
+            held: Held::default(),
             config,
             now: now.mono,
             // 0 is the broker itself.
@@ -222,7 +228,7 @@ impl BrokerMachine {
     pub(super) fn settle(&mut self, out: &mut Out) {
         self.pass_on_again(out);
         while let Some(key) = self.touched.pop() {
-            let Some(session) = self.sessions.get_mut(&key) else { continue };
+            let Some(mut session) = self.sessions.get_mut(&key) else { continue };
             session.is_touched = false;
             session.talk.pump(out);
             let held = session.talk.held_bytes();
@@ -236,6 +242,13 @@ impl BrokerMachine {
                 self.end(key, &status, out);
                 self.pass_on_again(out);
                 continue;
+            }
+            if held.abs_diff(session.counted) >= STEP {
+                self.count_held(key, held, out);
+                match self.sessions.get_mut(&key) {
+                    Some(still) => session = still,
+                    None => continue,
+                }
             }
             let deadline = session.talk.deadline();
             if deadline == session.timed {

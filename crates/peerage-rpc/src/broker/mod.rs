@@ -5,6 +5,7 @@ mod calls;
 mod check;
 mod config;
 mod doors;
+mod held;
 mod journal;
 mod machine;
 mod nodes;

@@ -118,6 +118,7 @@ impl BrokerMachine {
         let passed = Call { to: Destination::Peer, caller: key.0, origin: seq, ..call };
         let from = OutOwner::Relayed { from: key, seq };
         let session = self.sessions.get_mut(&node).ok_or_else(|| Status::unavailable("the node is gone"))?;
+        self.held.may_grow(&self.config, &session.peer, session.kind)?;
         let on = session.talk.call(now, passed, from, cost.payer)?;
         session.last_given = self.next_call;
         self.next_call += 1;

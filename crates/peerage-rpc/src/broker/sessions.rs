@@ -86,6 +86,7 @@ impl BrokerMachine {
             offers_waiting: None,
             timed: None,
             journal,
+            counted: 0,
             is_touched: false,
         };
         self.sessions.insert(key, session);
@@ -181,6 +182,7 @@ impl BrokerMachine {
         self.disappears(key);
         let Some(mut session) = self.sessions.remove(&key) else { return };
         self.by_id.remove(&session.id);
+        self.held.change(session.peer, session.counted, 0);
         if let Some(keys) = self.by_peer.get_mut(&session.peer) {
             keys.remove(&key);
             if keys.is_empty() {

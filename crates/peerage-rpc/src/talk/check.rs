@@ -1,6 +1,7 @@
 //! What must be so within a talk, whatever has happened.
 
 use super::given::Given;
+use super::hear::size_of;
 use super::{OutOwner, Talk, UnderWay};
 use crate::event::{SessionKey, StreamKey};
 
@@ -16,6 +17,11 @@ impl Talk {
         self.our_one_ways.values().for_each(|(cost, _)| ours.add(cost));
         if ours != self.our_way {
             return Err(format!("our calls: there are {ours:?}, counted are {:?}", self.our_way));
+        }
+        let waiting: u64 =
+            self.theirs.values().flat_map(|call| &call.held).map(|(_, item)| size_of(item)).sum();
+        if waiting != self.waiting_bytes {
+            return Err(format!("{waiting} bytes of streams wait, {} are counted", self.waiting_bytes));
         }
         let mut untils: Vec<_> =
             self.ours.iter().filter_map(|(seq, call)| Some((call.until?, true, seq))).collect();

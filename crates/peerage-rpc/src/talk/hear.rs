@@ -212,7 +212,12 @@ impl Talk {
             }
             None => {
                 match held {
-                    Some(held) => held.push((bulk, Item::Items { stream, count, items: kept(items) })),
+                    Some(held) => {
+                        let item = Item::Items { stream, count, items: kept(items) };
+                        let size = size_of(&item);
+                        held.push((bulk, item));
+                        self.waiting_bytes += size;
+                    }
                     None => {
                         let stream = StreamKey { session, call: stream.call, is_ours, is_bulk: bulk };
                         out.emit(Event::Data { stream, count, items });
@@ -245,7 +250,12 @@ impl Talk {
             None if is_abandoned => Heard::Nothing,
             None => {
                 match held {
-                    Some(held) => held.push((bulk, Item::End { stream, status })),
+                    Some(held) => {
+                        let item = Item::End { stream, status };
+                        let size = size_of(&item);
+                        held.push((bulk, item));
+                        self.waiting_bytes += size;
+                    }
                     None => {
                         let stream = StreamKey { session, call: stream.call, is_ours, is_bulk: bulk };
                         out.emit(Event::StreamEnded { stream, status });
@@ -391,5 +401,13 @@ fn their_call(item: &Item) -> Option<u64> {
     match item {
         Item::Items { stream, .. } | Item::End { stream, .. } if !stream.to_caller => Some(stream.call),
         _ => None,
+    }
+}
+
+/// What an item of a stream takes while it waits, about.
+pub(super) fn size_of(item: &Item) -> u64 {
+    match item {
+        Item::Items { items, .. } => items.len() as u64 + ITEM_COST,
+        _ => ITEM_COST,
     }
 }

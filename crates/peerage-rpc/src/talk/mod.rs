@@ -218,6 +218,8 @@ pub(crate) struct Talk {
     /// Bulk data that came before its call: the lanes are not in step.
     early: BTreeMap<u64, VecDeque<Item>>,
     early_bytes: u64,
+    /// What of streams waits with calls that nobody knows of yet, in bytes.
+    waiting_bytes: u64,
     /// Streams on which somebody waits to send, and that nobody takes any more.
     stopped: Vec<StreamKey>,
     /// When calls end; ours first.
@@ -240,6 +242,7 @@ impl Talk {
             gathering: BTreeSet::new(),
             early: BTreeMap::new(),
             early_bytes: 0,
+            waiting_bytes: 0,
             stopped: Vec::new(),
             deadlines: BTreeSet::new(),
         }
@@ -305,7 +308,11 @@ impl Talk {
         let (items, bytes) = self.session.kept();
         let gathered: usize = self.gathering.iter().map(|stream| self.gathered(*stream)).sum();
         let waiting = self.their_way.bytes + u64::from(self.their_way.calls) * ITEM_COST;
-        (items as u64) * ITEM_COST + (bytes + gathered) as u64 + waiting + self.early_bytes
+        (items as u64) * ITEM_COST
+            + (bytes + gathered) as u64
+            + waiting
+            + self.early_bytes
+            + self.waiting_bytes
     }
 
     /// What else flows with a call of the other end.

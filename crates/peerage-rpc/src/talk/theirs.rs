@@ -5,6 +5,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use peerage_machine::Instant;
 
+use super::hear::size_of;
 use super::{Again, InCall, InOwner, NoRoom, Talk, UnderWay};
 use crate::event::{Event, Out, SessionKey, StreamKey};
 use crate::flow::Streams;
@@ -82,6 +83,7 @@ impl Talk {
     pub(super) fn forget_theirs(&mut self, seq: u64) {
         let Some(mut call) = self.theirs.remove(seq) else { return };
         self.their_way.remove(call.bytes, call.streams.is_some());
+        self.waiting_bytes -= sizes_of(&call.held);
         if let Some(until) = call.until {
             self.deadlines.remove(&(until, false, seq));
         }
@@ -121,6 +123,7 @@ impl Talk {
             self.deadlines.remove(&(until, false, seq));
         }
         let mut held = std::mem::take(&mut call.held);
+        self.waiting_bytes -= sizes_of(&held);
         for (_, item) in &mut held {
             if let Item::Items { stream, .. } | Item::End { stream, .. } = item {
                 stream.call = on;
@@ -133,7 +136,9 @@ impl Talk {
     pub(crate) fn started(&mut self, seq: u64, out: &mut Out) {
         let Some(call) = self.theirs.get_mut(seq) else { return };
         call.waits = false;
-        for (is_bulk, item) in std::mem::take(&mut call.held) {
+        let held = std::mem::take(&mut call.held);
+        self.waiting_bytes -= sizes_of(&held);
+        for (is_bulk, item) in held {
             let stream = StreamKey { session: self.key, call: seq, is_ours: false, is_bulk };
             match item {
                 Item::Items { count, items, .. } => out.emit(Event::Data { stream, count, items }),
@@ -164,6 +169,11 @@ impl Talk {
         self.early_bytes = 0;
         given_up
     }
+}
+
+/// What of streams waits with a call, in bytes.
+fn sizes_of(held: &[(bool, Item)]) -> u64 {
+    held.iter().map(|(_, item)| size_of(item)).sum()
 }
 
 /// A reply as it may be sent: one that is too long is none, and whoever waits hears so.
