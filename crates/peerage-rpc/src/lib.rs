@@ -87,7 +87,8 @@
 //!   what its handler staged in [`Context::batch`], the reply, and the mark that it is done are written together, before the
 //!   reply or the acknowledgement leaves.
 //! - A call that a node was given is never given to another one, unless its command is [`Declaration::idempotent`].
-//! - What a command declares is checked before its handler runs, where the handler is. A handler that panics answers
+//! - What a command declares is checked before its handler runs, where the handler is. Which calls go to nodes at all, the broker's
+//!   application says ([`Model::calls_to_nodes`]). A handler that panics answers
 //!   [`Code::Internal`]; one that nobody waits for any more is dropped.
 //! - Of calls to a node that are sealed ([`Target::sealed`]) nobody between the caller and the node learns or changes the command, its
 //!   parameters, its reply, the status of a handler, or what flows in its streams and bulk data; each end has proven its key to the
@@ -141,7 +142,7 @@ mod session;
 mod status;
 mod talk;
 
-pub use broker::{AdmitError, BrokerConfig, BrokerMachine, JOURNAL_PREFIX, MAX_OFFERS, SessionInfo};
+pub use broker::{AdmitError, BrokerConfig, BrokerMachine, JOURNAL_PREFIX, MAX_OFFERS, Policy, SessionInfo};
 pub use event::{Answer, Caller, Event, Run, RunKey, SendError, SessionKey, StreamKey};
 pub use handle::{
     AdminError, Admitted, AtParty, Batch, Broker, BrokerBuilder, BrokerRef, BulkCall, BulkReader, Call,

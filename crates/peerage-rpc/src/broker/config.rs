@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use super::Policy;
 use super::held::STEP;
 use crate::accounts::Kind;
 use crate::convert::MAX_PACKET;
@@ -43,6 +44,8 @@ pub struct BrokerConfig {
     /// Whether sessions survive a restart: one-way calls and requests that are run here are finished together with what
     /// their handlers write, and only then acknowledged or answered. Needs a store.
     pub journal: bool,
+    /// Which calls go to nodes: a rule that is asked about each of a party's. None: all do.
+    pub calls_to_nodes: Option<Policy>,
 }
 
 impl Default for BrokerConfig {
@@ -60,6 +63,7 @@ impl Default for BrokerConfig {
             max_unopened: 1_024,
             enrol_tries: 3,
             journal: false,
+            calls_to_nodes: None,
         }
     }
 }

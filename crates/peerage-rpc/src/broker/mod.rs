@@ -9,10 +9,12 @@ mod held;
 mod journal;
 mod machine;
 mod nodes;
+mod policy;
 mod sessions;
 
 pub use admin::AdmitError;
 pub use config::BrokerConfig;
 pub use journal::JOURNAL_PREFIX;
 pub use machine::{BrokerMachine, SessionInfo};
+pub use policy::Policy;
 pub use sessions::MAX_OFFERS;

@@ -62,6 +62,13 @@ impl BrokerMachine {
 
     /// A call of a party goes to a node.
     pub(super) fn relay(&mut self, now: Instant, key: SessionKey, seq: u64, call: Call, out: &mut Out) {
+        if let Some(policy) = &self.config.calls_to_nodes
+            && let Some(session) = self.sessions.get(&key)
+            && let Err(status) = policy.ask(&session.caller, &call)
+        {
+            out.count("rpc_not_passed_on_total", 1);
+            return self.completed(now, key, seq, Err(Box::new(status)));
+        }
         if let Err(status) = self.node_for(&call.to, &self.cost_of(key, &call)) {
             return self.completed(now, key, seq, Err(Box::new(status)));
         }

@@ -146,9 +146,20 @@ impl<M: Model> BrokerBuilder<M> {
     /// # Errors
     /// [`StartError`].
     pub async fn start(self) -> Result<Broker<M>, StartError> {
-        let Self { identity, endpoint, listen, change, network, store, config, accounts, model, commands } =
-            self;
+        let Self {
+            identity,
+            endpoint,
+            listen,
+            change,
+            network,
+            store,
+            mut config,
+            accounts,
+            model,
+            commands,
+        } = self;
         commands.check()?;
+        config.calls_to_nodes = model.calls_to_nodes().or(config.calls_to_nodes);
         let keeper = match store {
             Some(store) => Keeper::of(store).map_err(|error| StartError::Store(error.to_string()))?,
             None => Keeper::in_memory(),

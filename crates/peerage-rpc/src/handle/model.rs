@@ -4,6 +4,7 @@ use prost::Message;
 
 use super::broker::Session;
 use super::context::Context;
+use crate::broker::Policy;
 use crate::status::Status;
 use peerage_wire::PeerId;
 
@@ -27,13 +28,20 @@ pub trait Model: Send + Sync + Sized + 'static {
         None
     }
 
-    /// Before a command is run here, with what its declaration asks for checked.
+    /// Before a command is run here, at the broker, with what its declaration asks for checked.
     ///
     /// # Errors
     /// The command is not run, and this is its answer.
     fn before_run(&self, ctx: &Context<Self>, command: &str) -> Result<(), Status> {
         let _ = (ctx, command);
         Ok(())
+    }
+
+    /// Which calls of parties go to nodes. Asked once, when the broker starts; the rule it gives is asked about each call, where
+    /// the broker passes it on, and not on the task of the handlers. `None`: all go, unless
+    /// [`crate::BrokerConfig::calls_to_nodes`] says otherwise.
+    fn calls_to_nodes(&self) -> Option<Policy> {
+        None
     }
 
     /// A user has begun a session.
