@@ -56,6 +56,33 @@ fn a_node_that_dies_in_a_handler_may_have_run_the_call_and_one_that_is_gone_has_
     assert!(world.sim.now().since(before) < 200 * MS, "a call to a vanished node fails at once");
 }
 
+/// What else tells of a node's end than that its link is lost and it does not come back.
+#[test]
+fn a_call_does_not_wait_for_a_node_that_is_known_to_have_ended() {
+    for is_killed in [true, false] {
+        let broker = BrokerConfig { node_grace: 50 * SECOND, ..BrokerConfig::default() };
+        let mut world = world(1, broker, 1, 1);
+        let (client, node) = (world.parties[0], world.parties[1]);
+        world.handle(node, "work", |_| (60 * SECOND, Ok(Bytes::new()), Vec::new()));
+        let to = Destination::Node(peer(100));
+        let call = world.call(client, World::placing("work", number(0), to, Shape::REQUEST)).unwrap();
+        world.run_until(10 * SECOND, |world| !world.handled.is_empty());
+        let before = world.sim.now();
+        if is_killed {
+            // Its supervisor starts it again: that is another one, which knows nothing of the call.
+            world.crash(node);
+            world.sim.restart(node);
+            world.connect();
+        } else {
+            world.sim.stop(node);
+        }
+        let status = answered(&mut world, client, call.id).unwrap_err();
+        assert_eq!((status.code, status.may_have_run), (Code::Unavailable, true), "{status}");
+        let waited = world.sim.now().since(before);
+        assert!(waited < 2 * SECOND, "killed: {is_killed}, it waited for {waited:?}");
+    }
+}
+
 #[test]
 fn an_idempotent_call_goes_to_another_node_of_its_group_or_to_the_next_start_of_its_own() {
     let mut world = world(2, BrokerConfig::default(), 1, 2);

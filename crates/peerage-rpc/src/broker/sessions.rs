@@ -123,6 +123,10 @@ impl BrokerMachine {
         }
         session.talk.session.adrift();
         let kind = session.kind;
+        if kind == Kind::Node && matches!(why, Why::Shutdown { by: Side::Them, .. }) {
+            // Its endpoint has said that it ends, and what it was given ends with it: nobody needs to wait for its grace.
+            return self.end(key, &Status::unavailable(format!("the node is gone: {why}")), out);
+        }
         self.disappears(key);
         self.timers.arm(Timer::Adrift(key), now + self.grace_of(kind));
         out.emit(Event::Adrift { session: key, why });
