@@ -2,6 +2,7 @@
 
 use std::fmt;
 use std::ops::Deref;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -79,6 +80,8 @@ pub struct Admitted {
 /// What the machine tells of a party beside its calls.
 pub(super) struct Board {
     pub(super) standing: watch::Sender<Standing>,
+    /// How often the broker has refused this party or was not reached; changes together with `standing`.
+    refusals: AtomicU64,
     offers: watch::Sender<Option<Bytes>>,
     lost: Mutex<Option<Lost>>,
     admitted: watch::Sender<Option<Admitted>>,
@@ -114,7 +117,10 @@ impl Sink<PartyMachine> for PartySink {
                 board.standing.send_replace(Standing::Lost(lost));
             }
             Event::Refused(status) => {
-                board.standing.send_replace(Standing::Refused(*status));
+                board.standing.send_modify(|standing| {
+                    board.refusals.fetch_add(1, Ordering::Release);
+                    *standing = Standing::Refused(*status);
+                });
             }
             Event::Enrolled { kind, confirmed } => {
                 board.admitted.send_replace(Some(Admitted { kind, confirmed }));
@@ -206,6 +212,8 @@ struct Inner {
     hosted: Hosted<PartyMachine>,
     desk: Arc<Desk>,
     board: Arc<Board>,
+    /// The last of the refusals that [`Party::ready`] has told.
+    told: AtomicU64,
     /// Its own, which closes with it.
     endpoint: Option<Endpoint>,
 }
@@ -248,6 +256,7 @@ impl Party {
         desk.seals.get_or_init(|| Seals::new(endpoint.identity(), network, endpoint.config()));
         let board = Arc::new(Board {
             standing: watch::Sender::new(Standing::Connecting),
+            refusals: AtomicU64::new(0),
             offers: watch::Sender::new(None),
             lost: Mutex::default(),
             admitted: watch::Sender::new(None),
@@ -259,7 +268,7 @@ impl Party {
         let here = Arc::new(Here::<AtParty> { line: Arc::clone(&line), shared: () });
         tokio::spawn(worker::work(here, commands));
         let endpoint = is_own.then(|| endpoint.clone());
-        let inner = Arc::new(Inner { hosted, desk, board, endpoint });
+        let inner = Arc::new(Inner { hosted, desk, board, told: AtomicU64::new(0), endpoint });
         Ok(Self { target: Target::new(line, Way::Peer), inner })
     }
 
@@ -295,18 +304,31 @@ impl Party {
     /// Waits until a session is open; returns at once when one is.
     ///
     /// # Errors
-    /// The broker refuses it, or it is closed. While a broker cannot be reached, it is tried again, and this can be
-    /// called again, after a while: until the next try has come to something it says the same.
+    /// The broker refuses it, or cannot be reached; or this end is closed. A broker that may take it later is tried again, and this
+    /// may be called again at once, in a loop: each failure is told once, and whoever asks again waits for what the next try comes
+    /// to. What is final (an account that there is not, say) is told at once, each time.
     pub async fn ready(&self) -> Result<(), Status> {
         let mut standing = self.standing();
+        let told = self.inner.told.load(Ordering::Acquire);
         loop {
-            let now = standing.borrow_and_update().clone();
+            let (now, refusals) = {
+                // They change together while nobody looks.
+                let now = standing.borrow_and_update();
+                (now.clone(), self.inner.board.refusals.load(Ordering::Acquire))
+            };
             match now {
                 Standing::Connected { .. } => return Ok(()),
                 Standing::Refused(status) => {
-                    // Who asks again at once must not keep the next dial from its turn.
-                    tokio::task::yield_now().await;
-                    return Err(status);
+                    let over = self.inner.hosted.call(|machine, _, _| machine.over().is_some());
+                    if over.unwrap_or(true) {
+                        // Who asks again at once must not keep others from their turn.
+                        tokio::task::yield_now().await;
+                        return Err(status);
+                    }
+                    if refusals > told {
+                        self.inner.told.fetch_max(refusals, Ordering::AcqRel);
+                        return Err(status);
+                    }
                 }
                 Standing::Closed => return Err(closed()),
                 Standing::Lost(_) => {
