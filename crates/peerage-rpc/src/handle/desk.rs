@@ -1,6 +1,6 @@
 //! Between a machine and its handles: what the machine leaves there, and who waits for it.
 
-use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::collections::{BTreeMap, BTreeSet};
 use std::future::Future;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::Pin;
@@ -16,14 +16,12 @@ use super::line::{Way, closed};
 use super::news::News;
 use super::sealed::Seal;
 use super::seals::Keys;
+use super::sends::{FailedSend, Sends};
 use crate::event::{Answer, Event, Run, RunKey, SessionKey, StreamKey};
 use crate::packet::{Limits, Shape};
 use crate::party::Placed;
 use crate::rising::Rising;
 use crate::status::Status;
-
-/// One-way calls that failed and that nobody has asked for; the oldest are forgotten.
-const FAILED_SENDS: usize = 1024;
 
 pub(super) type Task = Pin<Box<dyn Future<Output = ()> + Send>>;
 
@@ -115,26 +113,6 @@ struct Slot {
     seal: Seal,
 }
 
-/// A one-way command that was not run.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct FailedSend {
-    /// As [`crate::Sent::number`] gave it.
-    pub number: u64,
-    /// Why.
-    pub status: Status,
-}
-
-/// One-way calls of one session that are not done.
-#[derive(Default)]
-struct Sends {
-    under_way: VecDeque<u64>,
-    /// Of those, the ones that are sealed.
-    sealed: BTreeMap<u64, Seal>,
-    failed: VecDeque<FailedSend>,
-    /// Of those that failed, since somebody has asked.
-    first_failure: Option<Status>,
-}
-
 #[derive(Default)]
 struct Queue {
     work: Vec<Work>,
@@ -156,7 +134,7 @@ pub(super) struct Desk {
     more: Notify,
     calls: Mutex<Rising<Slot>>,
     flows: Mutex<BTreeMap<StreamKey, Flow>>,
-    sends: Mutex<BTreeMap<SessionKey, Sends>>,
+    sends: Mutex<Sends>,
     /// Told when one-way calls are done.
     sends_done: Notify,
     /// Told when a call that was refused as one too many may be made.
@@ -218,12 +196,7 @@ impl Desk {
     /// A call was made. Called with the machine locked.
     pub(super) fn expect(&self, placed: Placed, shape: Shape, expected: Expected) {
         if shape.has(Shape::ONE_WAY) {
-            let mut sends = lock(&self.sends);
-            let sends = sends.entry(placed.session).or_default();
-            sends.under_way.push_back(placed.seq);
-            if expected.seal.is_some() {
-                sends.sealed.insert(placed.seq, expected.seal);
-            }
+            lock(&self.sends).made(placed.session, placed.seq, expected.seal);
             return;
         }
         let Expected { reply, data, bulk, seal } = expected;
@@ -303,73 +276,31 @@ impl Desk {
 
     // --- one-way calls ---
 
-    /// The last one-way call that was made in each session, or in one.
-    fn sends_until(&self, session: Option<SessionKey>) -> Vec<(SessionKey, u64)> {
-        let sends = lock(&self.sends);
-        let of = sends.iter().filter(|(key, _)| session.is_none_or(|session| session == **key));
-        of.filter_map(|(key, sends)| Some((*key, *sends.under_way.back()?))).collect()
-    }
-
-    /// Whether one-way calls up to there are done.
-    fn are_done(&self, marks: &[(SessionKey, u64)]) -> bool {
-        let sends = lock(&self.sends);
-        marks.iter().all(|(session, up_to)| {
-            let first = sends.get(session).and_then(|sends| sends.under_way.front());
-            first.is_none_or(|first| first > up_to)
-        })
-    }
-
     /// Calls that are not answered, and one-way calls that are not done.
     pub(super) fn under_way(&self) -> usize {
-        let sends: usize = lock(&self.sends).values().map(|sends| sends.under_way.len()).sum();
+        let sends = lock(&self.sends).under_way();
         sends + lock(&self.calls).len()
-    }
-
-    /// The first one-way call that failed since this was asked.
-    fn first_failure(&self, session: Option<SessionKey>) -> Option<Status> {
-        let mut sends = lock(&self.sends);
-        let mut of = sends.iter_mut().filter(|(key, _)| session.is_none_or(|session| session == **key));
-        of.find_map(|(_, sends)| sends.first_failure.take())
     }
 
     /// Waits until all one-way calls that were made before are done.
     pub(super) async fn flush(&self, session: Option<SessionKey>) -> Result<(), Status> {
-        let marks = self.sends_until(session);
+        let marks = lock(&self.sends).until(session);
         loop {
             // Made before the look, so that no end is missed in between.
             let done = self.sends_done.notified();
-            if self.are_done(&marks) {
-                return self.first_failure(session).map_or(Ok(()), Err);
+            {
+                let mut sends = lock(&self.sends);
+                if sends.are_done(&marks) {
+                    return sends.first_failure(session).map_or(Ok(()), Err);
+                }
             }
             done.await;
         }
     }
 
     /// One-way calls that failed since this was asked.
-    pub(super) fn take_failed(&self, session: Option<SessionKey>) -> Vec<FailedSend> {
-        let mut sends = lock(&self.sends);
-        let of = sends.iter_mut().filter(|(key, _)| session.is_none_or(|session| session == **key));
-        let failed = of.flat_map(|(_, sends)| std::mem::take(&mut sends.failed)).collect();
-        sends.retain(|_, sends| !sends.under_way.is_empty() || sends.first_failure.is_some());
-        failed
-    }
-
-    fn failed(&self, session: SessionKey, number: u64, status: Status) {
-        let mut all = lock(&self.sends);
-        let sends = all.entry(session).or_default();
-        let seal = sends.sealed.remove(&number).flatten();
-        let status = match seal {
-            Some(seal) => seal.open_status(status),
-            None => status,
-        };
-        if let Ok(at) = sends.under_way.binary_search(&number) {
-            sends.under_way.remove(at);
-        }
-        if sends.failed.len() == FAILED_SENDS {
-            sends.failed.pop_front();
-        }
-        sends.first_failure.get_or_insert_with(|| status.clone());
-        sends.failed.push_back(FailedSend { number, status });
+    pub(super) fn take_failed(&self) -> Vec<FailedSend> {
+        lock(&self.sends).take_failed()
     }
 
     // --- room for calls ---
@@ -443,16 +374,11 @@ impl Desk {
             }
             Event::Slots(_) => self.slots.notify_waiters(),
             Event::OneWayFailed { session, seq, status } => {
-                self.failed(session, seq, *status);
+                lock(&self.sends).failed(session, seq, *status);
                 self.sends_done.notify_waiters();
             }
             Event::OneWaysDone { session, up_to } => {
-                if let Some(sends) = lock(&self.sends).get_mut(&session) {
-                    while sends.under_way.front().is_some_and(|first| *first <= up_to) {
-                        sends.under_way.pop_front();
-                    }
-                    sends.sealed = sends.sealed.split_off(&(up_to + 1));
-                }
+                lock(&self.sends).done(session, up_to);
                 self.sends_done.notify_waiters();
             }
             other => return Some(other),
@@ -471,10 +397,7 @@ impl Desk {
         for flow in ended {
             flow.end(Err(status.clone()));
         }
-        let under_way = lock(&self.sends).get_mut(&session).map(|sends| std::mem::take(&mut sends.under_way));
-        for number in under_way.unwrap_or_default() {
-            self.failed(session, number, status.clone().may_have_run());
-        }
+        lock(&self.sends).session_closed(session, status);
         self.sends_done.notify_waiters();
         self.slots.notify_waiters();
     }
@@ -489,7 +412,7 @@ impl Desk {
         for flow in flows.into_values() {
             flow.end(Err(closed()));
         }
-        let sessions: Vec<_> = lock(&self.sends).keys().copied().collect();
+        let sessions = lock(&self.sends).sessions();
         for session in sessions {
             self.session_closed(session, &closed());
         }

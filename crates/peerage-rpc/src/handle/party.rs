@@ -15,11 +15,12 @@ use tokio::sync::watch;
 
 use super::commands::Commands;
 use super::context::{AtParty, Here};
-use super::desk::{Desk, FailedSend};
+use super::desk::Desk;
 use super::inbox::lock;
 use super::line::{Core, Line, Way, closed};
 use super::offers::Offers;
 use super::seals::Seals;
+use super::sends::FailedSend;
 use super::target::Target;
 use super::worker;
 use crate::accounts::Kind;
@@ -355,7 +356,7 @@ impl Party {
 
     /// One-way commands that were not run, since this was called last; the oldest are forgotten beyond 1,024.
     pub fn failed_sends(&self) -> Vec<FailedSend> {
-        self.inner.desk.take_failed(None)
+        self.inner.desk.take_failed()
     }
 
     /// What the application of the broker has for this party, and what becomes of that.
