@@ -233,8 +233,11 @@ impl Driver {
                 break;
             }
             let mut moved = self.take_commands();
+            let mut is_done = false;
             if self.over.is_none() {
-                if self.poll_read(cx, now) {
+                let was_stalled = self.stalled;
+                let has_read = self.poll_read(cx, now);
+                if has_read {
                     moved = true;
                     // What instances answer to that goes out together with what the link does.
                     self.take_commands();
@@ -248,8 +251,11 @@ impl Driver {
                     self.report();
                     self.tell_flushed();
                 }
+                // There was nothing to read, so the socket wakes this task; and all has been written.
+                let waits_for_socket = !has_read && !was_stalled;
+                is_done = waits_for_socket && self.unsent.is_empty() && !self.link.has_work();
             }
-            if !moved && self.rest(cx) {
+            if (!moved || (is_done && self.over.is_none())) && self.rest(cx) {
                 return Poll::Pending;
             }
         }
@@ -283,9 +289,10 @@ impl Driver {
     }
 
     fn take_commands(&mut self) -> bool {
+        if !self.handle.take_mail(&mut self.commands) {
+            return false;
+        }
         let mut commands = std::mem::take(&mut self.commands);
-        self.handle.take_mail(&mut commands);
-        let moved = !commands.is_empty();
         for command in commands.drain(..) {
             if self.over.is_some() {
                 self.too_late(command);
@@ -297,10 +304,8 @@ impl Driver {
             }
         }
         self.commands = commands;
-        if moved {
-            self.pump();
-        }
-        moved
+        self.pump();
+        true
     }
 
     fn tell_flushed(&mut self) {

@@ -174,11 +174,15 @@ impl LinkHandle {
         }
     }
 
-    /// What has been asked since the last call, into `into`, which is empty.
-    pub(crate) fn take_mail(&self, into: &mut Vec<Command>) {
+    /// What has been asked since the last call, into `into`, which is empty; whether there is any.
+    pub(crate) fn take_mail(&self, into: &mut Vec<Command>) -> bool {
         let mut mail = lock(&self.mail);
         mail.rests = false;
+        if mail.commands.is_empty() {
+            return false;
+        }
         std::mem::swap(&mut mail.commands, into);
+        true
     }
 
     /// Has the link's task woken by the next command; false when there is one already.
