@@ -27,6 +27,8 @@ use tokio::task::{AbortHandle, JoinHandle};
 
 /// Far more than anything here takes; a test that gets there says what it waited for.
 const PATIENCE: Duration = Duration::from_secs(10);
+/// How long a broker waits for a node that has lost its link, where a test waits for the end of that.
+const SOON: Duration = Duration::from_millis(300);
 
 pub(crate) async fn within<T>(what: &str, future: impl IntoFuture<Output = T>) -> T {
     match tokio::time::timeout(PATIENCE, future.into_future()).await {
@@ -257,21 +259,26 @@ pub(crate) struct World {
 
 impl World {
     pub(crate) async fn start() -> Self {
-        Self::with("tcp://127.0.0.1:0", None, identity(), None).await
+        Self::with("tcp://127.0.0.1:0", None, identity(), None, SOON).await
+    }
+
+    /// That waits long for nodes that have lost their links.
+    pub(crate) async fn patient() -> Self {
+        Self::with("tcp://127.0.0.1:0", None, identity(), None, PATIENCE).await
     }
 
     pub(crate) async fn over_memory() -> Self {
-        Self::with("mem://broker", Some(MemoryTransport::default()), identity(), None).await
+        Self::with("mem://broker", Some(MemoryTransport::default()), identity(), None, SOON).await
     }
 
     /// With the journal on.
     pub(crate) async fn kept(identity: Identity, store: Arc<dyn Store>) -> Self {
-        Self::with("tcp://127.0.0.1:0", None, identity, Some((store, true))).await
+        Self::with("tcp://127.0.0.1:0", None, identity, Some((store, true)), PATIENCE).await
     }
 
     /// With accounts that are kept, and no journal.
     pub(crate) async fn unkept(identity: Identity, store: Arc<dyn Store>) -> Self {
-        Self::with("tcp://127.0.0.1:0", None, identity, Some((store, false))).await
+        Self::with("tcp://127.0.0.1:0", None, identity, Some((store, false)), SOON).await
     }
 
     async fn with(
@@ -279,6 +286,7 @@ impl World {
         memory: Option<MemoryTransport>,
         identity: Identity,
         kept: Option<(Arc<dyn Store>, bool)>,
+        node_grace: Duration,
     ) -> Self {
         let counts = Counts::default();
         let transport = memory.clone();
@@ -290,7 +298,7 @@ impl World {
         let broker = builder
             .model(Notes::default())
             .identity(identity)
-            .configure(|config| config.node_grace = Duration::from_millis(300))
+            .configure(move |config| config.node_grace = node_grace)
             .listen(address.parse().unwrap())
             .with_endpoint(move |builder| match &transport {
                 Some(memory) => builder.memory(memory),
