@@ -32,6 +32,20 @@ struct Local {
     remote: Option<u32>,
 }
 
+/// An instance of the peer's.
+#[derive(Debug)]
+struct Remote {
+    instance: Instance,
+    /// This side's number for it, where the channel is up.
+    local: Option<u32>,
+}
+
+impl Remote {
+    fn new(instance: Instance) -> Box<Self> {
+        Box::new(Self { instance, local: None })
+    }
+}
+
 /// The channels of one link.
 #[derive(Debug)]
 pub(crate) struct Channels {
@@ -42,10 +56,9 @@ pub(crate) struct Channels {
     withdrawn: BTreeMap<u32, (Instance, bool)>,
     /// The most that are up at once.
     max: u32,
-    /// The peer's instances from its `Hello`, and those that are up, by its numbers; with this side's number where the
-    /// channel is up. What came with an `Open` and met nothing is not kept, so that there is no end to how often a
-    /// peer may try.
-    remote: BTreeMap<u32, (Instance, Option<u32>)>,
+    /// The peer's instances from its `Hello`, and those that are up, by its numbers. What came with an `Open` and met nothing is not kept, so that there is no end to how often a
+    /// peer may try. In boxes as well.
+    remote: BTreeMap<u32, Box<Remote>>,
     next_remote: u64,
     /// What this side's `Accept` agreed to: its number and the peer's.
     accepted: Vec<(u32, u32)>,
@@ -188,22 +201,24 @@ impl Channels {
     /// The peer's instances from its `Hello`.
     pub(crate) fn greet(&mut self, instances: Vec<Instance>) {
         self.next_remote = instances.len() as u64;
-        self.remote = (0..).zip(instances.into_iter().map(|instance| (instance, None))).collect();
+        self.remote = (0..).zip(instances.into_iter().map(Remote::new)).collect();
     }
 
     /// What this side refuses of the peer's for want of an equal one, in the peer's numbers.
     pub(crate) fn refusals(&self) -> Vec<proto::Refusal> {
         let all = self.remote.iter();
-        all.filter_map(|(number, (theirs, _))| self.best_match(theirs).err().map(|why| refusal(*number, why)))
-            .collect()
+        all.filter_map(|(number, theirs)| {
+            self.best_match(&theirs.instance).err().map(|why| refusal(*number, why))
+        })
+        .collect()
     }
 
     /// Decides which of the peer's instances meet one of this side's; what it refuses, in the peer's numbers.
     pub(crate) fn accept(&mut self) -> Vec<proto::Refusal> {
         let mut refused = Vec::new();
         let mut taken = BTreeSet::new();
-        for (number, (theirs, _)) in &self.remote {
-            match self.best_match_but(theirs, &taken) {
+        for (number, theirs) in &self.remote {
+            match self.best_match_but(&theirs.instance, &taken) {
                 Err(why) => refused.push(refusal(*number, why)),
                 Ok(local) if self.accepted.len() < self.max as usize => {
                     taken.insert(local);
@@ -245,10 +260,9 @@ impl Channels {
 
     /// Whether both sides offered something and nothing of it meets, nor what was opened here since.
     pub(crate) fn nothing_in_common(&self) -> bool {
-        let meets = |(theirs, _): &(Instance, Option<u32>)| self.has(theirs);
         self.local.values().any(|local| local.offered)
             && !self.remote.is_empty()
-            && !self.remote.values().any(meets)
+            && !self.remote.values().any(|theirs| self.has(&theirs.instance))
     }
 
     /// Why this side's instance has no counterpart in the peer's `Hello`, seen from here.
@@ -257,8 +271,9 @@ impl Channels {
         let reason = self
             .remote
             .values()
-            .filter(|(theirs, _)| theirs.protocol == ours.protocol && theirs.name == ours.name)
-            .find_map(|(theirs, _)| {
+            .map(|theirs| &theirs.instance)
+            .filter(|theirs| theirs.protocol == ours.protocol && theirs.name == ours.name)
+            .find_map(|theirs| {
                 (ours.version != theirs.version)
                     .then(|| RefusalReason::Version {
                         ours: ours.version,
@@ -325,12 +340,12 @@ impl Channels {
 
     fn pair(&mut self, local: u32, remote: u32) -> bool {
         let Some(ours) = self.local.get_mut(&local) else { return false };
-        let Some((_, theirs)) = self.remote.get_mut(&remote) else { return false };
-        if ours.remote.is_some() || theirs.is_some() {
+        let Some(theirs) = self.remote.get_mut(&remote) else { return false };
+        if ours.remote.is_some() || theirs.local.is_some() {
             return false;
         }
         ours.remote = Some(remote);
-        *theirs = Some(local);
+        theirs.local = Some(local);
         true
     }
 
@@ -347,7 +362,7 @@ impl Channels {
             }
             return Err(self.limit());
         }
-        self.remote.insert(remote, (instance, None));
+        self.remote.insert(remote, Remote::new(instance));
         self.pair(local, remote);
         Ok(local)
     }
@@ -368,8 +383,8 @@ impl Channels {
         let turned_away = ours.turned_away == Some(remote);
         let Some(ours) = self.local.get(&local) else { return Ok(Opened::Over) };
         match self.remote.get(&remote) {
-            Some((theirs, _)) if ours.instance != *theirs => return Err(()),
-            Some((_, Some(paired))) if *paired != local => return Err(()),
+            Some(theirs) if ours.instance != theirs.instance => return Err(()),
+            Some(theirs) if theirs.local.is_some_and(|paired| paired != local) => return Err(()),
             _ => {}
         }
         match ours.remote {
@@ -379,7 +394,7 @@ impl Channels {
             None => {}
         }
         let instance = ours.instance.clone();
-        self.remote.entry(remote).or_insert((instance, None));
+        self.remote.entry(remote).or_insert_with(|| Remote::new(instance));
         self.pair(local, remote);
         Ok(Opened::Up)
     }
@@ -408,7 +423,7 @@ impl Channels {
     /// Whose message is it: this side's number, when the channel is up; `Err` when the peer never offered it.
     pub(crate) fn route(&self, remote: u32) -> Result<Option<u32>, ()> {
         match self.remote.get(&remote) {
-            Some((_, local)) => Ok(*local),
+            Some(theirs) => Ok(theirs.local),
             None if u64::from(remote) < self.next_remote => Ok(None),
             None => Err(()),
         }

@@ -72,6 +72,8 @@ pub struct Link {
     drain_ends: Option<Instant>,
     ended: bool,
     events: VecDeque<(LinkEvent, Option<Receipt>)>,
+    /// How many of them waited at once since room for them was given back.
+    most_events: usize,
     stats: LinkStats,
 }
 
@@ -153,6 +155,7 @@ impl Link {
             drain_ends: None,
             ended: false,
             events: VecDeque::new(),
+            most_events: 0,
             stats: LinkStats::default(),
             config,
         };

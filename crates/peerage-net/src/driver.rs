@@ -38,8 +38,10 @@ use crate::waiter::Waiter;
 const TURNS: u32 = 16;
 /// The same as a time. A link on which a peer catches up must not keep others of the shard from being heard.
 const SLICE: Duration = Duration::from_millis(2);
-/// The room for messages that a link keeps: 2 KiB.
-const KEPT_BATCH: usize = 64;
+/// The room for messages that a link keeps: 512 bytes.
+const KEPT_BATCH: usize = 16;
+/// The room for commands that a link keeps, twice: 224 bytes.
+const KEPT_COMMANDS: usize = 4;
 
 /// How a connection ended, for who dialled it.
 pub(crate) enum Ending {
@@ -293,6 +295,7 @@ impl Driver {
             return false;
         }
         let mut commands = std::mem::take(&mut self.commands);
+        let needed = commands.len().max(KEPT_COMMANDS);
         for command in commands.drain(..) {
             if self.over.is_some() {
                 self.too_late(command);
@@ -302,6 +305,10 @@ impl Driver {
             if self.link.is_closed() {
                 self.pump();
             }
+        }
+        if commands.capacity() >= 2 * needed {
+            // What was needed in busier times: it goes in halves, so that a link that is busy again has most of it.
+            commands.shrink_to(commands.capacity() / 2);
         }
         self.commands = commands;
         self.pump();

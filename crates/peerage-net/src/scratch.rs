@@ -46,7 +46,10 @@ pub(crate) fn give_write_buffer(mut written: BytesMut) {
 pub(crate) fn with_read_buffer<R>(use_it: impl FnOnce(&mut [u8]) -> R) -> R {
     BUFFER.with(|buffer| match buffer.try_borrow_mut() {
         Ok(mut buffer) => {
-            buffer.resize(SCRATCH, 0);
+            if buffer.len() < SCRATCH {
+                // Made of zeros, so that the system gives memory only for what is read into.
+                *buffer = vec![0; SCRATCH];
+            }
             use_it(&mut buffer)
         }
         // A link inside a link's turn: none does that today, and memory of its own serves as well.

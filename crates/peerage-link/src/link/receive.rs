@@ -19,6 +19,8 @@ use crate::reason;
 
 /// Events that wait when [`Link::receive`] stops taking records. One record holds thousands.
 const EVENTS_AHEAD: usize = 1024;
+/// Events for which there is room on a quiet link, some 140 bytes each.
+const KEPT_EVENTS: usize = 4;
 /// Bytes of messages that wait when [`Link::receive`] stops taking records, those with room of their own aside.
 pub(crate) const BYTES_AHEAD: u64 = 256 << 10;
 
@@ -32,6 +34,7 @@ impl Link {
         self.message_pace.refill(now);
         self.control_pace.refill(now);
         self.inbound.at(now);
+        self.give_room_back();
         loop {
             let rest = input.get_mut(used..).unwrap_or_default();
             let step = match &mut self.phase {
@@ -63,6 +66,17 @@ impl Link {
                 },
             };
             used += step;
+        }
+    }
+
+    /// Room for events goes in halves when it was not needed last time: a link that is busy again has most of it.
+    fn give_room_back(&mut self) {
+        if !self.events.is_empty() {
+            return;
+        }
+        let needed = std::mem::take(&mut self.most_events).max(KEPT_EVENTS);
+        if self.events.capacity() >= 2 * needed {
+            self.events.shrink_to(self.events.capacity() / 2);
         }
     }
 
@@ -126,6 +140,7 @@ impl Link {
                 self.keep_alive.heard(now);
                 self.stats.records_received += 1;
                 self.receive_frames(now, plaintext);
+                self.most_events = self.most_events.max(self.events.len());
             }
             Err(error) => self.close(Why::Fault { by: Side::Them, what: format!("record: {error}") }),
         }

@@ -34,7 +34,8 @@ impl Outbound {
         budget: usize,
     ) -> Result<(), peerage_identity::SealError> {
         if !self.clear.is_empty() {
-            out.extend_from_slice(&self.clear.split());
+            // It is of no more use after the handshake.
+            out.extend_from_slice(&std::mem::take(&mut self.clear));
         }
         let Some(mut sealer) = self.sealer.take() else { return Ok(()) };
         let mut result = Ok(());
