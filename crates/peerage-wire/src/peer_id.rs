@@ -44,6 +44,7 @@ impl PeerId {
 impl Ord for PeerId {
     // Maps of peers are searched all the time, and keys nearly always differ in their first eight bytes: these are compared
     // without a call.
+    #[inline]
     fn cmp(&self, other: &Self) -> Ordering {
         let head = |id: &Self| id.0.first_chunk().map_or(0, |head| u64::from_be_bytes(*head));
         head(self).cmp(&head(other)).then_with(|| self.0.cmp(&other.0))
@@ -51,6 +52,7 @@ impl Ord for PeerId {
 }
 
 impl PartialOrd for PeerId {
+    #[inline]
     fn partial_cmp(&self, other: &Self) -> Option<Ordering> {
         Some(self.cmp(other))
     }
