@@ -10,6 +10,9 @@ pub(super) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
+/// Items for which an empty queue has room.
+const KEPT: usize = 16;
+
 struct State<T> {
     items: VecDeque<(T, u64)>,
     bytes: u64,
@@ -76,6 +79,11 @@ impl<T> Queue<T> {
         let mut state = lock(&self.state);
         if state.missed > 0 {
             return Some(Next::Lagged(std::mem::take(&mut state.missed)));
+        }
+        if state.items.is_empty() && state.items.capacity() > KEPT {
+            // It was needed in busier times. A reader that is kept busy does not get here each time.
+            let half = state.items.capacity() / 2;
+            state.items.shrink_to(half);
         }
         if let Some((item, bytes)) = state.items.pop_front() {
             state.bytes -= bytes;

@@ -4,8 +4,8 @@
 //! second link; who hears of a message and does not get it grafts the announcer's. A new origin starts with the tree of
 //! the origin with the smallest key, so that all peers start from the same one.
 //!
-//! Here: receiving. `publish.rs` has what is our own, `relay.rs` what is passed on, `tree.rs` the trees, `repair.rs`
-//! announcements and requests, `compare.rs` summaries.
+//! Here: receiving. `publish.rs` has what is our own, `relay.rs` what is passed on, `tree.rs` the trees, `announce.rs`
+//! what is announced, `repair.rs` what others announce and requests, `compare.rs` summaries.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
@@ -128,6 +128,8 @@ pub(crate) struct Neighbour {
     /// To announce, with the hops of the newest.
     pub(crate) announce: BTreeMap<(StreamKey, News), (Vec<Range>, u32)>,
     pub(crate) announce_ranges: usize,
+    /// Flushes that it has let pass.
+    pub(crate) announce_waits: u8,
     pub(crate) owed: VecDeque<Owed>,
     /// Large messages that it may say that it has, and until when.
     pub(crate) offered: BTreeMap<MessageId, Instant>,
@@ -197,6 +199,8 @@ pub(crate) struct Broadcast {
     pub(crate) trees: Lru<PeerId, Tree>,
     pub(crate) window: Window,
     pub(crate) missing: Missing,
+    /// Messages that somebody is to be told of, since the last flush.
+    pub(crate) noted: u32,
     /// Streams whose trees are to be looked at when they are quiet.
     pub(crate) unsettled: BTreeSet<StreamKey>,
     pub(crate) verifying: BTreeMap<JobId, Verifying>,
@@ -234,6 +238,7 @@ impl Broadcast {
             trees: Lru::new(config.trees),
             window: Window::new(&config),
             missing: Missing::new(config.missing_ranges),
+            noted: 0,
             unsettled: BTreeSet::new(),
             verifying: BTreeMap::new(),
             verifying_ids: BTreeMap::new(),
@@ -288,7 +293,7 @@ impl Broadcast {
             return cx.out.count("mesh_stale_total", 1);
         }
         if !pulled && let Some(tree) = self.trees.peek_mut(&id.origin) {
-            tree.dry.remove(&link);
+            tree.dry.remove(link);
         }
         if self.streams.peek(&id.stream()).is_some_and(|stream| stream.seen.contains(id.seq)) {
             return self.duplicate(link, &id, hops, pulled, cx);
@@ -436,7 +441,7 @@ impl Broadcast {
             self.nearer(link, id.stream(), hops, cx);
         }
         if dry && let Some(link) = from.filter(|link| self.neighbours.contains_key(link)) {
-            self.tree(id.origin).dry.insert(link);
+            self.tree(id.origin).dry.insert(link, ());
         }
         if !pulled && from.is_some() && self.parent(id.stream()).is_none() {
             // It came from somebody who was a neighbour, or had a feeder, a moment ago. Whoever we feed now must not wait for more from us.

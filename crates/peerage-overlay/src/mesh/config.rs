@@ -6,6 +6,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use peerage_wire::limits::MAX_NAME;
 
+use super::announce::{MAX_ANNOUNCE_RANGES, MAX_ANNOUNCE_STREAMS};
 use super::broadcast::STREAM_BYTES;
 use super::error::ConfigError;
 use super::links::{LINK_BYTES, REMEMBERED_SENDS};
@@ -13,7 +14,7 @@ use super::membership::{CONTACT_BYTES, GUESTS, MAX_JOINED_BY, MAX_JOINS, MAX_LOS
 use super::missing::GAP_BYTES;
 use super::packet::{MAX_CONTACTS, MAX_PACKET_RANGES};
 use super::promises::{MAX_PROMISES, PROMISE_BYTES};
-use super::repair::{MAX_ANNOUNCE_RANGES, MAX_ANNOUNCE_STREAMS};
+
 use super::score::{SCORE_BYTES, SCORED};
 use super::sessions::SESSION_BYTES;
 use super::spare::{MAX_OFFERED, OFFERED_BYTES};
@@ -105,8 +106,9 @@ pub struct MeshConfig {
     pub large_message: u64,
     /// Whether a peer delivers what was said before it started, as far as its neighbours retain it. True.
     pub catch_up: bool,
-    /// How long announcements are gathered before they leave. 50 ms: at 100 messages/s, five share one. With 20 ms, telling of
-    /// messages of 1 KiB cost as much as passing them on.
+    /// How long announcements are gathered before they leave. 50 ms: with 20 ms, telling of messages of 1 KiB cost as much as
+    /// passing them on. While three messages or more come in that time, they wait for one that is pushed to the same neighbour
+    /// anyway, and go with it; up to four times as long.
     pub announce_after: Duration,
     /// The wait for an announced message before it is asked for. Plumtree section 3.8: about the diameter of the tree. It
     /// is measured; before that it is twenty round trips of the slowest neighbour, and this at most: 300 ms. Later it is

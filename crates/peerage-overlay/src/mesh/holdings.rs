@@ -1,11 +1,11 @@
 //! What a mesh holds at one time, part by part, against what its configuration allows: cheap enough to be looked at after
 //! every event of a simulation.
 
+use super::announce::{MAX_ANNOUNCE_RANGES, MAX_ANNOUNCE_STREAMS};
 use super::broadcast::Broadcast;
 use super::config::MeshConfig;
 use super::links::{Links, REMEMBERED_SENDS};
 use super::machine::MeshMachine;
-use super::repair::{MAX_ANNOUNCE_RANGES, MAX_ANNOUNCE_STREAMS};
 use super::score::SCORED;
 use super::sessions::SESSION_BYTES;
 use super::spare::MAX_OFFERED;

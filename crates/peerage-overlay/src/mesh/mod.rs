@@ -13,6 +13,7 @@
 //! | `score`, `meter` | how peers behave, and who is shunned; how much a link may say |
 //! | `packet`, `convert` | the words, and their bytes |
 
+mod announce;
 mod broadcast;
 mod compare;
 mod config;
@@ -20,6 +21,7 @@ mod convert;
 mod direct;
 mod error;
 mod event;
+mod few;
 mod holdings;
 mod links;
 mod lru;

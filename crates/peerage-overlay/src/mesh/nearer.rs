@@ -117,9 +117,10 @@ impl Broadcast {
         stream.told = soon;
         let above = [stream.from, stream.better.map(|(link, _)| link)];
         let Some(tree) = self.trees.peek(&key.origin) else { return };
-        for link in tree.push.iter().filter(|link| !above.contains(&Some(**link))) {
-            if let Some(neighbour) = self.neighbours.get_mut(link) {
+        for link in tree.push.links().filter(|link| !above.contains(&Some(*link))) {
+            if let Some(neighbour) = self.neighbours.get_mut(&link) {
                 neighbour.note(key.message(last), soon.saturating_add(1), News::Lazy);
+                neighbour.hurry();
             }
         }
         self.arm_flush(cx);
@@ -140,8 +141,8 @@ impl Broadcast {
         };
         stream.trial = Some(Trial { link, hops, since: cx.now.mono });
         if let Some(tree) = self.trees.peek_mut(&key.origin) {
-            tree.pruned.remove(&link);
-            tree.dry.remove(&link);
+            tree.pruned.remove(link);
+            tree.dry.remove(link);
         }
         cx.control(
             link,
@@ -197,8 +198,8 @@ impl Broadcast {
     /// in both directions.
     pub(crate) fn feeds_itself(&mut self, key: StreamKey, former: LinkId) {
         if let Some(tree) = self.trees.peek_mut(&key.origin) {
-            tree.push.remove(&former);
-            tree.tried.remove(&former);
+            tree.push.remove(former);
+            tree.tried.remove(former);
         }
     }
 
@@ -253,7 +254,7 @@ impl Broadcast {
         let waits: BTreeSet<LinkId> = self
             .trees
             .peek(&key.origin)
-            .map(|tree| tree.push.union(&tree.dry).copied().collect())
+            .map(|tree| tree.push.links().chain(tree.dry.links()).collect())
             .unwrap_or_default();
         self.offer(key, |it| it != link && waits.contains(&it), cx);
     }
@@ -267,6 +268,7 @@ impl Broadcast {
         for (link, neighbour) in self.neighbours.iter_mut().filter(|(link, _)| whom(**link)) {
             if stream.from != Some(*link) {
                 neighbour.note(key.message(last), hops, News::Lazy);
+                neighbour.hurry();
             }
         }
         self.arm_flush(cx);
@@ -302,7 +304,7 @@ impl Broadcast {
         }
         let parent = self.parent(key);
         let pruned =
-            |it: &Self, link| it.trees.peek(&key.origin).is_some_and(|tree| tree.pruned.contains_key(&link));
+            |it: &Self, link| it.trees.peek(&key.origin).is_some_and(|tree| tree.pruned.contains(link));
         for link in former {
             if parent.is_some() && parent != Some(link) && !pruned(self, link) {
                 self.prune(key.origin, link, cx);

@@ -1,11 +1,11 @@
 //! Passing on: pushes along the tree, notes for announcements, and what neighbours are owed.
 
-use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use peerage_machine::{LinkId, Message as _};
 
-use super::broadcast::{Broadcast, News, Owed, Timer};
+use super::broadcast::{Broadcast, News, Owed};
+use super::few;
 use super::links::{Cx, Sent};
 use super::message::{MessageId, Signed};
 use super::missing::Awaited;
@@ -30,10 +30,10 @@ impl Broadcast {
         let next_hops = if from.is_some() { hops.saturating_add(1).min(MAX_HOPS) } else { 0 };
         // Nobody has what we say ourselves before we send it.
         let is_large = from.is_some() && self.is_large(message.body.len() as u64);
-        let mut eager = if pulled { BTreeSet::new() } else { self.eager(id.origin) };
+        let mut eager = if pulled { few::Links::default() } else { self.eager(id.origin) };
         if is_large {
             self.fed_by_others(id.origin, &awaited.sources);
-            eager.retain(|link| !awaited.sources.contains(link));
+            eager.retain(|link| !awaited.sources.contains(&link));
         }
         let words = Words::Payload { message: Arc::clone(message), hops: next_hops, pulled: false };
         let size = if eager.is_empty() { 0 } else { Packet(words.clone()).encoded_len() as u64 };
@@ -42,7 +42,7 @@ impl Broadcast {
         let now = cx.now.mono;
         let proved = |tree: &Tree, link| tree.is_proved(link, now);
         let unproved: Vec<LinkId> = match self.trees.peek(&id.origin).filter(|_| is_large) {
-            Some(tree) => eager.iter().copied().filter(|link| !proved(tree, *link)).collect(),
+            Some(tree) => eager.links().filter(|link| !proved(tree, *link)).collect(),
             None => Vec::new(),
         };
         let (mut offer, mut spare) = (Vec::new(), Vec::new());
@@ -52,7 +52,7 @@ impl Broadcast {
                 continue;
             }
             let Some(it) = cx.links.get(*link) else { continue };
-            let is_eager = eager.contains(link);
+            let is_eager = eager.contains(*link);
             let fits = is_eager && size <= it.max_message;
             let goes = match from {
                 None => it.has_room_for_own(size, neighbour.own_turn),
@@ -82,6 +82,7 @@ impl Broadcast {
             }
         }
         if noted {
+            self.noted = self.noted.saturating_add(1);
             self.arm_flush(cx);
         }
         if dropped > 0 {
@@ -92,6 +93,9 @@ impl Broadcast {
         }
         if let Some(tree) = self.trees.peek_mut(&id.origin) {
             push.iter().for_each(|link| tree.pushed(*link, now));
+        }
+        for link in &push {
+            self.announce_beside(*link, cx);
         }
         let pushed = push.len();
         self.stats.payloads_sent += pushed as u64;
@@ -149,12 +153,6 @@ impl Broadcast {
         if let Some(neighbour) = self.neighbours.get_mut(&link) {
             neighbour.note(id, hops.saturating_add(1).min(MAX_HOPS), News::PutOff);
             self.arm_flush(cx);
-        }
-    }
-
-    pub(crate) fn arm_flush(&mut self, cx: &Cx<'_>) {
-        if !self.timers.is_armed(&Timer::Flush) {
-            self.timers.arm(Timer::Flush, cx.now.mono + self.config.announce_after);
         }
     }
 }

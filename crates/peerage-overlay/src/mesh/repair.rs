@@ -1,74 +1,25 @@
-//! What pushes leave out: announcements, requests, summaries, and when to give up.
+//! What pushes leave out: announcements that come, requests, summaries, and when to give up.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use peerage_machine::{Instant, LinkId};
 
-use super::broadcast::{Broadcast, Neighbour, News, Owed, Stream, Timer};
+use super::broadcast::{Broadcast, News, Owed, Stream, Timer};
 use super::event::MeshEvent;
 use super::links::Cx;
 use super::message::{MessageId, StreamKey};
 use super::missing::{Announcer, Ask, Fed};
-use super::packet::{MAX_HOPS, MAX_PACKET_RANGES, MAX_RUN_LEN, MAX_RUN_RANGES, MAX_RUNS, Run, Words};
-use super::ranges::{Range, append, normalise, subtract};
+use super::packet::{MAX_PACKET_RANGES, MAX_RUN_LEN, MAX_RUN_RANGES, MAX_RUNS, Run, Words};
+use super::ranges::{Range, normalise};
 use super::score::{Deed, MOST_BROKEN};
 
-/// Ranges that wait to be announced to one neighbour. More are left to the next summary.
-pub(crate) const MAX_ANNOUNCE_RANGES: usize = 4096;
-/// Streams in the same place.
-pub(crate) const MAX_ANNOUNCE_STREAMS: usize = 1024;
 /// The least time between two sweeps for what is too old.
 const SWEEP: Duration = Duration::from_secs(1);
 /// Within so long, a neighbour is blamed for so many broken promises at most: a link that is silent for twice as long is given up.
 const BLAMED_FOR: Duration = Duration::from_secs(2);
 /// The depth of a tree, in round trips of a peer's slowest neighbour: a way of twenty hops.
 const TREE_ROUND_TRIPS: u32 = 10;
-
-impl Neighbour {
-    /// Has a message announced with the next flush; false when too much waits already.
-    pub(crate) fn note(&mut self, id: MessageId, hops: u32, news: News) -> bool {
-        let key = (id.stream(), news);
-        if self.announce_ranges >= MAX_ANNOUNCE_RANGES
-            || (self.announce.len() >= MAX_ANNOUNCE_STREAMS && !self.announce.contains_key(&key))
-        {
-            return false;
-        }
-        let (ranges, newest) = self.announce.entry(key).or_default();
-        let before = ranges.len();
-        append(ranges, id.seq);
-        self.announce_ranges += ranges.len() - before;
-        // Whoever has a stream from a comparison alone does not know how far it is: as far as can be said.
-        *newest = hops.min(MAX_HOPS);
-        true
-    }
-
-    /// The neighbour has these itself, and is so far from the origin: they need not be announced to it, unless it would
-    /// be nearer by us.
-    pub(crate) fn has(&mut self, stream: StreamKey, range: Range, depth: u32) {
-        for news in [News::Lazy, News::PutOff] {
-            let nearer_by_us = self
-                .announce
-                .get(&(stream, news))
-                .is_some_and(|(_, hops)| news == News::Lazy && *hops < depth);
-            if !nearer_by_us {
-                self.note_no_more(stream, range, news);
-            }
-        }
-    }
-
-    /// Takes a range out of what is to be announced.
-    pub(crate) fn note_no_more(&mut self, stream: StreamKey, range: Range, news: News) {
-        let key = (stream, news);
-        let Some((ranges, _)) = self.announce.get_mut(&key) else { return };
-        let before = ranges.len();
-        subtract(ranges, range);
-        self.announce_ranges = (self.announce_ranges + ranges.len()).saturating_sub(before);
-        if ranges.is_empty() {
-            self.announce.remove(&key);
-        }
-    }
-}
 
 impl Broadcast {
     pub(crate) fn on_timer(&mut self, cx: &mut Cx<'_>) {
@@ -91,40 +42,7 @@ impl Broadcast {
         }
     }
 
-    // Announcing.
-
-    fn flush(&mut self, cx: &mut Cx<'_>) {
-        let now = cx.now.mono;
-        let mut again = false;
-        for (link, neighbour) in &mut self.neighbours {
-            if neighbour.announce.is_empty() {
-                continue;
-            }
-            if cx.links.get(*link).is_none_or(|link| link.is_busy(now)) {
-                again = true;
-                continue;
-            }
-            neighbour.announce_ranges = 0;
-            let runs = std::mem::take(&mut neighbour.announce).into_iter().map(
-                |((key, news), (mut ranges, hops))| {
-                    normalise(&mut ranges);
-                    // What the trees will be like when the origin is quiet: others need not wait for the next message to
-                    // learn of it.
-                    let fed = self.streams.peek(&key).filter(|stream| stream.from.is_some());
-                    let soon = fed.map(|stream| stream.hops_soon(&key, cx));
-                    let hops = soon.map_or(hops, |soon| hops.min(soon.saturating_add(1)));
-                    Run { stream: key, ranges, hops, now: news == News::PutOff }
-                },
-            );
-            for runs in packets(runs) {
-                let notices = cx.links.notices(*link, runs, now);
-                cx.links.control_if_room(*link, Words::Announce { notices }, cx.out);
-            }
-        }
-        if again {
-            self.timers.arm(Timer::Flush, now + self.config.announce_after);
-        }
-    }
+    // Announced.
 
     /// There is room on the link: it gets what it is owed, and what was put off is pushed after all.
     pub(crate) fn room(&mut self, link: LinkId, cx: &mut Cx<'_>) {

@@ -31,18 +31,18 @@ const PROVED_AFTER: Duration = Duration::from_secs(1);
 impl Tree {
     /// A message of the origin's goes to a neighbour.
     pub(crate) fn pushed(&mut self, link: LinkId, now: Instant) {
-        self.tried.entry(link).or_insert(now);
+        self.tried.get_or(link, now);
     }
 
     /// The neighbour asked to be fed.
     pub(crate) fn asked(&mut self, link: LinkId) {
-        self.push.insert(link);
+        self.push.insert(link, ());
         self.tried.insert(link, Instant::START);
     }
 
     /// Whether a neighbour that we push to needs it.
     pub(crate) fn is_proved(&self, link: LinkId, now: Instant) -> bool {
-        self.tried.get(&link).is_some_and(|since| *since == Instant::START || *since + PROVED_AFTER <= now)
+        self.tried.get(link).is_some_and(|since| *since == Instant::START || *since + PROVED_AFTER <= now)
     }
 }
 
@@ -90,7 +90,7 @@ impl Broadcast {
         let now = cx.now.mono;
         let pruned = self.trees.peek(&id.origin).map(|tree| &tree.pruned);
         let may_push =
-            |link: &LinkId| asked == Some(*link) || pruned.is_none_or(|pruned| !pruned.contains_key(link));
+            |link: &LinkId| asked == Some(*link) || pruned.is_none_or(|pruned| !pruned.contains(*link));
         let mut told: Vec<(LinkId, bool)> = others.filter(may_push).map(|link| (link, false)).collect();
         for link in offered {
             let answered = now + cx.links.slowest(std::iter::once(*link)) * 2 + ANSWER_WITHIN;
@@ -115,8 +115,8 @@ impl Broadcast {
     pub(crate) fn fed_by_others(&mut self, origin: peerage_wire::PeerId, links: &[LinkId]) {
         if let Some(tree) = self.trees.peek_mut(&origin) {
             for link in links {
-                tree.push.remove(link);
-                tree.tried.remove(link);
+                tree.push.remove(*link);
+                tree.tried.remove(*link);
             }
         }
     }

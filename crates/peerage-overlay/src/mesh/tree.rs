@@ -13,6 +13,7 @@ use peerage_machine::{Instant, LinkId};
 use peerage_wire::PeerId;
 
 use super::broadcast::Broadcast;
+use super::few::{self, Few};
 use super::links::Cx;
 use super::message::StreamKey;
 use super::packet::{Notice, Run, Words};
@@ -49,29 +50,29 @@ pub(crate) struct Told {
 #[derive(Debug, Default)]
 pub(crate) struct Tree {
     /// Neighbours that we push to.
-    pub(crate) push: BTreeSet<LinkId>,
+    pub(crate) push: few::Links,
     /// Neighbours that were asked not to push to us, and when.
-    pub(crate) pruned: BTreeMap<LinkId, Told>,
+    pub(crate) pruned: Few<Told>,
     /// Since when neighbours have been pushed to.
-    pub(crate) tried: BTreeMap<LinkId, Instant>,
+    pub(crate) tried: Few<Instant>,
     /// How often neighbours were pruned lately, and when last.
-    pub(crate) restless: BTreeMap<LinkId, (u32, Instant)>,
+    pub(crate) restless: Few<(u32, Instant)>,
     /// Neighbours that said that they have nothing to push, and have pushed nothing since.
-    pub(crate) dry: BTreeSet<LinkId>,
+    pub(crate) dry: few::Links,
 }
 
 impl Tree {
     pub(crate) fn forget(&mut self, link: LinkId) {
-        self.push.remove(&link);
-        self.tried.remove(&link);
-        self.pruned.remove(&link);
-        self.dry.remove(&link);
-        self.restless.remove(&link);
+        self.push.remove(link);
+        self.tried.remove(link);
+        self.pruned.remove(link);
+        self.dry.remove(link);
+        self.restless.remove(link);
     }
 
     /// It was pruned for the first time since it pushed, or was asked to.
     fn turned_away(&mut self, link: LinkId, now: Instant) {
-        let (times, last) = self.restless.entry(link).or_insert((0, now));
+        let (times, last) = self.restless.get_or(link, (0, now));
         *times = if *last + RESTLESS > now { times.saturating_add(1) } else { 1 };
         *last = now;
     }
@@ -79,7 +80,7 @@ impl Tree {
     /// Whether a neighbour was turned away so often that it is not to be asked just because it is nearer: two that
     /// are about as near would take turns for ever. For what is missing, or when nobody feeds us, anybody is asked.
     pub(crate) fn backs_off(&self, link: LinkId, now: Instant) -> bool {
-        self.restless.get(&link).is_some_and(|(times, last)| {
+        self.restless.get(link).is_some_and(|(times, last)| {
             let doublings = times.saturating_sub(2).min(5);
             *times >= 2 && *last + BACK_OFF * (1 << doublings) > now
         })
@@ -104,7 +105,8 @@ impl Broadcast {
                 fresh.tried.clone_from(&tree.tried);
                 let parents = self.streams.iter().filter(|(key, _)| key.origin == *model);
                 let parents = parents.filter_map(|(_, stream)| stream.from);
-                fresh.push.extend(parents.filter(|link| self.neighbours.contains_key(link)));
+                let parents = parents.filter(|link| self.neighbours.contains_key(link));
+                parents.for_each(|link| fresh.push.insert(link, ()));
             }
             if fresh.push.is_empty() {
                 fresh.push = self.neighbours.keys().copied().collect();
@@ -114,7 +116,7 @@ impl Broadcast {
     }
 
     /// Whom to push an origin's messages to. Our own go to somebody, whatever was said.
-    pub(crate) fn eager(&mut self, origin: PeerId) -> BTreeSet<LinkId> {
+    pub(crate) fn eager(&mut self, origin: PeerId) -> few::Links {
         let push = self.tree(origin).push.clone();
         if push.is_empty() && origin == self.me {
             return self.neighbours.keys().copied().collect();
@@ -132,11 +134,11 @@ impl Broadcast {
             && self
                 .trees
                 .peek(&origin)
-                .is_none_or(|tree| !tree.pruned.contains_key(&link) && !tree.dry.contains(&link))
+                .is_none_or(|tree| !tree.pruned.contains(link) && !tree.dry.contains(link))
     }
 
     fn is_pruned(&self, origin: PeerId, link: LinkId) -> bool {
-        self.trees.peek(&origin).is_some_and(|tree| tree.pruned.contains_key(&link))
+        self.trees.peek(&origin).is_some_and(|tree| tree.pruned.contains(link))
     }
 
     /// How far from the origin the stream's tree has us, if not the parent sent this.
@@ -148,8 +150,8 @@ impl Broadcast {
     /// Has a neighbour feed us: the parent from now on, until another one proves better.
     pub(crate) fn graft(&mut self, stream: StreamKey, link: LinkId, now: Instant) {
         if let Some(tree) = self.trees.peek_mut(&stream.origin) {
-            tree.pruned.remove(&link);
-            tree.dry.remove(&link);
+            tree.pruned.remove(link);
+            tree.dry.remove(link);
         }
         if let Some(known) = self.streams.peek_mut(&stream) {
             known.begins(link);
@@ -171,7 +173,7 @@ impl Broadcast {
             let recent = known.fed + PARENT_SILENT > now;
             self.missing.hurry(stream, now);
             let Some(tree) = self.trees.peek(&stream.origin) else { continue };
-            let told = self.neighbours.keys().filter(|link| !recent || tree.push.contains(link));
+            let told = self.neighbours.keys().filter(|link| !recent || tree.push.contains(**link));
             for link in told {
                 let run = Run { stream, ranges: Vec::new(), hops: 0, now: true };
                 tell.entry((*link, recent)).or_default().push(run);
@@ -200,7 +202,7 @@ impl Broadcast {
         let mut orphans = Vec::new();
         for stream in streams {
             if let Some(tree) = self.trees.peek_mut(&stream.origin) {
-                tree.dry.insert(link);
+                tree.dry.insert(link, ());
             }
             let Some(known) = self.streams.peek_mut(stream) else { continue };
             known.better = known.better.filter(|(better, _)| *better != link);
@@ -266,7 +268,7 @@ impl Broadcast {
             // It was asked twice. One that feeds us must stay.
             return;
         }
-        if let Some(told) = self.trees.peek(&origin).and_then(|tree| tree.pruned.get(&second)).copied() {
+        if let Some(told) = self.trees.peek(&origin).and_then(|tree| tree.pruned.get(second)).copied() {
             if told.first + STOPPED <= since && told.last + FORGOTTEN > now {
                 cx.note(second, Deed::Unwanted);
             }
@@ -302,10 +304,10 @@ impl Broadcast {
         if self.neighbours.contains_key(&link) {
             let now = cx.now.mono;
             let tree = self.tree(origin);
-            if !tree.pruned.contains_key(&link) {
+            if !tree.pruned.contains(link) {
                 tree.turned_away(link, now);
             }
-            let told = tree.pruned.entry(link).or_insert(Told { first: now, last: now });
+            let told = tree.pruned.get_or(link, Told { first: now, last: now });
             if told.last + FORGOTTEN <= now {
                 told.first = now;
             }
@@ -317,8 +319,8 @@ impl Broadcast {
     pub(crate) fn on_prune(&mut self, link: LinkId, origin: PeerId, cx: &mut Cx<'_>) {
         // Nothing was pushed without a tree, so whoever names another origin makes none, and pushes out none.
         if let Some(tree) = self.trees.peek_mut(&origin) {
-            tree.push.remove(&link);
-            tree.tried.remove(&link);
+            tree.push.remove(link);
+            tree.tried.remove(link);
             self.withdraw_offers(link, origin);
         }
         if origin == self.me {
@@ -332,7 +334,7 @@ impl Broadcast {
     }
 
     pub(crate) fn eager_origins(&self, link: LinkId) -> usize {
-        self.trees.iter().filter(|(_, tree)| tree.push.contains(&link)).count()
+        self.trees.iter().filter(|(_, tree)| tree.push.contains(link)).count()
     }
 }
 
