@@ -27,6 +27,11 @@ impl Message for Packet {
         self.to_proto().encode_raw(into);
     }
 
+    fn to_bytes(&self) -> Bytes {
+        // Made once, and not once more for its length.
+        self.to_proto().encode_to_vec().into()
+    }
+
     fn decode(bytes: Bytes) -> Result<Self, Malformed> {
         check_size(&bytes)?;
         let packet = proto::Packet::decode(bytes).map_err(|error| Malformed::new("mesh packet", error))?;

@@ -3,14 +3,27 @@
 /// Stands for no slot.
 const NONE: u32 = u32::MAX;
 
+/// What entries are found by.
+pub(crate) trait Key: Ord + Clone {
+    /// How it begins: of two keys, that of the greater is no less.
+    fn head(&self) -> u32;
+}
+
+impl Key for u64 {
+    fn head(&self) -> u32 {
+        (self >> 32) as u32
+    }
+}
+
 /// At most `limit` entries; one more pushes out the one that was touched longest ago. The entries are in one piece of
-/// memory, and beside them 4 bytes each that say how the keys are ordered: O(log n) to find one, and 4 bytes moved for each
-/// of n to add or remove one.
+/// memory, and beside them 8 bytes each that say how the keys are ordered: O(log n) to find one, and 8 bytes moved for each
+/// of n to add or remove one. Half of these are the heads of the keys: entries are looked up all the time, and each of the
+/// log n would be in another part of memory.
 #[derive(Clone, Debug)]
 pub(crate) struct Lru<K, V> {
     slots: Vec<Slot<K, V>>,
-    /// The slots in the order of their keys.
-    sorted: Vec<u32>,
+    /// The slots in the order of their keys, each behind the head of its key.
+    sorted: Vec<(u32, u32)>,
     oldest: u32,
     newest: u32,
     limit: usize,
@@ -25,7 +38,7 @@ struct Slot<K, V> {
     newer: u32,
 }
 
-impl<K: Ord + Clone, V> Lru<K, V> {
+impl<K: Key, V> Lru<K, V> {
     pub(crate) fn new(limit: usize) -> Self {
         let limit = limit.clamp(1, NONE as usize);
         Self { slots: Vec::new(), sorted: Vec::new(), oldest: NONE, newest: NONE, limit }
@@ -33,15 +46,18 @@ impl<K: Ord + Clone, V> Lru<K, V> {
 
     /// The place of the key among the sorted, or where it belongs.
     fn find(&self, key: &K) -> Result<usize, usize> {
-        self.sorted.binary_search_by(|slot| match self.slot(*slot) {
-            Some(slot) => slot.key.cmp(key),
-            // There is one for each.
-            None => std::cmp::Ordering::Less,
+        let head = key.head();
+        self.sorted.binary_search_by(|(known, slot)| {
+            known.cmp(&head).then_with(|| match self.slot(*slot) {
+                Some(slot) => slot.key.cmp(key),
+                // There is one for each.
+                None => std::cmp::Ordering::Less,
+            })
         })
     }
 
     fn at(&self, key: &K) -> Option<u32> {
-        self.sorted.get(self.find(key).ok()?).copied()
+        self.sorted.get(self.find(key).ok()?).map(|(_, slot)| *slot)
     }
 
     fn slot(&self, at: u32) -> Option<&Slot<K, V>> {
@@ -78,7 +94,7 @@ impl<K: Ord + Clone, V> Lru<K, V> {
                 let at = self.slots.len() as u32;
                 let (Ok(place) | Err(place)) = self.find(key);
                 self.slots.push(Slot { key: key.clone(), value: make(), older: NONE, newer: NONE });
-                self.sorted.insert(place, at);
+                self.sorted.insert(place, (key.head(), at));
                 (at, out)
             }
         };
@@ -96,7 +112,7 @@ impl<K: Ord + Clone, V> Lru<K, V> {
 
     pub(crate) fn remove(&mut self, key: &K) -> Option<V> {
         let place = self.find(key).ok()?;
-        let at = self.sorted.remove(place);
+        let (_, at) = self.sorted.remove(place);
         self.unlink(at);
         // The last slot takes the place of the one that goes.
         let last = (self.slots.len() - 1) as u32;
@@ -105,7 +121,7 @@ impl<K: Ord + Clone, V> Lru<K, V> {
         {
             let (older, newer) = (moved.older, moved.newer);
             if let Ok(place) = self.find(&moved.key.clone())
-                && let Some(known) = self.sorted.get_mut(place)
+                && let Some((_, known)) = self.sorted.get_mut(place)
             {
                 *known = at;
             }
@@ -157,7 +173,7 @@ impl<K: Ord + Clone, V> Lru<K, V> {
 
     /// In the order of the keys.
     pub(crate) fn iter(&self) -> impl Iterator<Item = (&K, &V)> {
-        self.sorted.iter().filter_map(|at| self.slot(*at)).map(|slot| (&slot.key, &slot.value))
+        self.sorted.iter().filter_map(|(_, at)| self.slot(*at)).map(|slot| (&slot.key, &slot.value))
     }
 
     /// In no order that means anything.
@@ -174,6 +190,13 @@ impl<K: Ord + Clone, V> Lru<K, V> {
 mod tests {
     use super::*;
     use proptest::prelude::*;
+
+    impl Key for u16 {
+        /// Several have the same.
+        fn head(&self) -> u32 {
+            u32::from(self / 4)
+        }
+    }
 
     proptest! {
         #[test]
@@ -218,7 +241,7 @@ mod tests {
     #[test]
     fn what_was_touched_longest_ago_goes_first() {
         let mut lru = Lru::new(2);
-        assert!(!lru.insert(1, "one"));
+        assert!(!lru.insert(1_u16, "one"));
         assert!(!lru.insert(2, "two"));
         assert_eq!(lru.touch(&1, || "new"), (&mut "one", None));
         assert_eq!(lru.touch(&3, || "three"), (&mut "three", Some((2, "two"))));

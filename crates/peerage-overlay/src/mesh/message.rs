@@ -7,6 +7,8 @@ use bytes::Bytes;
 use peerage_machine::UnixMillis;
 use peerage_wire::{PeerId, PeerIdError};
 
+use super::lru::Key;
+
 /// Names a broadcast, or a whisper, of a mesh for ever. As text: `origin/epoch/seq`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct MessageId {
@@ -179,6 +181,24 @@ const AROUND: usize = 128;
 pub(crate) struct StreamKey {
     pub(crate) origin: PeerId,
     pub(crate) epoch: u64,
+}
+
+impl Key for PeerId {
+    fn head(&self) -> u32 {
+        self.as_bytes().first_chunk().map_or(0, |head| u32::from_be_bytes(*head))
+    }
+}
+
+impl Key for StreamKey {
+    fn head(&self) -> u32 {
+        self.origin.head()
+    }
+}
+
+impl Key for MessageId {
+    fn head(&self) -> u32 {
+        self.origin.head()
+    }
 }
 
 impl MessageId {

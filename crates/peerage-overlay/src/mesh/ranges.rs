@@ -33,7 +33,12 @@ pub(crate) fn append(ranges: &mut Vec<Range>, seq: u64) {
     match ranges.last_mut() {
         Some(range) if range.last.saturating_add(1) == seq => range.last = seq,
         Some(range) if (range.first..=range.last).contains(&seq) => {}
-        _ => ranges.push(Range::one(seq)),
+        Some(_) => ranges.push(Range::one(seq)),
+        None => {
+            // Most often the only one.
+            ranges.reserve_exact(1);
+            ranges.push(Range::one(seq));
+        }
     }
 }
 
@@ -60,6 +65,10 @@ pub(crate) fn subtract(ranges: &mut Vec<Range>, gone: Range) {
 
 /// Ranges in ascending order that do not touch.
 pub(crate) fn normalise(ranges: &mut Vec<Range>) {
+    let apart = |pair: &[Range]| matches!(pair, [a, b] if a.last.saturating_add(1) < b.first);
+    if ranges.windows(2).all(apart) {
+        return;
+    }
     ranges.sort_unstable_by_key(|range| range.first);
     let mut merged: Vec<Range> = Vec::with_capacity(ranges.len());
     for range in ranges.drain(..) {
@@ -110,7 +119,13 @@ impl Seen {
         }
         match self.runs.get_mut(after) {
             Some((next, _)) if next_touches => next.first = seq,
-            _ => self.runs.insert(after, (Range::one(seq), now)),
+            _ => {
+                if self.runs.is_empty() {
+                    // Most often the only one.
+                    self.runs.reserve_exact(1);
+                }
+                self.runs.insert(after, (Range::one(seq), now));
+            }
         }
         true
     }

@@ -75,14 +75,14 @@ impl Broadcast {
 
     pub(crate) fn on_announce(&mut self, link: LinkId, runs: Vec<Run>, cx: &mut Cx<'_>) {
         let mut dry = BTreeSet::new();
+        let wait = self.graft_after(link, cx);
         for run in runs {
             if run.ranges.is_empty() && run.now {
                 dry.insert(run.stream);
                 continue;
             }
             let (mut all_seen, now) = (true, cx.now.mono);
-            let due =
-                if run.now || self.is_orphan(run.stream) { now } else { now + self.graft_after(link, cx) };
+            let due = if run.now || self.is_orphan(run.stream) { now } else { now + wait };
             let trusted = cx.trusts(link, &run.stream.origin);
             let by = Announcer { link, hops: run.hops, graft: !run.now, large: false, trusted };
             for range in &run.ranges {
@@ -371,29 +371,35 @@ impl Broadcast {
 pub(crate) fn packets(runs: impl Iterator<Item = Run>) -> Vec<Vec<Run>> {
     let mut packets: Vec<Vec<Run>> = Vec::new();
     let mut ranges = 0;
-    for run in runs {
-        for piece in pieces(run) {
-            let room = packets.last().is_some_and(|packet| packet.len() < MAX_RUNS);
-            if room && ranges + piece.ranges.len() <= MAX_PACKET_RANGES {
-                ranges += piece.ranges.len();
-                if let Some(packet) = packets.last_mut() {
-                    packet.push(piece);
-                }
-            } else {
-                ranges = piece.ranges.len();
-                packets.push(vec![piece]);
+    let mut put = |run: Run| {
+        let room = packets.last().is_some_and(|packet| packet.len() < MAX_RUNS);
+        if room && ranges + run.ranges.len() <= MAX_PACKET_RANGES {
+            ranges += run.ranges.len();
+            if let Some(packet) = packets.last_mut() {
+                packet.push(run);
             }
+        } else {
+            ranges = run.ranges.len();
+            packets.push(vec![run]);
+        }
+    };
+    for run in runs {
+        if is_one_piece(&run) {
+            put(run);
+        } else {
+            pieces(run).into_iter().for_each(&mut put);
         }
     }
     packets
 }
 
+fn is_one_piece(run: &Run) -> bool {
+    let total: u64 = run.ranges.iter().fold(0, |sum: u64, range| sum.saturating_add(range.len()));
+    run.ranges.len() <= MAX_RUN_RANGES && total <= MAX_RUN_LEN
+}
+
 /// Cuts a run that has too many ranges, or too many messages, for one.
 fn pieces(run: Run) -> Vec<Run> {
-    let total: u64 = run.ranges.iter().fold(0, |sum: u64, range| sum.saturating_add(range.len()));
-    if run.ranges.len() <= MAX_RUN_RANGES && total <= MAX_RUN_LEN {
-        return vec![run];
-    }
     let (mut pieces, mut ranges, mut len) = (Vec::new(), Vec::new(), 0_u64);
     for range in run.ranges {
         // What a window holds is at most as long as a run, so a range alone never is longer.
