@@ -24,35 +24,91 @@ const QUICK: u32 = 3;
 /// [`announce_after`](super::MeshConfig::announce_after) in all.
 const MOST_WAITS: u8 = 3;
 
+/// What waits to be announced of one stream, for one reason, with the hops of the newest.
+#[derive(Debug)]
+pub(crate) struct Note {
+    stream: StreamKey,
+    news: News,
+    pub(crate) ranges: Vec<Range>,
+    hops: u32,
+}
+
+/// All that waits to be announced to one neighbour, in the order of the streams. There is little of it at a time, and it
+/// is added to with each message.
+#[derive(Debug, Default)]
+pub(crate) struct Notes(Vec<Note>);
+
+impl Notes {
+    fn find(&self, stream: &StreamKey, news: News) -> Result<usize, usize> {
+        self.0.binary_search_by(|it| it.stream.cmp(stream).then(it.news.cmp(&news)))
+    }
+
+    pub(crate) fn get(&self, stream: &StreamKey, news: News) -> Option<&Note> {
+        self.0.get(self.find(stream, news).ok()?)
+    }
+
+    fn get_mut(&mut self, stream: &StreamKey, news: News) -> Option<&mut Note> {
+        let at = self.find(stream, news).ok()?;
+        self.0.get_mut(at)
+    }
+
+    pub(crate) fn remove(&mut self, stream: &StreamKey, news: News) -> Option<Note> {
+        self.find(stream, news).ok().map(|at| self.0.remove(at))
+    }
+
+    /// Streams of which something is noted for this reason.
+    pub(crate) fn streams(&self, news: News) -> impl Iterator<Item = StreamKey> {
+        self.0.iter().filter(move |it| it.news == news).map(|it| it.stream)
+    }
+
+    pub(crate) fn len(&self) -> usize {
+        self.0.len()
+    }
+
+    fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+}
+
 impl Neighbour {
     /// Has a message announced with the next flush; false when too much waits already.
     pub(crate) fn note(&mut self, id: MessageId, hops: u32, news: News) -> bool {
-        let key = (id.stream(), news);
+        let stream = id.stream();
+        // Whoever has a stream from a comparison alone does not know how far it is: as far as can be said.
+        let hops = hops.min(MAX_HOPS);
         if self.announce.is_empty() {
             self.announce_waits = 0;
         }
-        if self.announce_ranges >= MAX_ANNOUNCE_RANGES
-            || (self.announce.len() >= MAX_ANNOUNCE_STREAMS && !self.announce.contains_key(&key))
-        {
+        if self.announce_ranges >= MAX_ANNOUNCE_RANGES {
             return false;
         }
-        let (ranges, newest) = self.announce.entry(key).or_default();
-        let before = ranges.len();
-        append(ranges, id.seq);
-        self.announce_ranges += ranges.len() - before;
-        // Whoever has a stream from a comparison alone does not know how far it is: as far as can be said.
-        *newest = hops.min(MAX_HOPS);
+        match self.announce.find(&stream, news) {
+            Ok(at) => {
+                let Some(note) = self.announce.0.get_mut(at) else { return false };
+                let before = note.ranges.len();
+                append(&mut note.ranges, id.seq);
+                self.announce_ranges += note.ranges.len() - before;
+                note.hops = hops;
+            }
+            Err(_) if self.announce.len() >= MAX_ANNOUNCE_STREAMS => return false,
+            Err(at) => {
+                let ranges = vec![Range::one(id.seq)];
+                self.announce.0.insert(at, Note { stream, news, ranges, hops });
+                self.announce_ranges += 1;
+            }
+        }
         true
     }
 
     /// The neighbour has these itself, and is so far from the origin: they need not be announced to it, unless it would
     /// be nearer by us.
     pub(crate) fn has(&mut self, stream: StreamKey, range: Range, depth: u32) {
+        if self.announce.is_empty() {
+            return;
+        }
         for news in [News::Lazy, News::PutOff] {
-            let nearer_by_us = self
-                .announce
-                .get(&(stream, news))
-                .is_some_and(|(_, hops)| news == News::Lazy && *hops < depth);
+            let nearer_by_us =
+                news == News::Lazy && self.announce.get(&stream, news).is_some_and(|note| note.hops < depth);
             if !nearer_by_us {
                 self.note_no_more(stream, range, news);
             }
@@ -61,13 +117,13 @@ impl Neighbour {
 
     /// Takes a range out of what is to be announced.
     pub(crate) fn note_no_more(&mut self, stream: StreamKey, range: Range, news: News) {
-        let key = (stream, news);
-        let Some((ranges, _)) = self.announce.get_mut(&key) else { return };
-        let before = ranges.len();
-        subtract(ranges, range);
-        self.announce_ranges = (self.announce_ranges + ranges.len()).saturating_sub(before);
-        if ranges.is_empty() {
-            self.announce.remove(&key);
+        let Some(note) = self.announce.get_mut(&stream, news) else { return };
+        let before = note.ranges.len();
+        subtract(&mut note.ranges, range);
+        let left = note.ranges.len();
+        self.announce_ranges = (self.announce_ranges + left).saturating_sub(before);
+        if left == 0 {
+            self.announce.remove(&stream, news);
         }
     }
 
@@ -78,7 +134,7 @@ impl Neighbour {
 
     /// Whether what is to be announced may wait for a push to go with.
     fn may_wait(&self) -> bool {
-        self.announce_waits < MOST_WAITS && !self.announce.keys().any(|(_, news)| *news == News::PutOff)
+        self.announce_waits < MOST_WAITS && self.announce.streams(News::PutOff).next().is_none()
     }
 }
 
@@ -131,8 +187,8 @@ fn is_busy(link: LinkId, now: Instant, cx: &Cx<'_>) -> bool {
 /// Announces all that waits for this.
 fn announce(link: LinkId, neighbour: &mut Neighbour, streams: &Lru<StreamKey, Stream>, cx: &mut Cx<'_>) {
     neighbour.announce_ranges = 0;
-    let waiting = std::mem::take(&mut neighbour.announce).into_iter();
-    let runs = waiting.map(|((key, news), (mut ranges, hops))| {
+    let Notes(waiting) = std::mem::take(&mut neighbour.announce);
+    let runs = waiting.into_iter().map(|Note { stream: key, news, mut ranges, hops }| {
         normalise(&mut ranges);
         // What the trees will be like when the origin is quiet: others need not wait for the next message to learn of it.
         let fed = streams.peek(&key).filter(|stream| stream.from.is_some());

@@ -15,6 +15,7 @@ use peerage_identity::Identity;
 use peerage_machine::{Effect, Instant, JobId, LinkId, Now, Rng, Seed, Timers, UnixMillis};
 use peerage_wire::PeerId;
 
+use super::announce::Notes;
 use super::config::MeshConfig;
 use super::event::MeshEvent;
 use super::links::Cx;
@@ -125,8 +126,8 @@ pub(crate) enum News {
 /// What is told to one neighbour.
 #[derive(Debug, Default)]
 pub(crate) struct Neighbour {
-    /// To announce, with the hops of the newest.
-    pub(crate) announce: BTreeMap<(StreamKey, News), (Vec<Range>, u32)>,
+    /// To announce.
+    pub(crate) announce: Notes,
     pub(crate) announce_ranges: usize,
     /// Flushes that it has let pass.
     pub(crate) announce_waits: u8,

@@ -1,10 +1,10 @@
 //! Short numbers for streams in what is announced on one link: 2 bytes in place of 43.
 
-use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use peerage_machine::Instant;
 
+use super::lru::Key as _;
 use super::message::StreamKey;
 use super::packet::{MAX_NAME, Notice, Run};
 
@@ -22,22 +22,34 @@ const SPARE: usize = 32;
 /// The streams that the numbers of all links stand for, each once: most are known on every link.
 #[derive(Debug, Default)]
 pub(crate) struct Keys {
-    keys: BTreeSet<Arc<StreamKey>>,
+    /// Ascending, each behind its head, so that few are looked at to find one.
+    keys: Vec<(u32, Arc<StreamKey>)>,
     /// How many there were when those that nothing stands for were let go last.
     needed: usize,
 }
 
 impl Keys {
+    fn find(&self, stream: &StreamKey) -> Result<usize, usize> {
+        let head = stream.head();
+        self.keys.binary_search_by(|(known, key)| known.cmp(&head).then_with(|| key.as_ref().cmp(stream)))
+    }
+
     fn share(&mut self, stream: &StreamKey) -> Arc<StreamKey> {
-        if let Some(known) = self.keys.get(stream) {
+        if let Ok(at) = self.find(stream)
+            && let Some((_, known)) = self.keys.get(at)
+        {
             return Arc::clone(known);
         }
         if self.keys.len() >= self.needed + self.needed / 4 + SPARE {
-            self.keys.retain(|key| Arc::strong_count(key) > 1);
+            self.keys.retain(|(_, key)| Arc::strong_count(key) > 1);
             self.needed = self.keys.len();
         }
+        if self.keys.len() == self.keys.capacity() {
+            self.keys.reserve_exact(STEP + self.keys.len() / 4);
+        }
         let key = Arc::new(*stream);
-        self.keys.insert(Arc::clone(&key));
+        let (Ok(at) | Err(at)) = self.find(stream);
+        self.keys.insert(at, (stream.head(), Arc::clone(&key)));
         key
     }
 

@@ -97,6 +97,12 @@ impl Seen {
         after.checked_sub(1).and_then(|at| self.runs.get(at)).is_some_and(|(range, _)| seq <= range.last)
     }
 
+    /// Whether all of the range has been seen.
+    pub(crate) fn has_all(&self, range: Range) -> bool {
+        let after = self.runs.partition_point(|(run, _)| run.first <= range.first);
+        after.checked_sub(1).and_then(|at| self.runs.get(at)).is_some_and(|(run, _)| range.last <= run.last)
+    }
+
     /// Adds a number; whether it is new.
     pub(crate) fn insert(&mut self, seq: u64, now: Instant) -> bool {
         let after = self.runs.partition_point(|(range, _)| range.first <= seq);
@@ -209,6 +215,7 @@ mod tests {
             let missing: Vec<u64> =
                 seen.missing_in(Range::new(first, first + len), 100).iter().flat_map(|r| r.first..=r.last).collect();
             let expected: Vec<u64> = (first..=first + len).filter(|seq| !model.contains(seq)).collect();
+            prop_assert_eq!(seen.has_all(Range::new(first, first + len)), missing.is_empty());
             prop_assert_eq!(missing, expected);
         }
 

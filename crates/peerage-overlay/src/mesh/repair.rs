@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use peerage_machine::{Instant, LinkId};
 
+use super::announce::Note;
 use super::broadcast::{Broadcast, News, Owed, Stream, Timer};
 use super::event::MeshEvent;
 use super::links::Cx;
@@ -51,17 +52,16 @@ impl Broadcast {
         if let Some(neighbour) = self.neighbours.get_mut(&link)
             && neighbour.owed.is_empty()
         {
-            let put_off: Vec<(StreamKey, News)> =
-                neighbour.announce.keys().filter(|(_, news)| *news == News::PutOff).copied().collect();
-            for key in put_off {
+            let put_off: Vec<StreamKey> = neighbour.announce.streams(News::PutOff).collect();
+            for stream in put_off {
                 let fits = neighbour
                     .announce
-                    .get(&key)
-                    .is_some_and(|(it, _)| neighbour.owed.len() + it.len() <= limit);
-                if fits && let Some((ranges, _)) = neighbour.announce.remove(&key) {
+                    .get(&stream, News::PutOff)
+                    .is_some_and(|note| neighbour.owed.len() + note.ranges.len() <= limit);
+                if fits && let Some(Note { ranges, .. }) = neighbour.announce.remove(&stream, News::PutOff) {
                     neighbour.announce_ranges = neighbour.announce_ranges.saturating_sub(ranges.len());
                     neighbour.owed.extend(ranges.into_iter().map(|range| Owed {
-                        stream: key.0,
+                        stream,
                         range,
                         pulled: false,
                         asked: false,
@@ -82,11 +82,15 @@ impl Broadcast {
                 continue;
             }
             let (mut all_seen, now) = (true, cx.now.mono);
-            let due = if run.now || self.is_orphan(run.stream) { now } else { now + wait };
-            let trusted = cx.trusts(link, &run.stream.origin);
-            let by = Announcer { link, hops: run.hops, graft: !run.now, large: false, trusted };
             for range in &run.ranges {
-                all_seen &= self.hear_of(run.stream, *range, by, due, cx);
+                // Most of what is announced is here already.
+                if !self.has_seen(run.stream, *range) {
+                    let hurries = run.now || self.is_orphan(run.stream);
+                    let due = if hurries { now } else { now + wait };
+                    let trusted = cx.trusts(link, &run.stream.origin);
+                    let by = Announcer { link, hops: run.hops, graft: !run.now, large: false, trusted };
+                    all_seen &= self.hear_of(run.stream, *range, by, due, cx);
+                }
                 if let Some(neighbour) = self.neighbours.get_mut(&link) {
                     neighbour.has(run.stream, *range, run.hops.saturating_sub(1));
                 }
@@ -104,6 +108,10 @@ impl Broadcast {
     /// origin's first message may still be on its way along the tree.
     pub(crate) fn is_orphan(&self, stream: StreamKey) -> bool {
         if self.streams.peek(&stream).is_some() { self.parent(stream).is_none() } else { !self.has_trees() }
+    }
+
+    fn has_seen(&self, stream: StreamKey, range: Range) -> bool {
+        self.streams.peek(&stream).is_some_and(|known| known.seen.has_all(range))
     }
 
     /// A neighbour has these. Whether all of them are here.
