@@ -167,6 +167,10 @@ impl Window {
 
 /// Where a stream's message is, or belongs.
 fn find(stream: &VecDeque<Held>, seq: u64) -> Result<usize, usize> {
+    // Mostly it is the newest: each of those that a search looks at is in another part of memory.
+    if stream.back().is_none_or(|newest| newest.message.id.seq < seq) {
+        return Err(stream.len());
+    }
     stream.binary_search_by_key(&seq, |held| held.message.id.seq)
 }
 
