@@ -250,7 +250,7 @@ fn a_broker_that_is_filled_holds_what_it_promises_and_serves_those_who_hold_litt
 fn a_node_that_takes_nothing_in_is_given_no_more_and_its_callers_are_served_by_others() {
     let config = BrokerConfig { account_bytes: 16 << 10, ..caps() };
     let mut host = Host::new(config.clone());
-    let (full, free) = (host.opened_node(100, &[]), host.opened_node(101, &[]));
+    let (full, free) = (host.opened_node(100, &["all"]), host.opened_node(101, &["all"]));
     let callers = [host.opened(1), host.opened(2), host.opened(3)];
     let mut refused = None;
     for round in 0..30 {
@@ -263,9 +263,16 @@ fn a_node_that_takes_nothing_in_is_given_no_more_and_its_callers_are_served_by_o
     let refused = refused.expect("the node holds half of what it may");
     assert!(refused.message.contains(&peer(100).short().to_string()), "{refused:?}");
     assert!(!host.closed.contains_key(&full));
+    // The other one has more to do, and still is the one of the group.
+    for _ in 0..40 {
+        host.item(callers[0], to_node(101, 0, 0));
+    }
     for link in callers {
+        host.hears(link);
         host.hears(free);
         host.item(link, to_node(101, 0, 0));
         assert!(calls_at(&mut host, free).len() == 1, "a caller that holds little calls another node");
+        host.item(link, to_all(0));
+        assert_eq!((host.replies(link).len(), calls_at(&mut host, free).len()), (0, 1), "of the group, too");
     }
 }

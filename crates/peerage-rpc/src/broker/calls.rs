@@ -89,8 +89,10 @@ impl BrokerMachine {
         if session.talk.is_wanted(seq) {
             return;
         }
-        let room = session.talk.admit(now, seq, &call).map_err(Status::from);
-        let room = room.and_then(|()| self.held.may_grow(&self.config, &session.peer, session.kind));
+        let room = match session.talk.admit(now, seq, &call) {
+            Ok(()) => self.held.may_grow(&self.config, &session.peer, session.kind),
+            Err(no_room) => Err(no_room.into()),
+        };
         if let Err(no_room) = room {
             out.count("rpc_exhausted_total", 1);
             return self.completed(now, key, seq, Err(Box::new(no_room)));

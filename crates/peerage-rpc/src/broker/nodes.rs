@@ -36,7 +36,9 @@ impl BrokerMachine {
                 let load = |key: &&SessionKey| {
                     let session = self.sessions.get(key);
                     session.map(|session| {
-                        (!session.talk.has_room(cost), session.talk.load().1, session.last_given)
+                        let has_room = session.talk.has_room(cost)
+                            && self.held.may_grow(&self.config, &session.peer, session.kind).is_ok();
+                        (!has_room, session.talk.load().1, session.last_given)
                     })
                 };
                 members.min_by_key(load).copied().ok_or_else(|| {
@@ -69,7 +71,10 @@ impl BrokerMachine {
             out.count("rpc_not_passed_on_total", 1);
             return self.completed(now, key, seq, Err(Box::new(status)));
         }
-        if let Err(status) = self.node_for(&call.to, &self.cost_of(key, &call)) {
+        // What cannot be passed on needs no mark; without marks, it is seen below.
+        if self.config.journal
+            && let Err(status) = self.node_for(&call.to, &self.cost_of(key, &call))
+        {
             return self.completed(now, key, seq, Err(Box::new(status)));
         }
         if let Some(call) = self.journal_passes_on(key, seq, call, out) {

@@ -28,12 +28,11 @@ impl Talk {
     ) -> Result<u64, NoRoom> {
         let shape = call.shape;
         let cost = Cost::of(call.payload.len(), shape, payer);
-        if let Err(no_room) = self.our_way.check(&cost, &self.limits) {
+        if let Err(no_room) = self.our_way.take(&cost, &self.limits) {
             self.wants_slots = true;
             return Err(no_room);
         }
         let timeout = call.timeout_micros;
-        self.our_way.add(&cost);
         if shape.has(Shape::ONE_WAY) {
             let seq = self.session.push(false, &Item::Call(call), Until::Done);
             self.our_one_ways.insert(seq, (cost, owner));
