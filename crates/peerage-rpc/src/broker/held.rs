@@ -43,13 +43,15 @@ impl Held {
         self.by_account.get(peer).copied().unwrap_or(0)
     }
 
+    /// Whether all accounts together hold so little that each may have more, which is mostly so.
+    #[inline]
+    pub(super) fn is_little(&self, config: &BrokerConfig) -> bool {
+        self.all < config.account_bytes / 2 && self.all < config.broker_bytes / 2
+    }
+
     /// Whether an account may have more held for it.
     pub(super) fn may_grow(&self, config: &BrokerConfig, peer: &PeerId, kind: Kind) -> Result<(), Status> {
         let (all, most) = (self.all, config.broker_bytes);
-        // What is true of all together is true of each.
-        if all < config.account_bytes / 2 && all < most / 2 {
-            return Ok(());
-        }
         let (has, limit) = (self.of(peer), config.account_bytes_of(kind) / 2);
         if has >= limit {
             return Err(Status::resource_exhausted(format!(
