@@ -84,6 +84,18 @@ async fn a_call_to_a_node_that_dies_says_that_it_may_have_run() {
     assert_eq!((status.code, status.may_have_run), (peerage_rpc::Code::Unavailable, true));
 }
 
+#[tokio::test]
+async fn a_call_to_a_node_whose_endpoint_shuts_down_does_not_wait_for_it_to_come_back() {
+    let world = World::patient().await;
+    let (client, node) = (world.client().await, world.node().await);
+    let target = client.node(node.peer());
+    let hanging = tokio::spawn(async move { target.call(notes::Hang {}).await });
+    within("the handler", world.hangs(1)).await;
+    within("its end", node.endpoint().close()).await;
+    let status = within("the status", hanging).await.unwrap().unwrap_err();
+    assert_eq!((status.code, status.may_have_run), (peerage_rpc::Code::Unavailable, true));
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn with_the_journal_a_session_outlives_its_broker_and_every_note_is_kept_once() {
     let directory = tempfile::tempdir().unwrap();

@@ -264,7 +264,7 @@ impl World {
 
     /// That waits long for nodes that have lost their links.
     pub(crate) async fn patient() -> Self {
-        Self::with("tcp://127.0.0.1:0", None, identity(), None, PATIENCE).await
+        Self::with("tcp://127.0.0.1:0", None, identity(), None, 6 * PATIENCE).await
     }
 
     pub(crate) async fn over_memory() -> Self {
