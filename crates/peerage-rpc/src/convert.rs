@@ -151,8 +151,8 @@ fn read(bytes: Bytes) -> Result<Form, Malformed> {
     if len > MAX_PACKET {
         return Err(wrong(format!("it has {len} bytes, the limit is {MAX_PACKET}")));
     }
-    if let Some((seq, bulk, item)) = fast::decode(&bytes, 0, len) {
-        return Ok(Form::Read(Body::Item { seq, bulk, item }, len));
+    if let Some(body) = fast::decode(&bytes, 0, len) {
+        return Ok(Form::Read(body, len));
     }
     if let Some(packets) = fast::several(&bytes) {
         let bytes = packets.len();
@@ -167,8 +167,8 @@ fn too_much(bytes: usize) -> Malformed {
 
 /// One of several, which is there in these bytes.
 fn read_one_of(bytes: &Bytes, from: usize, to: usize) -> Result<(Body, usize), Malformed> {
-    if let Some((seq, bulk @ false, item)) = fast::decode(bytes, from, to) {
-        return Ok((Body::Item { seq, bulk, item }, to - from));
+    if let Some(body @ Body::Item { bulk: false, .. }) = fast::decode(bytes, from, to) {
+        return Ok((body, to - from));
     }
     match read_slowly(bytes.slice(from..to))? {
         Form::Read(body @ (Body::Item { bulk: false, .. } | Body::Ack(_)), size) => Ok((body, size)),

@@ -303,8 +303,11 @@ impl Session {
     pub(crate) fn pump(&mut self, out: &mut Out) {
         let Some(road) = self.road.as_mut().filter(|road| !road.waits) else { return };
         let may_send = !road.is_busy || self.main.unsent_bytes() >= TOGETHER;
-        let untold = self.main.untold().0 + self.bulk.untold().0;
         let has_company = (may_send && self.main.has_unsent()) || self.bulk.has_unsent();
+        if !has_company && !self.ack_now {
+            return;
+        }
+        let untold = self.main.untold().0 + self.bulk.untold().0;
         let mut ack = None;
         if std::mem::take(&mut self.ack_now) || (has_company && untold >= ACK_ITEMS) {
             self.ack_at = None;
