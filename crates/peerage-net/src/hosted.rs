@@ -12,6 +12,7 @@ pub use handle::{Hosted, WeakHosted};
 use std::cell::OnceCell;
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::{Arc, Mutex, Weak};
+use std::time::Duration;
 
 use bytes::Bytes;
 use peerage_identity::{Check, verify_all};
@@ -34,6 +35,11 @@ const MAX_ROUNDS: usize = 1000;
 /// Signatures that are checked before the machine hears of the first: about 1.5 ms.
 const MAX_CHECKS: usize = 64;
 
+/// A timer that is so near is set anew when its machine wants it so much later. While one is nearer than the system's next tick, each
+/// wait for a socket sets the processor's clock, which takes 10 us where that belongs to a hypervisor; and tokio looks at its timers
+/// every 64 ms while one is due soon after that.
+const NEAR: Duration = Duration::from_millis(100);
+
 /// A hosted machine, whatever its type.
 pub(crate) trait Instance: Send + Sync {
     fn key(&self) -> InstanceKey;
@@ -42,7 +48,7 @@ pub(crate) trait Instance: Send + Sync {
     fn down(&self, link: LinkId, why: Why);
     fn messages(&self, link: LinkId, batch: &mut Vec<Bytes>);
     fn room(&self, link: LinkId, class: Class, bytes: u64);
-    fn rtt(&self, link: LinkId, rtt: std::time::Duration);
+    fn rtt(&self, link: LinkId, rtt: Duration);
     /// False when the instance has just lost the link, and has not been told of it.
     fn dialed(&self, dial: DialId, link: LinkId) -> bool;
     fn dial_failed(&self, dial: DialId, why: Why);
@@ -76,7 +82,10 @@ struct Inner<M: Machine> {
     /// Inputs that follow from effects at once.
     follow: VecDeque<Input<M::Message>>,
     jobs: Vec<Job>,
+    /// When the machine wants its timer.
     armed: Option<Instant>,
+    /// When it rings next, which may be too early.
+    rings: Option<Instant>,
     closed: bool,
 }
 
@@ -116,6 +125,7 @@ impl<M: Machine + Send + 'static> Cell<M> {
                     follow: VecDeque::new(),
                     jobs: Vec::new(),
                     armed,
+                    rings: None,
                     closed: false,
                 }),
             }
@@ -169,18 +179,21 @@ impl<M: Machine + Send + 'static> Cell<M> {
                 self.carry_out(shared, inner);
             }
         }
-        let deadline = inner.machine.deadline();
-        if deadline != inner.armed {
-            let sooner = match (deadline, inner.armed) {
-                (Some(new), Some(old)) => new < old,
-                (Some(_), None) => true,
-                (None, _) => false,
-            };
-            // A timer that rings too early finds the later deadline by itself; only a sooner one must wake it.
-            inner.armed = deadline;
-            if sooner {
-                self.rearm.notify_one();
-            }
+        inner.armed = inner.machine.deadline();
+        // A timer that rings too early finds the later deadline by itself; only a sooner one must wake it.
+        let is_late = match (inner.armed, inner.rings) {
+            (Some(wanted), Some(rings)) => wanted < rings,
+            (wanted, None) => wanted.is_some(),
+            (None, Some(_)) => false,
+        };
+        // One that will soon ring, and long before that, is put off.
+        let is_vain = inner.rings.is_some_and(|rings| {
+            let is_near = rings > now.mono && rings.since(now.mono) < NEAR;
+            is_near && inner.armed.is_none_or(|wanted| wanted.since(rings) >= NEAR)
+        });
+        if is_late || is_vain {
+            inner.rings = inner.armed;
+            self.rearm.notify_one();
         }
         std::mem::take(&mut inner.jobs)
     }
@@ -278,7 +291,8 @@ impl<M: Machine + Send + 'static> Cell<M> {
     pub(crate) async fn keep_time(self: Arc<Self>) {
         loop {
             let (armed, closed) = {
-                let inner = lock(&self.inner);
+                let mut inner = lock(&self.inner);
+                inner.rings = inner.armed;
                 (inner.armed, inner.closed)
             };
             let Some(shared) = self.shared.upgrade().filter(|_| !closed) else { return };
@@ -423,7 +437,7 @@ impl<M: Machine + Send + 'static> Instance for Cell<M> {
         });
     }
 
-    fn rtt(&self, link: LinkId, rtt: std::time::Duration) {
+    fn rtt(&self, link: LinkId, rtt: Duration) {
         let _ = self.turn(|inner, now| {
             if inner.links.contains_key(&link) {
                 inner.input(now, Input::Rtt { link, rtt });

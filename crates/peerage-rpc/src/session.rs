@@ -22,7 +22,9 @@ const ACK_ITEMS_ALONE: u64 = 256;
 /// Or so many bytes.
 const ACK_BYTES: usize = 64 << 10;
 /// Or this long. The other end keeps what was not acknowledged, and nothing else waits for it.
-const ACK_AFTER: Duration = Duration::from_millis(25);
+const ACK_AFTER: Duration = Duration::from_millis(250);
+/// Of what somebody may wait for: that one-way calls are done, and that newer offers may follow.
+const ACK_SOON: Duration = Duration::from_millis(25);
 
 /// Small items that wait leave in one packet of about so many bytes, and while the link has some to send wait until there are
 /// as many: what is done for each message, by the link and at both ends, is done once for all of them.
@@ -257,6 +259,12 @@ impl Session {
     pub(crate) fn finished(&mut self, now: Instant, seq: u64) {
         self.main.finished(seq);
         self.weigh_ack(now);
+        self.hurry(now);
+    }
+
+    /// Somebody may wait for an acknowledgement.
+    pub(crate) fn hurry(&mut self, now: Instant) {
+        self.ack_at = self.ack_at.map(|at| at.min(now + ACK_SOON));
     }
 
     fn weigh_ack(&mut self, now: Instant) {
@@ -458,6 +466,23 @@ mod tests {
         assert_eq!(numbers(&sent(&mut session)), [&[10]]);
         session.room(Class::Interactive, 1);
         assert_eq!(numbers(&sent(&mut session)), [&[11]]);
+    }
+
+    #[test]
+    fn what_nobody_waits_for_is_acknowledged_later_than_what_somebody_may() {
+        let mut session = on_a_link(1 << 20);
+        sent(&mut session);
+        let now = Instant::from_micros(1_000_000);
+        session.arrives(now, 1, false, 100, true).unwrap();
+        assert_eq!(session.deadline(), Some(now + ACK_AFTER));
+        session.arrives(now, 2, false, 100, false).unwrap();
+        assert_eq!(session.deadline(), Some(now + ACK_AFTER), "it is not done");
+        let later = now + ACK_SOON;
+        session.finished(later, 2);
+        assert_eq!(session.deadline(), Some(later + ACK_SOON));
+        session.on_timer(later + ACK_SOON);
+        sent(&mut session);
+        assert_eq!(session.deadline(), None);
     }
 
     #[test]

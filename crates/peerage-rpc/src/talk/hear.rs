@@ -56,7 +56,11 @@ impl Talk {
                 self.on_credit(stream, bulk, (messages, bytes), out)
             }
             Item::Cancel { call } => Ok(self.on_cancel(call, out)),
-            other => Ok(Heard::Other(other)),
+            other => {
+                // More of its kind may wait for this one.
+                self.session.hurry(now);
+                Ok(Heard::Other(other))
+            }
         }
     }
 
