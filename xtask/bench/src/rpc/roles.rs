@@ -20,8 +20,8 @@ use crate::cost;
 
 /// Until windows and buffers have found their sizes.
 const WARM_UP: Duration = Duration::from_millis(200);
-/// Calls before those that are timed.
-const WARM_UP_CALLS: usize = 2_000;
+/// Calls before those that are timed, about a second: links ping more often at first, to learn the round trip.
+const WARM_UP_CALLS: usize = 40_000;
 /// How many messages of a stream are handed over together.
 const BATCH: usize = 64;
 /// How many sessions there may be.
