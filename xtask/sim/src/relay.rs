@@ -1,5 +1,5 @@
 //! Nobody waits for a slow peer: what a peer has taken is on its way to all of its neighbours that lack it as soon as the
-//! time is over in which announcements are gathered, whatever becomes of another neighbour's link.
+//! time is over in which announcements are gathered at most, whatever becomes of another neighbour's link.
 
 use std::cell::RefCell;
 use std::collections::VecDeque;

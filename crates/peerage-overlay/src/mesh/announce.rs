@@ -22,7 +22,7 @@ pub(crate) const MAX_ANNOUNCE_STREAMS: usize = 1024;
 const QUICK: u32 = 3;
 /// Flushes that announcements may then let pass: with those before the first, four times
 /// [`announce_after`](super::MeshConfig::announce_after) in all.
-const MOST_WAITS: u8 = 3;
+pub(crate) const MOST_WAITS: u8 = 3;
 
 /// What waits to be announced of one stream, for one reason, with the hops of the newest.
 #[derive(Debug)]

@@ -6,7 +6,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use peerage_wire::limits::MAX_NAME;
 
-use super::announce::{MAX_ANNOUNCE_RANGES, MAX_ANNOUNCE_STREAMS};
+use super::announce::{MAX_ANNOUNCE_RANGES, MAX_ANNOUNCE_STREAMS, MOST_WAITS};
 use super::broadcast::STREAM_BYTES;
 use super::error::ConfigError;
 use super::links::{LINK_BYTES, REMEMBERED_SENDS};
@@ -243,6 +243,11 @@ impl MeshConfig {
     /// [`MeshConfig::probe_every`] and [`MeshConfig::probe_within`]. What the literature calls a cycle.
     pub fn probe_cycle(&self) -> Duration {
         self.probe_every.saturating_add(self.probe_within)
+    }
+
+    /// How long announcements wait at most where the link has room: four times [`MeshConfig::announce_after`].
+    pub fn announced_within(&self) -> Duration {
+        self.announce_after.saturating_mul(u32::from(MOST_WAITS) + 1)
     }
 
     /// What both ends of a link must agree on: the longest message, as 8 bytes, least significant first.

@@ -82,7 +82,8 @@ impl Broadcast {
             }
         }
         if noted {
-            self.noted = self.noted.saturating_add(1);
+            // What was asked for comes in crowds, and tells nothing of how much is said.
+            self.noted = self.noted.saturating_add(u32::from(!pulled));
             self.arm_flush(cx);
         }
         if dropped > 0 {
