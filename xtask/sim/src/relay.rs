@@ -1,5 +1,6 @@
 //! Nobody waits for a slow peer: what a peer has taken is on its way to all of its neighbours that lack it as soon as the
-//! time is over in which announcements are gathered at most, whatever becomes of another neighbour's link.
+//! time is over in which announcements are gathered, whatever becomes of another neighbour's link. While it takes messages in
+//! quick succession that is the longer time in which they may wait for pushes.
 
 use std::cell::RefCell;
 use std::collections::VecDeque;
@@ -7,13 +8,16 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use peerage_machine::{Class, Instant};
-use peerage_overlay::{MeshEvent, MeshMachine, MessageId, Packet};
+use peerage_overlay::{MeshConfig, MeshEvent, MeshMachine, MessageId, Packet};
 use peerage_sim::{NodeId, Role, Sent, Watch};
 
 use crate::ledger::Ledger;
 
 /// How long a link that refused something is left alone by a peer.
 const PAUSE: Duration = Duration::from_millis(200);
+
+/// Messages within [`MeshConfig::announce_after`] from which on they come in quick succession.
+const QUICK: usize = 3;
 
 /// By what a neighbour hears of a message.
 const NEWS: [&str; 3] = ["payload", "announce", "spare"];
@@ -31,10 +35,29 @@ struct Neighbour {
     under_way: u64,
 }
 
-/// What a peer has taken and must have passed on by then.
+/// A peer, whether or not it runs.
+#[derive(Clone, Debug, Default)]
+struct Peer {
+    /// When it last started.
+    started: Instant,
+    neighbours: Vec<Neighbour>,
+    /// When it took the messages that may still matter to whether they came in quick succession.
+    taken: VecDeque<Instant>,
+}
+
+impl Peer {
+    /// Whether as many messages came in the time before this, or after, that the next flush may have been let pass.
+    fn took_quickly(&mut self, at: Instant, gathered: Duration) -> bool {
+        while self.taken.front().is_some_and(|first| *first + gathered < at) {
+            self.taken.pop_front();
+        }
+        self.taken.iter().take_while(|it| **it <= at + gathered).nth(QUICK - 1).is_some()
+    }
+}
+
+/// What a peer has taken.
 #[derive(Clone, Copy, Debug)]
 struct Due {
-    by: Instant,
     at: Instant,
     node: NodeId,
     id: MessageId,
@@ -44,51 +67,83 @@ struct Due {
 #[derive(Debug)]
 pub(crate) struct Relays {
     ledger: Rc<RefCell<Ledger>>,
-    within: Duration,
-    /// By the number of the peer whose they are.
-    neighbours: Vec<Vec<Neighbour>>,
-    /// In the order of time.
+    /// How long announcements are gathered, and how long in quick succession.
+    gathered: Duration,
+    at_most: Duration,
+    /// By number.
+    peers: Vec<Peer>,
+    /// In the order of time: what must have been passed on when announcements have been gathered, and what need not.
     due: VecDeque<Due>,
+    patient: VecDeque<Due>,
 }
 
 impl Relays {
-    /// For meshes that gather announcements for so long.
-    pub(crate) fn new(ledger: Rc<RefCell<Ledger>>, within: Duration) -> Self {
-        Self { ledger, within, neighbours: Vec::new(), due: VecDeque::new() }
+    /// For meshes of this configuration.
+    pub(crate) fn new(ledger: Rc<RefCell<Ledger>>, mesh: &MeshConfig) -> Self {
+        Self {
+            ledger,
+            gathered: mesh.announce_after,
+            at_most: mesh.announced_within(),
+            peers: Vec::new(),
+            due: VecDeque::new(),
+            patient: VecDeque::new(),
+        }
     }
 
     /// The node has a message that it did not have.
     pub(crate) fn taken(&mut self, at: Instant, node: NodeId, id: MessageId) {
-        self.due.push_back(Due { by: at + self.within, at, node, id });
+        self.due.push_back(Due { at, node, id });
+        if let Some(peer) = self.peers.get_mut(node.index()) {
+            peer.taken.push_back(at);
+        }
     }
 
     fn of(&mut self, node: NodeId) -> Option<&mut Vec<Neighbour>> {
-        self.neighbours.get_mut(node.index())
+        self.peers.get_mut(node.index()).map(|it| &mut it.neighbours)
     }
 
     fn check(&mut self, now: Instant) -> Result<(), String> {
-        while let Some(due) = self.due.front().copied().filter(|due| due.by < now) {
+        let (gathered, at_most) = (self.gathered, self.at_most);
+        while let Some(due) = self.due.front().copied().filter(|it| it.at + gathered < now) {
             self.due.pop_front();
-            let ledger = self.ledger.borrow();
-            let Some(said) = ledger.said.get(&due.id) else { continue };
-            let neighbours = self.neighbours.get(due.node.index()).map_or(&[][..], Vec::as_slice);
-            let since = |at: Option<Instant>, pause: Duration| at.is_some_and(|at| at + pause >= due.at);
-            let left_out = neighbours.iter().find(|it| {
-                it.since <= due.at
-                    && it.node != said.origin
-                    && it.under_way == 0
-                    && !since(it.told, Duration::ZERO)
-                    && !since(it.refused, PAUSE)
-                    && !said.was_heard_by(it.node)
-            });
-            if let Some(left_out) = left_out {
-                return Err(format!(
-                    "{} keeps {} from {}, whose link takes it, since {:?}",
-                    due.node, due.id, left_out.node, due.at
-                ));
+            let peer = self.peers.get_mut(due.node.index());
+            if peer.is_some_and(|it| it.took_quickly(due.at, gathered)) {
+                self.patient.push_back(due);
+            } else {
+                self.is_passed_on(due)?;
             }
         }
+        while let Some(due) = self.patient.front().copied().filter(|it| it.at + at_most < now) {
+            self.patient.pop_front();
+            self.is_passed_on(due)?;
+        }
         Ok(())
+    }
+
+    fn is_passed_on(&self, due: Due) -> Result<(), String> {
+        let ledger = self.ledger.borrow();
+        let Some(said) = ledger.said.get(&due.id) else { return Ok(()) };
+        let neighbours = self.peers.get(due.node.index()).map_or(&[][..], |it| it.neighbours.as_slice());
+        let since = |at: Option<Instant>, pause: Duration| at.is_some_and(|at| at + pause >= due.at);
+        // Whoever has started anew has forgotten what it heard, and the link of its former life is gone, though the other
+        // end may not have noticed: what is told on it is told to nobody.
+        let is_former =
+            |it: &Neighbour| self.peers.get(it.node.index()).is_some_and(|peer| it.since < peer.started);
+        let left_out = neighbours.iter().find(|it| {
+            it.since <= due.at
+                && !is_former(it)
+                && it.node != said.origin
+                && it.under_way == 0
+                && !since(it.told, Duration::ZERO)
+                && !since(it.refused, PAUSE)
+                && !said.was_heard_by(it.node)
+        });
+        left_out.map_or(Ok(()), |left_out| {
+            Err(format!(
+                "{} keeps {} from {}, whose link takes it, since {:?}",
+                due.node, due.id, left_out.node, due.at
+            ))
+        })
     }
 }
 
@@ -125,10 +180,13 @@ impl Watch<Role<MeshMachine>> for Overseer {
         Some(event)
     }
 
-    fn started(&mut self, _: Instant, node: NodeId) {
-        let neighbours = &mut self.0.borrow_mut().neighbours;
-        if neighbours.len() <= node.index() {
-            neighbours.resize(node.index() + 1, Vec::new());
+    fn started(&mut self, at: Instant, node: NodeId) {
+        let peers = &mut self.0.borrow_mut().peers;
+        if peers.len() <= node.index() {
+            peers.resize(node.index() + 1, Peer::default());
+        }
+        if let Some(peer) = peers.get_mut(node.index()) {
+            peer.started = at;
         }
     }
 

@@ -10,6 +10,7 @@ use peerage_machine::{Class, Effect, Input, Instant, LinkId, Machine, Message as
 use peerage_overlay::{MeshAnswer, MeshConfig, MeshEvent, MeshMachine, MeshStart, Packet};
 use peerage_sim::{Config, Instance, NodeId, Role, address};
 
+use crate::cli::Store;
 use crate::progress::Progress;
 use crate::world::{Fidelity, World, verifier};
 
@@ -244,6 +245,22 @@ fn a_mesh_that_waits_for_a_slow_neighbour_before_it_tells_others_is_caught() {
                 );
             }
         }
+    }
+}
+
+#[test]
+fn who_starts_anew_is_not_expected_to_be_told_by_those_who_think_it_still_there() {
+    let mut world = twelve(64);
+    for number in 1..12 {
+        // Those whom it feeds have the message from it. It forgets that before they must have told everybody, and they
+        // have not noticed yet.
+        world.say(world.nodes[0]).unwrap();
+        world.pass(Duration::from_millis(60), "speaking").unwrap();
+        let node = world.nodes[number];
+        world.sim.crash(node);
+        world.pass(Duration::from_millis(10), "gone").unwrap();
+        world.come_back(node, Store::Lost);
+        world.pass(Duration::from_secs(10), "after a restart").unwrap();
     }
 }
 

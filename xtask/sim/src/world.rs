@@ -137,7 +137,7 @@ impl World {
         let mut sim = Sim::new(config);
         sim.count_kinds(Packet::kind);
         let ledger = Rc::new(RefCell::new(Ledger::default()));
-        let relays = Rc::new(RefCell::new(Relays::new(Rc::clone(&ledger), mesh.announced_within())));
+        let relays = Rc::new(RefCell::new(Relays::new(Rc::clone(&ledger), &mesh)));
         sim.watch(Overseer(Rc::clone(&relays)));
         sim.watch(Clerk(Rc::clone(&ledger)));
         let honest = Rc::clone(&ledger);
