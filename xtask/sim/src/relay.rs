@@ -232,3 +232,48 @@ impl Watch<Role<MeshMachine>> for Overseer {
         self.0.borrow_mut().check(at)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use bytes::Bytes;
+    use peerage_sim::Config;
+    use peerage_wire::PeerId;
+
+    use super::*;
+    use crate::progress::Progress;
+    use crate::world::{Fidelity, World};
+
+    fn at(millis: u64) -> Instant {
+        Instant::START + Duration::from_millis(millis)
+    }
+
+    /// When a peer is said to keep something that takes messages then, and tells its neighbour nothing.
+    fn said_to_keep(taken: &[u64]) -> Option<u64> {
+        let mesh = MeshConfig::named("relay");
+        let mut world = World::new(Config::seeded(1), mesh.clone(), 0, Fidelity::Values, Progress::Silent);
+        let [node, other, origin] = [world.add(), world.add(), world.add()];
+        let ledger = Rc::new(RefCell::new(Ledger::default()));
+        let mut relays = Relays::new(Rc::clone(&ledger), &mesh);
+        relays.peers = vec![Peer::default(); 3];
+        let since = at(0);
+        let neighbour = Neighbour { node: other, since, told: None, refused: None, under_way: 0 };
+        relays.of(node).unwrap().push(neighbour);
+        let mut taken = taken.iter().copied().zip(1..).peekable();
+        (0..1000).find(|now| {
+            if let Some((_, seq)) = taken.next_if(|(millis, _)| millis == now) {
+                let id = MessageId { origin: PeerId::from_bytes([1; 32]), epoch: 1, seq };
+                ledger.borrow_mut().say(id, origin, at(*now), Bytes::new());
+                relays.taken(at(*now), node, id);
+            }
+            relays.check(at(*now)).is_err()
+        })
+    }
+
+    #[test]
+    fn only_in_quick_succession_messages_may_be_kept_for_200_ms() {
+        assert_eq!(said_to_keep(&[100]), Some(151));
+        assert_eq!(said_to_keep(&[100, 120, 151]), Some(151), "two come in 50 ms");
+        assert_eq!(said_to_keep(&[100, 120, 150]), Some(301), "all three come in 50 ms");
+        assert_eq!(said_to_keep(&[100, 110, 120, 171]), Some(222), "the fourth comes later");
+    }
+}
