@@ -189,7 +189,7 @@ impl<M: Machine + Send + 'static> Cell<M> {
         // One that will soon ring, and long before that, is put off.
         let is_vain = inner.rings.is_some_and(|rings| {
             let is_near = rings > now.mono && rings.since(now.mono) < NEAR;
-            is_near && inner.armed.is_none_or(|wanted| wanted.since(rings) >= NEAR)
+            is_near && inner.armed.is_some_and(|wanted| wanted.since(rings) >= NEAR)
         });
         if is_late || is_vain {
             inner.rings = inner.armed;

@@ -141,6 +141,32 @@ async fn timers_ring_at_their_time_and_can_be_moved() {
     assert!(node.pending().is_empty());
 }
 
+#[tokio::test(start_paused = true)]
+async fn a_timer_that_is_put_off_shortly_before_it_rings_can_be_brought_forward() {
+    let over = Over::memory();
+    let mut node = over.node(1, ambient()).await;
+    let clock = node.toy.clone();
+    let began = clock.call(|_, now, _| now.mono).unwrap();
+    let set = |at: u64| clock.call(|toy, _, _| toy.alarm = Some(began + Duration::from_millis(at))).unwrap();
+    // Each is wanted at the second time from the first on.
+    let wishes = [(0, 250), (200, 450), (201, 460), (210, 220), (230, 4_000), (3_950, 4_200), (4_190, 4_201)];
+    let mut rang = Vec::new();
+    for (at, wanted) in wishes.into_iter().chain([(10_000, 20_000)]) {
+        sleep(
+            Duration::from_millis(at).saturating_sub(clock.call(|_, now, _| now.mono).unwrap().since(began)),
+        )
+        .await;
+        for heard in node.pending() {
+            if let Heard::Event(Event::Rang(now)) = heard {
+                rang.push(now.mono.since(began).as_millis());
+            }
+        }
+        set(wanted);
+    }
+    let [first, second] = rang[..] else { panic!("it rang at {rang:?} ms") };
+    assert!((220..=222).contains(&first) && (4_201..=4_203).contains(&second), "it rang at {rang:?} ms");
+}
+
 #[tokio::test]
 async fn signatures_are_checked_and_effects_keep_their_order() {
     let over = Over::memory();

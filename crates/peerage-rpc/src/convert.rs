@@ -154,11 +154,10 @@ fn read(bytes: Bytes) -> Result<Form, Malformed> {
     if let Some(body) = fast::decode(&bytes, 0, len) {
         return Ok(Form::Read(body, len));
     }
-    if let Some(packets) = fast::several(&bytes) {
-        let bytes = packets.len();
-        return if bytes > MAX_SEVERAL { Err(too_much(bytes)) } else { Ok(Form::Several(packets)) };
+    match fast::several(&bytes) {
+        Some(packets) => Ok(Form::Several(packets)),
+        None => read_slowly(bytes),
     }
-    read_slowly(bytes)
 }
 
 fn too_much(bytes: usize) -> Malformed {
@@ -181,6 +180,10 @@ pub(crate) fn read_slowly(bytes: Bytes) -> Result<Form, Malformed> {
     let len = bytes.len();
     let wire = proto::Packet::decode(bytes).map_err(wrong)?;
     let body = wire.body.ok_or_else(|| wrong("it is of no known kind"))?;
+    let is_long = matches!(body, Wire::Call(_) | Wire::Reply(_) | Wire::Items(_) | Wire::Offers(_));
+    if !is_long && len > MAX_SMALL {
+        return Err(wrong(format!("it has {len} bytes, the limit for its kind is {MAX_SMALL}")));
+    }
     if let Wire::Several(proto::Several { packets }) = body {
         if wire.seq != 0 {
             return Err(wrong("what is no item has a number"));
@@ -189,13 +192,12 @@ pub(crate) fn read_slowly(bytes: Bytes) -> Result<Form, Malformed> {
         if bytes > MAX_SEVERAL {
             return Err(too_much(bytes));
         }
+        if packets.iter().any(Bytes::is_empty) {
+            return Err(wrong("among several packets is one of no bytes"));
+        }
         let mut several = Several::of(bytes);
         packets.iter().for_each(|packet| several.put(packet));
         return fast::several(&several.done()).map(Form::Several).ok_or_else(|| wrong("it is of no packets"));
-    }
-    let is_long = matches!(body, Wire::Call(_) | Wire::Reply(_) | Wire::Items(_) | Wire::Offers(_));
-    if !is_long && len > MAX_SMALL {
-        return Err(wrong(format!("it has {len} bytes, the limit for its kind is {MAX_SMALL}")));
     }
     from_wire(wire.seq, wire.bulk, body).map(|body| Form::Read(body, len))
 }

@@ -7,7 +7,7 @@
 use bytes::{Bytes, BytesMut};
 use peerage_wire::PeerId;
 
-use crate::packet::{Body, Call, Destination, Item, MAX_COMMAND, MAX_GROUP, Shape, Stream};
+use crate::packet::{Body, Call, Destination, Item, MAX_COMMAND, MAX_GROUP, MAX_SEVERAL, Shape, Stream};
 
 const SEQ: u8 = 1 << 3;
 const BULK: u8 = 2 << 3;
@@ -205,17 +205,17 @@ impl Several {
     }
 }
 
-/// The packets of which one is made, if it is plainly made of several.
+/// The packets of which one is made, if it is plainly made of several, and not too much.
 pub(crate) fn several(packet: &Bytes) -> Option<Packets> {
     let mut fields =
         Fields::of(packet, SEVERAL.len(), packet.len()).filter(|_| packet.starts_with(&SEVERAL))?;
     let len = usize::try_from(fields.varint()?).ok()?;
     let at = fields.at();
-    if packet.len() - at != len {
+    if packet.len() - at != len || len > MAX_SEVERAL {
         return None;
     }
     while let Some((key, value)) = fields.next()? {
-        if key != ONE_OF || !matches!(value, Value::Bytes(..)) {
+        if key != ONE_OF || !matches!(value, Value::Bytes(from, to) if from < to) {
             return None;
         }
     }
@@ -233,11 +233,6 @@ impl Packets {
     /// What they came as.
     pub(crate) fn whole(&self) -> &Bytes {
         &self.packet
-    }
-
-    /// What those take that are left.
-    pub(crate) fn len(&self) -> usize {
-        self.packet.len() - self.at
     }
 
     /// From where to where the next is.

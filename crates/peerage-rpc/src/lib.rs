@@ -98,7 +98,7 @@
 //!   [`Code::ResourceExhausted`].
 //! - No account takes all the room of a node, in however many sessions and groups it calls: it may have more calls there, bytes of them and
 //!   streams while it has less of these than is left, and is told [`Code::ResourceExhausted`] beyond. So one alone has at most half, and
-//!   others find the rest.
+//!   others find the rest. What the broker's own application calls counts to nobody, and may take all of it.
 //!
 //! # Non-guarantees
 //!
@@ -122,7 +122,7 @@
 //! 256 MiB for a node, 1 GiB for all, and from half of these on an account takes no more calls ([`BrokerConfig::worst_case_bytes`]). Command names have at most
 //! [`MAX_COMMAND`] bytes. A node keeps 4,096 sealed channels, one for each caller's session, and 256 handshakes under way; the oldest are
 //! forgotten, and made again when they are used. Sealing takes up to 200 bytes of a message's limit. A party remembers the last 1,024 one-way commands that failed.
-//! Small packets come together: a [`bytes::Bytes`] of parameters or of a reply that is kept keeps up to 8 KiB in memory, unless it is copied.
+//! Small packets come together: a [`bytes::Bytes`] of parameters or of a reply that a program keeps, keeps up to 8 KiB in memory, unless it is copied.
 
 pub mod accounts;
 mod broker;

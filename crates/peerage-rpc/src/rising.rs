@@ -8,6 +8,9 @@ use std::collections::VecDeque;
 /// Places of removed entries that are left until they are more than the entries.
 const LEFT: usize = 64;
 
+/// Room that is kept for entries when there are none.
+const KEPT: usize = 8;
+
 /// What belongs to numbers, in their order.
 #[derive(Clone, Debug)]
 pub(crate) struct Rising<T> {
@@ -77,7 +80,7 @@ impl<T> Rising<T> {
         if self.places.len() > LEFT.max(2 * self.len) {
             self.places.retain(|(_, place)| place.is_some());
         }
-        if self.len == 0 && self.places.capacity() > LEFT {
+        if self.len == 0 && self.places.capacity() > KEPT {
             // Who says nothing holds nothing.
             self.places = VecDeque::new();
         }
@@ -158,6 +161,9 @@ mod tests {
         let mut rising = Rising::default();
         (0..1_000).for_each(|number| rising.insert(number, number));
         (0..1_000).rev().for_each(|number| assert_eq!(rising.remove(number), Some(number)));
+        assert_eq!(rising.places.capacity(), 0);
+        (0..40).for_each(|number| rising.insert(number, number));
+        (0..40).for_each(|number| assert_eq!(rising.remove(number), Some(number)));
         assert_eq!(rising.places.capacity(), 0);
     }
 }

@@ -21,7 +21,7 @@ const ACK_ITEMS: u64 = 64;
 const ACK_ITEMS_ALONE: u64 = 256;
 /// Or so many bytes.
 const ACK_BYTES: usize = 64 << 10;
-/// Or this long. The other end keeps what was not acknowledged, and nothing else waits for it.
+/// Or this long. The other end keeps what was not acknowledged, and nobody waits for it.
 const ACK_AFTER: Duration = Duration::from_millis(250);
 /// Of what somebody may wait for: that one-way calls are done, and that newer offers may follow.
 const ACK_SOON: Duration = Duration::from_millis(25);
@@ -31,6 +31,9 @@ const ACK_SOON: Duration = Duration::from_millis(25);
 const TOGETHER: usize = 4 << 10;
 /// Longer items leave by themselves: copying them would cost more than a message does.
 const SMALL: usize = 1 << 10;
+
+/// An acknowledgement leaves beside items while no more waits in front of them: by itself it overtakes what waits.
+const ACK_BESIDE: u64 = 16 << 10;
 
 /// The link that carries a session now.
 #[derive(Clone, Copy, Debug)]
@@ -340,8 +343,10 @@ impl Session {
 /// Sends what waits in the interactive lane; small items together, and with them an acknowledgement.
 fn pump_main(lane: &mut Lane<Bytes>, road: &mut Road, ack: &mut Option<Packet>, out: &mut Out) {
     while lane.has_unsent() && (!road.is_busy || lane.unsent_bytes() >= TOGETHER) {
-        let (mut count, mut bytes) = lane.next_small(SMALL, TOGETHER, one_of_len);
-        if let Some(ack) = ack.as_ref().filter(|_| count > 0) {
+        // No more than finds room beside others in the link's queue.
+        let most = TOGETHER.min(usize::try_from(road.limit / 4).unwrap_or(TOGETHER));
+        let (mut count, mut bytes) = lane.next_small(SMALL, most, one_of_len);
+        if let Some(ack) = ack.as_ref().filter(|_| count > 0 && road.queued < ACK_BESIDE) {
             (count, bytes) = (count + 1, bytes + one_of_len(ack.encoded_len()));
         } else if let Some(ack) = ack.take() {
             // Whoever goes on with a session says how far it is before anything else.
@@ -381,124 +386,4 @@ fn pump_main(lane: &mut Lane<Bytes>, road: &mut Road, ack: &mut Option<Packet>, 
 }
 
 #[cfg(test)]
-mod tests {
-    use peerage_machine::{Direction, Incarnation, UnixMillis};
-    use peerage_wire::PeerId;
-
-    use super::*;
-
-    const LINK: LinkId = LinkId(7);
-
-    fn on_a_link(credit: u64) -> Session {
-        let info = LinkInfo {
-            peer: PeerId::from_bytes([1; 32]),
-            incarnation: Incarnation([1; 16]),
-            addresses: Vec::new(),
-            direction: Direction::Inbound,
-            rtt: None,
-            parameters: Bytes::new(),
-            credit,
-            max_message: 1 << 20,
-            since: UnixMillis(0),
-        };
-        let mut session = Session::default();
-        session.carried_by(LINK, &info, Lanes::default()).unwrap();
-        session
-    }
-
-    fn reply(to: u64, len: usize) -> Item {
-        Item::Reply { to, result: Ok(vec![0; len].into()) }
-    }
-
-    /// The numbers that each message of the interactive class brings, 0 for an acknowledgement, and its bytes.
-    fn sent(session: &mut Session) -> Vec<(Vec<u64>, u64)> {
-        let mut out = Out::new();
-        session.pump(&mut out);
-        session.check().unwrap();
-        let of = |effect: Effect<Packet, crate::Event, crate::Answer>| match effect {
-            Effect::SendOne { message, class: Class::Interactive, .. } => {
-                let bytes = message.encoded_len() as u64;
-                let numbers = message.into_bodies().map(|read| match read.unwrap().0 {
-                    Body::Item { seq, .. } => seq,
-                    _ => 0,
-                });
-                Some((numbers.collect(), bytes))
-            }
-            _ => None,
-        };
-        out.drain().filter_map(of).collect()
-    }
-
-    fn numbers(sent: &[(Vec<u64>, u64)]) -> Vec<&[u64]> {
-        sent.iter().map(|(numbers, _)| &numbers[..]).collect()
-    }
-
-    #[test]
-    fn small_items_gather_while_the_link_is_busy_and_then_leave_together() {
-        let mut session = on_a_link(1 << 20);
-        // What was told on another link is said again.
-        session.push(false, &reply(1, 64), Until::Acknowledged);
-        let first = sent(&mut session);
-        assert_eq!(numbers(&first), [&[0, 1]]);
-        for to in 2..=4 {
-            session.push(false, &reply(to, 64), Until::Acknowledged);
-            assert_eq!(sent(&mut session), []);
-        }
-        session.room(Class::Bulk, 10);
-        assert_eq!(sent(&mut session), [], "that was another lane's");
-        session.room(Class::Interactive, first[0].1);
-        assert_eq!(numbers(&sent(&mut session)), [&[2, 3, 4]]);
-    }
-
-    #[test]
-    fn what_is_much_leaves_without_waiting_and_what_is_long_by_itself() {
-        let mut session = on_a_link(1 << 20);
-        sent(&mut session);
-        for to in 1..=9 {
-            session.push(false, &reply(to, 1000), Until::Acknowledged);
-        }
-        session.push(false, &reply(10, 2000), Until::Acknowledged);
-        session.push(false, &reply(11, 10), Until::Acknowledged);
-        assert_eq!(numbers(&sent(&mut session)), [&[1, 2, 3, 4][..], &[5, 6, 7, 8]], "the rest waits");
-        session.room(Class::Interactive, 1);
-        assert_eq!(numbers(&sent(&mut session)), [&[9]]);
-        session.room(Class::Interactive, 1);
-        assert_eq!(numbers(&sent(&mut session)), [&[10]]);
-        session.room(Class::Interactive, 1);
-        assert_eq!(numbers(&sent(&mut session)), [&[11]]);
-    }
-
-    #[test]
-    fn what_nobody_waits_for_is_acknowledged_later_than_what_somebody_may() {
-        let mut session = on_a_link(1 << 20);
-        sent(&mut session);
-        let now = Instant::from_micros(1_000_000);
-        session.arrives(now, 1, false, 100, true).unwrap();
-        assert_eq!(session.deadline(), Some(now + ACK_AFTER));
-        session.arrives(now, 2, false, 100, false).unwrap();
-        assert_eq!(session.deadline(), Some(now + ACK_AFTER), "it is not done");
-        let later = now + ACK_SOON;
-        session.finished(later, 2);
-        assert_eq!(session.deadline(), Some(later + ACK_SOON));
-        session.on_timer(later + ACK_SOON);
-        sent(&mut session);
-        assert_eq!(session.deadline(), None);
-    }
-
-    #[test]
-    fn together_they_need_no_more_room_than_the_link_has() {
-        let mut session = on_a_link(1_000);
-        sent(&mut session);
-        for to in 1..=100 {
-            session.push(false, &reply(to, 64), Until::Acknowledged);
-        }
-        let first = sent(&mut session);
-        // It may stand in the queue alone.
-        assert_eq!(first.len(), 1);
-        assert!(first[0].1 > 1_000);
-        session.room(Class::Interactive, 100);
-        assert_eq!(sent(&mut session), []);
-        session.room(Class::Interactive, first[0].1);
-        assert_eq!(sent(&mut session).len(), 1);
-    }
-}
+mod tests;

@@ -206,6 +206,10 @@ fn what_is_no_packet_is_not_read() {
         proto::Packet { seq: 1, bulk: false, body: None }.encode_to_bytes(),
         wire::bytes(1, false, wire::several([one.clone(), one.clone()])),
         wire::bytes(0, false, wire::several(vec![one; 2_000])),
+        wire::bytes(0, false, wire::several(vec![Bytes::new(); 100])),
+        [&b"\x08\x00"[..], &wire::bytes(0, false, wire::several(vec![Bytes::new(); 1_000_000]))]
+            .concat()
+            .into(),
         Bytes::from_static(b"\xff\xff\xff"),
     ];
     for (index, bytes) in wrong.into_iter().enumerate() {
@@ -231,7 +235,6 @@ fn of_several_packets_those_before_a_wrong_one_count_and_it_closes_the_channel()
         wire::bytes(0, false, wire::several([item(2)])),
         wire::bytes(1, true, Body::End(proto::End { call: 1, to_caller: false, status: None })),
         Bytes::from_static(b"\xff\xff"),
-        Bytes::new(),
     ];
     for wrong in wrong {
         let (mut host, _) = host();

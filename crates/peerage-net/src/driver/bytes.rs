@@ -15,6 +15,8 @@ use crate::scratch::{READ, READS, give_write_buffer, take_write_buffer, with_rea
 
 /// Bytes sealed ahead of the socket. More would only wait where it can no longer be ordered.
 pub(crate) const WRITE_AHEAD: usize = 128 << 10;
+/// Writes, one behind the other, before the link's other work has its turn.
+const WRITES: usize = 8;
 /// How long a finished connection waits for the peer to hang up too.
 const LINGER: Duration = Duration::from_secs(1);
 
@@ -120,7 +122,7 @@ impl Driver {
 
     pub(super) fn poll_write(&mut self, cx: &mut Context<'_>) -> bool {
         let mut moved = false;
-        loop {
+        for _ in 0..WRITES {
             if self.unsent.is_empty() {
                 if self.unsent.capacity() > 0 {
                     give_write_buffer(std::mem::take(&mut self.unsent));
@@ -149,6 +151,7 @@ impl Driver {
                 Poll::Pending => return moved,
             }
         }
+        moved
     }
 
     /// Seals what the link has to send, and what instances say to the room that comes of it: one write takes all of it.

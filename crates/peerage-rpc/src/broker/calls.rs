@@ -90,7 +90,6 @@ impl BrokerMachine {
             return;
         }
         let room = match session.talk.admit(now, seq, &call) {
-            Ok(()) if self.held.is_little(&self.config) => Ok(()),
             Ok(()) => self.held.may_grow(&self.config, &session.peer, session.kind),
             Err(no_room) => Err(no_room.into()),
         };

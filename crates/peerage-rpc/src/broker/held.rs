@@ -45,12 +45,17 @@ impl Held {
 
     /// Whether all accounts together hold so little that each may have more, which is mostly so.
     #[inline]
-    pub(super) fn is_little(&self, config: &BrokerConfig) -> bool {
+    fn is_little(&self, config: &BrokerConfig) -> bool {
         self.all < config.account_bytes / 2 && self.all < config.broker_bytes / 2
     }
 
     /// Whether an account may have more held for it.
+    #[inline]
     pub(super) fn may_grow(&self, config: &BrokerConfig, peer: &PeerId, kind: Kind) -> Result<(), Status> {
+        if self.is_little(config) { Ok(()) } else { self.weigh(config, peer, kind) }
+    }
+
+    fn weigh(&self, config: &BrokerConfig, peer: &PeerId, kind: Kind) -> Result<(), Status> {
         let (all, most) = (self.all, config.broker_bytes);
         let (has, limit) = (self.of(peer), config.account_bytes_of(kind) / 2);
         if has >= limit {
@@ -112,17 +117,20 @@ impl BrokerMachine {
             let all = self.held.all;
             let why =
                 format!("the broker holds {all} bytes, {has} of them for its account; the limit is {limit}");
-            self.relieve(&peer, &why, out);
+            if !self.relieve(&peer, &why, out) {
+                break;
+            }
         }
     }
 
-    /// Ends the session of an account that holds most.
-    fn relieve(&mut self, peer: &PeerId, why: &str, out: &mut Out) {
+    /// Ends the session of an account that holds most; whether it has any.
+    fn relieve(&mut self, peer: &PeerId, why: &str, out: &mut Out) -> bool {
         let sessions = self.by_peer.get(peer).into_iter().flatten();
         let most = sessions.max_by_key(|key| self.sessions.get(key).map(|session| session.counted));
-        let Some(key) = most.copied() else { return };
+        let Some(key) = most.copied() else { return false };
         out.count("rpc_hoarders_total", 1);
         self.end(key, &Status::resource_exhausted(why), out);
         self.pass_on_again(out);
+        true
     }
 }

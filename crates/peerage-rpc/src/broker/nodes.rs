@@ -37,8 +37,7 @@ impl BrokerMachine {
                     let session = self.sessions.get(key);
                     session.map(|session| {
                         let has_room = session.talk.has_room(cost)
-                            && (self.held.is_little(&self.config)
-                                || self.held.may_grow(&self.config, &session.peer, session.kind).is_ok());
+                            && self.held.may_grow(&self.config, &session.peer, session.kind).is_ok();
                         (!has_room, session.talk.load().1, session.last_given)
                     })
                 };
@@ -131,9 +130,7 @@ impl BrokerMachine {
         let passed = Call { to: Destination::Peer, caller: key.0, origin: seq, ..call };
         let from = OutOwner::Relayed { from: key, seq };
         let session = self.sessions.get_mut(&node).ok_or_else(|| Status::unavailable("the node is gone"))?;
-        if !self.held.is_little(&self.config) {
-            self.held.may_grow(&self.config, &session.peer, session.kind)?;
-        }
+        self.held.may_grow(&self.config, &session.peer, session.kind)?;
         let on = session.talk.call(now, passed, from, cost.payer)?;
         session.last_given = self.next_call;
         self.next_call += 1;

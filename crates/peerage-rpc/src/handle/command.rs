@@ -97,7 +97,8 @@ impl Declaration {
         self
     }
 
-    /// It may be run again when nobody knows whether it was: a node that dies with it is replaced by another.
+    /// It may be run again when nobody knows whether it was: a node that dies with it is replaced by another of its group, or by its own
+    /// next start within [`crate::BrokerConfig::node_grace`]. One that leaves or shuts down in good order is not waited for.
     pub const fn idempotent(mut self) -> Self {
         self.idempotent = true;
         self

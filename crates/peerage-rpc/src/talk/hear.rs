@@ -56,11 +56,12 @@ impl Talk {
                 self.on_credit(stream, bulk, (messages, bytes), out)
             }
             Item::Cancel { call } => Ok(self.on_cancel(call, out)),
-            other => {
-                // More of its kind may wait for this one.
+            offers @ Item::Offers(_) => {
+                // Newer ones wait until this has arrived.
                 self.session.hurry(now);
-                Ok(Heard::Other(other))
+                Ok(Heard::Other(offers))
             }
+            other => Ok(Heard::Other(other)),
         }
     }
 
@@ -224,7 +225,8 @@ impl Talk {
                     }
                     None => {
                         let stream = StreamKey { session, call: stream.call, is_ours, is_bulk: bulk };
-                        out.emit(Event::Data { stream, count, items });
+                        // It may wait for its reader.
+                        out.emit(Event::Data { stream, count, items: kept(items) });
                     }
                 }
                 Heard::Nothing
