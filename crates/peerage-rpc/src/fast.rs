@@ -68,10 +68,10 @@ const fn bytes_len(len: usize) -> usize {
     if len == 0 { 0 } else { 1 + varint_len(len as u64) + len }
 }
 
-/// Small packets share blocks of so many bytes.
-const BLOCK: usize = 2 << 10;
+/// Small packets share blocks of so many bytes, which an allocator still counts among the small ones that it hands out at once.
+const BLOCK: usize = 1000;
 /// Those of at most so many bytes.
-const SMALL: usize = BLOCK / 8;
+const SMALL: usize = 256;
 
 /// Where packets are written. Small ones that follow each other lie in one block, which stays as long as any of them does:
 /// memory for each of them by itself costs more than writing it.

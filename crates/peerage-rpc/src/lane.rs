@@ -28,9 +28,6 @@ pub(crate) enum LaneFault {
     DoneBefore { done: u64, arrived: u64 },
 }
 
-/// Room that is kept for items when there are none.
-const KEPT: usize = 8;
-
 #[derive(Clone, Debug)]
 struct Kept<T> {
     seq: u64,
@@ -258,14 +255,17 @@ impl<T> Lane<T> {
             self.kept.pop_front();
             self.released -= 1;
         }
-        if self.kept.is_empty() && self.kept.capacity() > KEPT {
-            // Who says nothing holds nothing.
-            self.kept = VecDeque::new();
-        }
         // One call that takes long must not keep the places of all that came after it.
         if self.released > 64 && self.released > self.kept.len() / 2 {
             self.kept.retain(|kept| kept.item.is_some());
             self.released = 0;
+        }
+    }
+
+    /// Gives room back, when no items are kept.
+    pub(crate) fn rest(&mut self) {
+        if self.kept.is_empty() {
+            self.kept = VecDeque::new();
         }
     }
 

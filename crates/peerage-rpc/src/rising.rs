@@ -8,9 +8,6 @@ use std::collections::VecDeque;
 /// Places of removed entries that are left until they are more than the entries.
 const LEFT: usize = 64;
 
-/// Room that is kept for entries when there are none.
-const KEPT: usize = 8;
-
 /// What belongs to numbers, in their order.
 #[derive(Clone, Debug)]
 pub(crate) struct Rising<T> {
@@ -80,11 +77,14 @@ impl<T> Rising<T> {
         if self.places.len() > LEFT.max(2 * self.len) {
             self.places.retain(|(_, place)| place.is_some());
         }
-        if self.len == 0 && self.places.capacity() > KEPT {
-            // Who says nothing holds nothing.
+        Some(value)
+    }
+
+    /// Gives room back, when there are no entries.
+    pub(crate) fn rest(&mut self) {
+        if self.places.is_empty() {
             self.places = VecDeque::new();
         }
-        Some(value)
     }
 
     pub(crate) fn len(&self) -> usize {
@@ -157,13 +157,11 @@ mod tests {
     }
 
     #[test]
-    fn it_gives_its_room_back_when_it_is_empty() {
+    fn it_gives_its_room_back_when_it_is_empty_and_rests() {
         let mut rising = Rising::default();
         (0..1_000).for_each(|number| rising.insert(number, number));
         (0..1_000).rev().for_each(|number| assert_eq!(rising.remove(number), Some(number)));
-        assert_eq!(rising.places.capacity(), 0);
-        (0..40).for_each(|number| rising.insert(number, number));
-        (0..40).for_each(|number| assert_eq!(rising.remove(number), Some(number)));
+        rising.rest();
         assert_eq!(rising.places.capacity(), 0);
     }
 }

@@ -238,6 +238,16 @@ impl Session {
         }
     }
 
+    /// Whether it keeps no item.
+    pub(crate) fn is_at_rest(&self) -> bool {
+        self.kept().0 == 0
+    }
+
+    /// Whether something waits for the link.
+    pub(crate) fn has_unsent(&self) -> bool {
+        self.main.has_unsent() || self.bulk.has_unsent()
+    }
+
     /// Whether what is pushed now would leave at once: what is small does well to wait for more while it would not.
     pub(crate) fn is_idle(&self) -> bool {
         self.road.is_some_and(|road| road.queued == 0 && !road.waits) && !self.main.has_unsent()
@@ -285,9 +295,11 @@ impl Session {
         self.main.acknowledged(ack.up_to)?;
         self.main.done_there(ack.done)?;
         self.bulk.acknowledged(ack.bulk_up_to)?;
-        if self.kept().0 == 0 {
+        if self.is_at_rest() {
             // A session that says nothing holds nothing.
             self.paper.clear();
+            self.main.rest();
+            self.bulk.rest();
         }
         Ok(())
     }

@@ -321,7 +321,9 @@ impl Machine for BrokerMachine {
                     && let Some(session) = self.sessions.get_mut(&key)
                 {
                     session.talk.session.room(class, bytes);
-                    self.touch(key);
+                    if session.talk.waits_for_room() {
+                        self.touch(key);
+                    }
                 }
             }
             Input::Up { link, info } => self.on_up(now.mono, link, info, out),

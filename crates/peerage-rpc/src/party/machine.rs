@@ -128,7 +128,9 @@ impl Machine for PartyMachine {
             Input::Credit { link, class, bytes } => {
                 if let Some(talk) = self.talk.as_mut().filter(|talk| talk.session.link() == Some(link)) {
                     talk.session.room(class, bytes);
-                    talk.pump(out);
+                    if talk.waits_for_room() {
+                        talk.pump(out);
+                    }
                 }
             }
             Input::DialFailed { dial, why } => {

@@ -78,6 +78,11 @@ impl Talk {
         self.session.push(false, &Item::Items { stream: on_wire(stream), count, items }, Until::Acknowledged);
     }
 
+    /// Whether something waits for the link to have room, or nothing to send.
+    pub(crate) fn waits_for_room(&self) -> bool {
+        self.session.has_unsent() || !self.gathering.is_empty()
+    }
+
     /// Sends what waits, and what has gathered when nothing else does.
     pub(crate) fn pump(&mut self, out: &mut Out) {
         self.tell_stopped(out);
