@@ -191,7 +191,9 @@ async fn file(target: Target, ask: &Ask) -> Result<Value> {
     let sent = hasher.finalize();
     let file = tokio::fs::File::open(path).await?;
     let start = Instant::now();
-    let (kept, mut back) = target.call(Keep {}).bulk(file).bulk_reply().await?;
+    // As long as 20 MiB a second take.
+    let patience = CALL + Duration::from_millis(50).saturating_mul(u32::try_from(mib).unwrap_or(u32::MAX));
+    let (kept, mut back) = target.call(Keep {}).timeout(patience).bulk(file).bulk_reply().await?;
     let there = micros_since(start);
     let (mut hasher, mut bytes) = (blake3::Hasher::new(), 0);
     loop {
