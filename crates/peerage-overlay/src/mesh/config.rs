@@ -14,7 +14,6 @@ use super::membership::{CONTACT_BYTES, GUESTS, MAX_JOINED_BY, MAX_JOINS, MAX_LOS
 use super::missing::GAP_BYTES;
 use super::packet::{MAX_CONTACTS, MAX_PACKET_RANGES};
 use super::promises::{MAX_PROMISES, PROMISE_BYTES};
-
 use super::score::{SCORE_BYTES, SCORED};
 use super::sessions::SESSION_BYTES;
 use super::spare::{MAX_OFFERED, OFFERED_BYTES};
