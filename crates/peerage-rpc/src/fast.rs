@@ -207,17 +207,14 @@ impl Several {
 
 /// The packets of which one is made, if it is plainly made of several, and not too much.
 pub(crate) fn several(packet: &Bytes) -> Option<Packets> {
-    let mut fields =
-        Fields::of(packet, SEVERAL.len(), packet.len()).filter(|_| packet.starts_with(&SEVERAL))?;
+    let mut fields = Fields::of(packet, SEVERAL.len(), packet.len()).filter(|_| packet.starts_with(&SEVERAL))?;
     let len = usize::try_from(fields.varint()?).ok()?;
-    let at = fields.at();
+    let at = fields.at;
     if packet.len() - at != len || len > MAX_SEVERAL {
         return None;
     }
-    while let Some((key, value)) = fields.next()? {
-        if key != ONE_OF || !matches!(value, Value::Bytes(from, to) if from < to) {
-            return None;
-        }
+    while !fields.is_over() {
+        fields.one_of()?;
     }
     Some(Packets { packet: packet.clone(), at })
 }
@@ -238,7 +235,7 @@ impl Packets {
     /// From where to where the next is.
     pub(crate) fn next(&mut self) -> Option<(usize, usize)> {
         let mut fields = Fields::of(&self.packet, self.at, self.packet.len())?;
-        let (_, Value::Bytes(from, to)) = fields.next()?? else { return None };
+        let (from, to) = fields.one_of()?;
         self.at = to;
         Some((from, to))
     }
@@ -246,9 +243,9 @@ impl Packets {
 
 /// Walks over fields of one byte's tag.
 struct Fields<'a> {
-    rest: &'a [u8],
-    /// Where the rest ends, in the packet.
-    end: usize,
+    /// The packet, up to where the fields end.
+    bytes: &'a [u8],
+    at: usize,
 }
 
 enum Value {
@@ -258,24 +255,33 @@ enum Value {
 }
 
 impl<'a> Fields<'a> {
-    fn of(packet: &'a Bytes, from: usize, end: usize) -> Option<Self> {
-        Some(Self { rest: packet.get(from..end)?, end })
+    fn of(packet: &'a [u8], at: usize, end: usize) -> Option<Self> {
+        Some(Self { bytes: packet.get(..end)?, at })
     }
 
-    /// Where the next is, in the packet.
-    const fn at(&self) -> usize {
-        self.end - self.rest.len()
+    const fn is_over(&self) -> bool {
+        self.at >= self.bytes.len()
     }
 
+    #[inline]
     fn byte(&mut self) -> Option<u8> {
-        let (byte, rest) = self.rest.split_first()?;
-        self.rest = rest;
-        Some(*byte)
+        let byte = *self.bytes.get(self.at)?;
+        self.at += 1;
+        Some(byte)
     }
 
+    /// Nearly every number takes one byte.
+    #[inline]
     fn varint(&mut self) -> Option<u64> {
-        let mut value = 0_u64;
-        for shift in (0..63).step_by(7) {
+        match self.byte()? {
+            byte if byte < 0x80 => Some(u64::from(byte)),
+            byte => self.long_varint(byte),
+        }
+    }
+
+    fn long_varint(&mut self, first: u8) -> Option<u64> {
+        let mut value = u64::from(first & 0x7f);
+        for shift in (7..63).step_by(7) {
             let byte = self.byte()?;
             value |= u64::from(byte & 0x7f) << shift;
             if byte < 0x80 {
@@ -286,19 +292,33 @@ impl<'a> Fields<'a> {
         None
     }
 
-    /// The next field; `Some(None)` at the end.
-    fn next(&mut self) -> Option<Option<(u8, Value)>> {
-        let Some(key) = self.byte() else { return Some(None) };
-        if key >= 0x80 {
+    /// From where to where the bytes of a field are.
+    #[inline]
+    fn span(&mut self) -> Option<(usize, usize)> {
+        let len = usize::try_from(self.varint()?).ok()?;
+        let (from, to) = (self.at, self.at.checked_add(len)?);
+        self.at = to;
+        (to <= self.bytes.len()).then_some((from, to))
+    }
+
+    /// One of several packets, which is not empty.
+    #[inline]
+    fn one_of(&mut self) -> Option<(usize, usize)> {
+        if self.byte()? != ONE_OF {
             return None;
         }
-        let value = match key & 7 {
+        self.span().filter(|(from, to)| from < to)
+    }
+
+    /// The next field; `Some(None)` at the end. Always in line: what is done with a field decides what of this is needed.
+    #[inline(always)]
+    fn next(&mut self) -> Option<Option<(u8, Value)>> {
+        let Some(key) = self.byte() else { return Some(None) };
+        let value = match key & 0x87 {
             0 => Value::Number(self.varint()?),
             2 => {
-                let len = usize::try_from(self.varint()?).ok()?;
-                let from = self.at();
-                self.rest = self.rest.get(len..)?;
-                Value::Bytes(from, from + len)
+                let (from, to) = self.span()?;
+                Value::Bytes(from, to)
             }
             _ => return None,
         };
