@@ -379,7 +379,7 @@ fn item_from_wire(bulk: bool, body: &Wire) -> Result<Option<Item>, Malformed> {
                 status: status_from_wire(end.status.as_ref())?.map(Box::new),
             }));
         }
-        Wire::Call(call) => Item::Call(call_from_wire(call)?),
+        Wire::Call(call) => Item::Call(Box::new(call_from_wire(call)?)),
         Wire::Reply(reply) => {
             let result = match status_from_wire(reply.status.as_ref())? {
                 Some(status) => Err(Box::new(status)),

@@ -340,7 +340,7 @@ pub(crate) fn decode(bytes: &Bytes, from: usize, end: usize) -> Option<Body> {
             (kind, Value::Bytes(from, to)) if to == end && seq != 0 => {
                 let body = Fields::of(bytes, from, to)?;
                 let item = match kind {
-                    CALL if !bulk => Item::Call(call(bytes, body)?),
+                    CALL if !bulk => Item::Call(Box::new(call(bytes, body)?)),
                     REPLY if !bulk => reply(bytes, body)?,
                     ITEMS => items(bytes, body, bulk)?,
                     _ => return None,
@@ -444,7 +444,8 @@ mod tests {
         let call = ("[a-zé]{0,60}", some_bytes(300), destination(), number(), 0..128_u32, number(), number());
         let call = call.prop_map(|(command, payload, to, timeout_micros, flags, caller, origin)| {
             let shape = Shape::from_bits(flags).unwrap_or_default();
-            Item::Call(Call { command: command.into(), payload, to, timeout_micros, shape, caller, origin })
+            let command = command.into();
+            Item::Call(Box::new(Call { command, payload, to, timeout_micros, shape, caller, origin }))
         });
         let reply =
             (number(), some_bytes(300)).prop_map(|(to, payload)| Item::Reply { to, result: Ok(payload) });

@@ -10,12 +10,12 @@ use crate::packet::{Call, Shape};
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Gate {
     running: Option<u64>,
-    waiting: BTreeMap<u64, Call>,
+    waiting: BTreeMap<u64, Box<Call>>,
 }
 
 impl Gate {
     /// A call has come; gives it back when it is to be run now.
-    pub(crate) fn enter(&mut self, seq: u64, call: Call) -> Option<(u64, Call)> {
+    pub(crate) fn enter(&mut self, seq: u64, call: Box<Call>) -> Option<(u64, Box<Call>)> {
         if self.running.is_some() {
             self.waiting.insert(seq, call.kept());
             return None;
@@ -43,7 +43,7 @@ impl Gate {
     }
 
     /// The next call that may run now.
-    pub(crate) fn next(&mut self) -> Option<(u64, Call)> {
+    pub(crate) fn next(&mut self) -> Option<(u64, Box<Call>)> {
         if self.running.is_some() {
             return None;
         }
@@ -65,9 +65,10 @@ mod tests {
     use super::*;
     use crate::packet::Destination;
 
-    fn call(shape: Shape) -> Call {
+    fn call(shape: Shape) -> Box<Call> {
         let (command, payload) = (Bytes::from_static(b"x"), Bytes::new());
-        Call { command, payload, to: Destination::Peer, timeout_micros: 0, shape, caller: 0, origin: 0 }
+        let to = Destination::Peer;
+        Box::new(Call { command, payload, to, timeout_micros: 0, shape, caller: 0, origin: 0 })
     }
 
     #[test]

@@ -24,14 +24,20 @@ impl<T> Default for Rising<T> {
 
 impl<T> Rising<T> {
     /// Where the number is, or where it would be.
+    #[inline]
     fn place(&self, number: u64) -> Result<usize, usize> {
         let Some((first, _)) = self.places.front() else { return Err(0) };
         // Mostly none is missing before it.
         let guess = usize::try_from(number.wrapping_sub(*first)).unwrap_or(usize::MAX);
         match self.places.get(guess) {
             Some((there, _)) if *there == number => Ok(guess),
-            _ => self.places.binary_search_by_key(&number, |(there, _)| *there),
+            _ => self.search(number),
         }
+    }
+
+    #[cold]
+    fn search(&self, number: u64) -> Result<usize, usize> {
+        self.places.binary_search_by_key(&number, |(there, _)| *there)
     }
 
     pub(crate) fn insert(&mut self, number: u64, value: T) {
@@ -55,6 +61,8 @@ impl<T> Rising<T> {
     }
 
     pub(crate) fn get(&self, number: u64) -> Option<&T> {
+        // A number that is new is asked for often.
+        self.places.back().filter(|(last, _)| number <= *last)?;
         self.places.get(self.place(number).ok()?)?.1.as_ref()
     }
 

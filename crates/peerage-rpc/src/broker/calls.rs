@@ -23,12 +23,12 @@ impl BrokerMachine {
         size: usize,
         out: &mut Out,
     ) -> Result<(), String> {
-        self.touch(key);
         let Some(session) = self.sessions.get_mut(&key) else { return Ok(()) };
+        session.touch(key, &mut self.touched);
         let heard = session.talk.on_item(now, at, item, size, out)?;
-        let is_call = matches!(heard, Heard::Call(..));
+        let has_early = session.talk.has_early() && matches!(heard, Heard::Call(..));
         self.on_heard(now, key, at.1, heard, out)?;
-        if is_call {
+        if has_early {
             // Bulk data may have come before it.
             while let Some(session) = self.sessions.get_mut(&key)
                 && let Some(heard) = session.talk.next_early(out)
@@ -84,7 +84,7 @@ impl BrokerMachine {
         self.journal_completes(now, key, seq, Err(Box::new(status.may_have_run())), Vec::new(), out);
     }
 
-    fn on_call(&mut self, now: Instant, key: SessionKey, seq: u64, call: Call, out: &mut Out) {
+    fn on_call(&mut self, now: Instant, key: SessionKey, seq: u64, call: Box<Call>, out: &mut Out) {
         let Some(session) = self.sessions.get_mut(&key) else { return };
         if session.talk.is_wanted(seq) {
             return;
@@ -117,7 +117,7 @@ impl BrokerMachine {
         }
     }
 
-    fn run(&mut self, key: SessionKey, seq: u64, call: Call, out: &mut Out) {
+    fn run(&mut self, key: SessionKey, seq: u64, call: Box<Call>, out: &mut Out) {
         let Some(session) = self.sessions.get_mut(&key) else { return };
         out.emit(Event::Run(Box::new(Run {
             key: RunKey { session: key, seq },
@@ -140,8 +140,10 @@ impl BrokerMachine {
         result: Result<Bytes, Box<Status>>,
         out: &mut Out,
     ) {
-        let is_one_way = self.sessions.get(&from).is_some_and(|session| session.talk.is_one_way(seq));
-        self.completed(now, from, seq, result);
+        let Some(session) = self.sessions.get_mut(&from) else { return };
+        let is_one_way = session.talk.is_one_way(seq);
+        session.answer(now, seq, result);
+        session.touch(from, &mut self.touched);
         if is_one_way {
             self.journal_one_ways(from, out);
         }

@@ -37,7 +37,7 @@ pub(super) enum Pending {
     /// A call that was run here: it is answered, or acknowledged.
     Completed { session: SessionKey, seq: u64, result: Result<Bytes, Box<Status>> },
     /// A call that goes to a node.
-    PassOn { session: SessionKey, seq: u64, call: Call },
+    PassOn { session: SessionKey, seq: u64, call: Box<Call> },
     /// Whoever asked for it hears that it is kept.
     Command(CallId),
     /// A newcomer hears that it is in.
@@ -220,6 +220,17 @@ fn read_key(key: &[u8]) -> Option<(SessionId, u8, u64)> {
     Some((SessionId(*id), *tag, seq))
 }
 
+impl Sess {
+    /// A call of the party has an answer.
+    pub(super) fn answer(&mut self, now: Instant, seq: u64, result: Result<Bytes, Box<Status>>) {
+        if let Some(answer) = self.talk.reply(now, seq, result)
+            && self.journal.is_on
+        {
+            self.journal.sent.insert(answer, seq);
+        }
+    }
+}
+
 impl BrokerMachine {
     /// Has it written, with what is of no more use removed.
     pub(super) fn keep(&mut self, mut writes: Vec<Write>, pending: Pending, out: &mut Out) {
@@ -304,13 +315,10 @@ impl BrokerMachine {
         seq: u64,
         result: Result<Bytes, Box<Status>>,
     ) {
-        let Some(session) = self.sessions.get_mut(&key) else { return };
-        if let Some(answer) = session.talk.reply(now, seq, result)
-            && session.journal.is_on
-        {
-            session.journal.sent.insert(answer, seq);
+        if let Some(session) = self.sessions.get_mut(&key) {
+            session.answer(now, seq, result);
+            session.touch(key, &mut self.touched);
         }
-        self.touch(key);
     }
 
     /// Before a call goes to a node, with the journal: that it was, so that it never is again.
@@ -318,9 +326,9 @@ impl BrokerMachine {
         &mut self,
         key: SessionKey,
         seq: u64,
-        call: Call,
+        call: Box<Call>,
         out: &mut Out,
-    ) -> Option<Call> {
+    ) -> Option<Box<Call>> {
         let session = self.sessions.get_mut(&key)?;
         if !session.journal.is_on {
             return Some(call);
@@ -391,7 +399,7 @@ impl BrokerMachine {
             }
             (Some(Pending::PassOn { session, seq, call }), None) => {
                 self.has_passed(session);
-                self.pass_on(now, session, seq, call);
+                self.pass_on_later(now, session, seq, call);
             }
             (Some(Pending::PassOn { session, seq, .. }), Some(status)) => {
                 self.has_passed(session);

@@ -17,10 +17,10 @@ use super::nodes::OnceMore;
 use crate::accounts::{Accounts, Kind};
 use crate::event::{Answer, Caller, Event, Out, SessionKey};
 use crate::gate::Gate;
-use crate::packet::{Body, Packet, SessionId};
+use crate::packet::{Body, Call, Packet, SessionId};
 use crate::party::name_of;
 use crate::status::Status;
-use crate::talk::Talk;
+use crate::talk::{Cost, Talk};
 
 /// A link, with or without a session.
 #[derive(Debug)]
@@ -61,6 +61,21 @@ pub(super) struct Sess {
     pub(super) counted: u64,
     /// Whether it is among the touched ones.
     pub(super) is_touched: bool,
+}
+
+impl Sess {
+    /// Something of it waits to be sent, or to be timed.
+    #[inline]
+    pub(super) fn touch(&mut self, key: SessionKey, touched: &mut Vec<SessionKey>) {
+        if !std::mem::replace(&mut self.is_touched, true) {
+            touched.push(key);
+        }
+    }
+
+    /// What a call takes of a node's room: it counts to its caller's account, in however many sessions that calls.
+    pub(super) fn cost_of(&self, call: &Call) -> Cost {
+        Cost::of(call.payload.len(), call.shape, Some(self.peer))
+    }
 }
 
 /// What a timer is for.
@@ -217,10 +232,8 @@ impl BrokerMachine {
 
     /// Something of the session waits to be sent, or to be timed.
     pub(super) fn touch(&mut self, key: SessionKey) {
-        if let Some(session) = self.sessions.get_mut(&key)
-            && !std::mem::replace(&mut session.is_touched, true)
-        {
-            self.touched.push(key);
+        if let Some(session) = self.sessions.get_mut(&key) {
+            session.touch(key, &mut self.touched);
         }
     }
 

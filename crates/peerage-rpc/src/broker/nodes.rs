@@ -56,16 +56,11 @@ impl BrokerMachine {
             .ok_or_else(|| Status::unavailable(format!("the node {} is not there", node.short())))
     }
 
-    /// What a call takes of a node's room: it counts to its caller's account, in however many sessions that calls.
-    fn cost_of(&self, key: SessionKey, call: &Call) -> Cost {
-        let payer = self.sessions.get(&key).map(|session| session.peer);
-        Cost::of(call.payload.len(), call.shape, payer)
-    }
 
     /// A call of a party goes to a node.
-    pub(super) fn relay(&mut self, now: Instant, key: SessionKey, seq: u64, call: Call, out: &mut Out) {
+    pub(super) fn relay(&mut self, now: Instant, key: SessionKey, seq: u64, call: Box<Call>, out: &mut Out) {
+        let Some(session) = self.sessions.get(&key) else { return };
         if let Some(policy) = &self.config.calls_to_nodes
-            && let Some(session) = self.sessions.get(&key)
             && let Err(status) = policy.ask(&session.caller, &call)
         {
             out.count("rpc_not_passed_on_total", 1);
@@ -73,7 +68,7 @@ impl BrokerMachine {
         }
         // What cannot be passed on needs no mark; without marks, it is seen below.
         if self.config.journal
-            && let Err(status) = self.node_for(&call.to, &self.cost_of(key, &call))
+            && let Err(status) = self.node_for(&call.to, &session.cost_of(&call))
         {
             return self.completed(now, key, seq, Err(Box::new(status)));
         }
@@ -82,10 +77,14 @@ impl BrokerMachine {
         }
     }
 
-    pub(super) fn pass_on(&mut self, now: Instant, key: SessionKey, seq: u64, call: Call) {
-        if !self.sessions.get(&key).is_some_and(|session| session.talk.is_wanted(seq)) {
-            return;
+    /// What waited for the journal goes to a node, if its caller still waits.
+    pub(super) fn pass_on_later(&mut self, now: Instant, key: SessionKey, seq: u64, call: Box<Call>) {
+        if self.sessions.get(&key).is_some_and(|session| session.talk.is_wanted(seq)) {
+            self.pass_on(now, key, seq, call);
         }
+    }
+
+    fn pass_on(&mut self, now: Instant, key: SessionKey, seq: u64, call: Box<Call>) {
         let may_come_again =
             call.shape.has(Shape::IDEMPOTENT) && !call.shape.has_streams() && !call.shape.has(Shape::ONE_WAY);
         let again =
@@ -121,36 +120,39 @@ impl BrokerMachine {
         now: Instant,
         key: SessionKey,
         seq: u64,
-        call: Call,
+        mut call: Box<Call>,
         again: Option<Box<Again>>,
     ) -> Result<(), Status> {
-        let cost = self.cost_of(key, &call);
+        let Some(caller) = self.sessions.get(&key) else { return Ok(()) };
+        let cost = caller.cost_of(&call);
         let node = self.node_for(&call.to, &cost)?;
-        self.introduce(key, node);
-        let passed = Call { to: Destination::Peer, caller: key.0, origin: seq, ..call };
+        if !caller.introduced_to.contains(&node) {
+            self.introduce(key, node);
+        }
+        (call.to, call.caller, call.origin) = (Destination::Peer, key.0, seq);
         let from = OutOwner::Relayed { from: key, seq };
         let session = self.sessions.get_mut(&node).ok_or_else(|| Status::unavailable("the node is gone"))?;
         self.held.may_grow(&self.config, &session.peer, session.kind)?;
-        let on = session.talk.call(now, passed, from, cost.payer)?;
+        let on = session.talk.call(now, call, from, cost.payer)?;
         session.last_given = self.next_call;
         self.next_call += 1;
+        session.touch(node, &mut self.touched);
         let caller = self.sessions.get_mut(&key);
         let held = caller.map(|caller| caller.talk.relayed(seq, node, on, again)).unwrap_or_default();
-        if let Some(session) = self.sessions.get_mut(&node) {
+        if !held.is_empty()
+            && let Some(session) = self.sessions.get_mut(&node)
+        {
             for (is_bulk, item) in held {
                 session.talk.pass(is_bulk, item);
             }
         }
-        self.touch(node);
         Ok(())
     }
 
     /// The node learns who calls, before the first call.
     fn introduce(&mut self, caller: SessionKey, node: SessionKey) {
         let Some(session) = self.sessions.get_mut(&caller) else { return };
-        if !session.introduced_to.insert(node) {
-            return;
-        }
+        session.introduced_to.insert(node);
         let (peer, kind, id) = (session.peer, session.kind, session.id);
         if let Some(session) = self.sessions.get_mut(&node) {
             session.knows.insert(caller);

@@ -121,7 +121,7 @@ impl PartyMachine {
         &mut self,
         now: Instant,
         seq: u64,
-        call: Call,
+        call: Box<Call>,
         out: &mut Out,
     ) -> Result<(), String> {
         let Some(talk) = &mut self.talk else { return Ok(()) };
@@ -147,7 +147,7 @@ impl PartyMachine {
         }
     }
 
-    pub(super) fn run(&mut self, seq: u64, call: Call, out: &mut Out) {
+    pub(super) fn run(&mut self, seq: u64, call: Box<Call>, out: &mut Out) {
         let (Some(talk), Some(session)) = (&self.talk, self.id) else { return };
         if call.shape.has(Shape::ONE_WAY) {
             self.one_ways.insert(seq, call.caller);

@@ -95,7 +95,7 @@ impl Placed {
 
 impl Placing {
     /// As it travels, if it can.
-    pub(crate) fn into_call(self, limit: u64) -> Result<Call, NotPlaced> {
+    pub(crate) fn into_call(self, limit: u64) -> Result<Box<Call>, NotPlaced> {
         let Self { command, payload, to, shape, timeout } = self;
         let bytes = payload.len() as u64;
         if bytes > limit {
@@ -117,7 +117,7 @@ impl Placing {
             return wrong("nothing flows besides a one-way call".to_owned());
         }
         let timeout_micros = micros(timeout);
-        Ok(Call { command, payload, to, timeout_micros, shape, caller: 0, origin: 0 })
+        Ok(Box::new(Call { command, payload, to, timeout_micros, shape, caller: 0, origin: 0 }))
     }
 }
 

@@ -78,6 +78,11 @@ impl Talk {
         Ok(Heard::Nothing)
     }
 
+    /// Whether there is bulk data that came before its call.
+    pub(crate) fn has_early(&self) -> bool {
+        !self.early.is_empty()
+    }
+
     /// The next of the bulk data that came before its call, when that has come.
     pub(crate) fn next_early(&mut self, out: &mut Out) -> Option<Result<Heard, String>> {
         let mut first = self.early.first_entry().filter(|entry| self.session.has_arrived(*entry.key()))?;

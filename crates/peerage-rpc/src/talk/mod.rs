@@ -72,7 +72,7 @@ struct InCall {
 /// A call that may be run again, and was passed on.
 #[derive(Clone, Debug)]
 pub(crate) struct Again {
-    pub(crate) call: Call,
+    pub(crate) call: Box<Call>,
     /// When it came.
     pub(crate) since: Instant,
     /// How often it was passed on.
@@ -95,9 +95,9 @@ pub(crate) enum Heard {
     /// Nothing more.
     Nothing,
     /// A call to be run or passed on.
-    Call(u64, Call),
+    Call(u64, Box<Call>),
     /// A call that was sent before: new to a broker that restarted since, and otherwise nothing.
-    CallAgain(u64, Call),
+    CallAgain(u64, Box<Call>),
     /// A reply to a call of another session.
     Reply { from: SessionKey, seq: u64, result: Result<Bytes, Box<Status>> },
     /// Something of a stream of a call that goes on to another session.

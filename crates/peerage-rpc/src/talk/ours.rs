@@ -22,7 +22,7 @@ impl Talk {
     pub(crate) fn call(
         &mut self,
         now: Instant,
-        call: Call,
+        call: Box<Call>,
         owner: OutOwner,
         payer: Option<PeerId>,
     ) -> Result<u64, NoRoom> {
