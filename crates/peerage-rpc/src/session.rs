@@ -294,14 +294,24 @@ impl Session {
         self.heard();
         self.main.acknowledged(ack.up_to)?;
         self.main.done_there(ack.done)?;
-        self.bulk.acknowledged(ack.bulk_up_to)?;
-        if self.is_at_rest() {
-            // A session that says nothing holds nothing.
+        self.bulk.acknowledged(ack.bulk_up_to)
+    }
+
+    /// Gives its room back, if it keeps no item and has acknowledged all that came; whether it does. While there is something to
+    /// acknowledge, more is likely to come, and an answer to go.
+    pub(crate) fn rest(&mut self) -> bool {
+        let rests = self.is_at_rest() && self.untold() == 0;
+        if rests {
             self.paper.clear();
             self.main.rest();
             self.bulk.rest();
         }
-        Ok(())
+        rests
+    }
+
+    /// Items that the other end keeps only because it was not told.
+    fn untold(&self) -> u64 {
+        self.main.untold().0 + self.bulk.untold().0
     }
 
     /// The other end has answered a call.
@@ -324,13 +334,13 @@ impl Session {
 
     /// Sends what the link has room for.
     pub(crate) fn pump(&mut self, out: &mut Out) {
+        let untold = self.untold();
         let Some(road) = self.road.as_mut().filter(|road| !road.waits) else { return };
         let may_send = !road.is_busy || self.main.unsent_bytes() >= TOGETHER;
         let has_company = (may_send && self.main.has_unsent()) || self.bulk.has_unsent();
         if !has_company && !self.ack_now {
             return;
         }
-        let untold = self.main.untold().0 + self.bulk.untold().0;
         let mut ack = None;
         if std::mem::take(&mut self.ack_now) || (has_company && untold >= ACK_ITEMS) {
             self.ack_at = None;

@@ -384,10 +384,7 @@ impl Talk {
     /// One-way calls of this end that the other has done since, of other sessions.
     pub(crate) fn on_ack(&mut self, ack: Ack, out: &mut Out) -> Result<Vec<OutOwner>, String> {
         self.session.on_ack(ack).map_err(|fault| fault.to_string())?;
-        if self.session.is_at_rest() {
-            self.ours.rest();
-            self.theirs.rest();
-        }
+        self.rest();
         Ok(self.one_ways_done(ack.done, out))
     }
 

@@ -93,10 +93,17 @@ impl Talk {
             }
             self.session.pump(out);
         }
+        self.rest();
     }
-}
 
-impl Talk {
+    /// Gives room back, when nothing is under way.
+    pub(super) fn rest(&mut self) {
+        if self.session.rest() {
+            self.ours.rest();
+            self.theirs.rest();
+        }
+    }
+
     /// Tells whoever waits to send what nobody takes any more.
     pub(crate) fn tell_stopped(&mut self, out: &mut Out) {
         self.stopped.drain(..).for_each(|stream| out.emit(Event::Room(stream)));
