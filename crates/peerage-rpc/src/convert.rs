@@ -195,7 +195,8 @@ pub(crate) fn read_slowly(bytes: Bytes) -> Result<Form, Malformed> {
         if packets.iter().any(Bytes::is_empty) {
             return Err(wrong("among several packets is one of no bytes"));
         }
-        let mut several = Several::of(bytes);
+        let mut block = BytesMut::new();
+        let mut several = Several::of(&mut block, bytes);
         packets.iter().for_each(|packet| several.put(packet));
         return fast::several(&several.done()).map(Form::Several).ok_or_else(|| wrong("it is of no packets"));
     }

@@ -4,7 +4,7 @@
 //! The format is that of `proto/peerage/rpc/v1/rpc.proto`; tests compare both ways, and what is not plainly one of the three
 //! is left to the generated code.
 
-use bytes::{Bytes, BytesMut};
+use bytes::{BufMut as _, Bytes, BytesMut};
 use peerage_wire::PeerId;
 
 use crate::packet::{Body, Call, Destination, Item, MAX_COMMAND, MAX_GROUP, MAX_SEVERAL, Shape, Stream};
@@ -16,8 +16,11 @@ const REPLY: u8 = 11 << 3 | 2;
 const ITEMS: u8 = 12 << 3 | 2;
 
 const fn varint_len(value: u64) -> usize {
+    if value < 0x80 {
+        return 1;
+    }
     // Each byte holds seven bits.
-    (63 - (value | 1).leading_zeros() as usize) / 7 + 1
+    (63 - value.leading_zeros() as usize) / 7 + 1
 }
 
 /// Writes fields, one behind the other, into room that was measured before.
@@ -39,17 +42,27 @@ impl Writer<'_> {
         self.put((value & 0x7f) as u8);
     }
 
+    /// A key and what follows it, which mostly takes one byte.
+    #[inline]
+    fn put_head(&mut self, key: u8, value: u64) {
+        if value >= 0x80 {
+            self.put(key);
+            self.put_varint(value);
+        } else if let Some((head, rest)) = std::mem::take(&mut self.0).split_first_chunk_mut() {
+            *head = [key, value as u8];
+            self.0 = rest;
+        }
+    }
+
     fn put_number(&mut self, tag: u8, value: u64) {
         if value != 0 {
-            self.put(tag << 3);
-            self.put_varint(value);
+            self.put_head(tag << 3, value);
         }
     }
 
     fn put_bytes(&mut self, tag: u8, bytes: &[u8]) {
         if !bytes.is_empty() {
-            self.put(tag << 3 | 2);
-            self.put_varint(bytes.len() as u64);
+            self.put_head(tag << 3 | 2, bytes.len() as u64);
             if let Some((place, rest)) = std::mem::take(&mut self.0).split_at_mut_checked(bytes.len()) {
                 place.copy_from_slice(bytes);
                 self.0 = rest;
@@ -70,13 +83,19 @@ const fn bytes_len(len: usize) -> usize {
 
 /// Small packets share blocks of so many bytes, which an allocator still counts among the small ones that it hands out at once.
 const BLOCK: usize = 1000;
+/// Room for several packets as one, twice: one may still be under way.
+const SEVERAL_BLOCK: usize = 10 << 10;
 /// Those of at most so many bytes.
 const SMALL: usize = 256;
 
 /// Where packets are written. Small ones that follow each other lie in one block, which stays as long as any of them does:
 /// memory for each of them by itself costs more than writing it.
 #[derive(Clone, Debug, Default)]
-pub(crate) struct Paper(BytesMut);
+pub(crate) struct Paper {
+    block: BytesMut,
+    /// For several packets as one: those are gone soon, and their room serves again.
+    several: BytesMut,
+}
 
 impl Paper {
     /// A place for so many bytes, all of them 0, which it need not share when they are many.
@@ -84,15 +103,23 @@ impl Paper {
         if bytes > SMALL {
             return BytesMut::zeroed(bytes);
         }
-        if self.0.len() < bytes {
-            self.0 = BytesMut::zeroed(BLOCK);
+        if self.block.len() < bytes {
+            self.block = BytesMut::zeroed(BLOCK);
         }
-        self.0.split_to(bytes)
+        self.block.split_to(bytes)
     }
 
-    /// Lets the rest of the block go.
+    /// Several packets as one, which take so many bytes together by [`one_of_len`].
+    pub(crate) fn several(&mut self, len: usize) -> Several<'_> {
+        if self.several.capacity() == 0 {
+            self.several.reserve(SEVERAL_BLOCK);
+        }
+        Several::of(&mut self.several, len)
+    }
+
+    /// Lets the rest of the blocks go.
     pub(crate) fn clear(&mut self) {
-        self.0 = BytesMut::new();
+        *self = Self::default();
     }
 }
 
@@ -112,8 +139,7 @@ pub(crate) fn encode(paper: &mut Paper, seq: u64, bulk: bool, item: &Item) -> Op
     let mut writer = Writer(&mut sheet);
     writer.put_number(1, seq);
     writer.put_number(2, u64::from(bulk));
-    writer.put(tag);
-    writer.put_varint(len as u64);
+    writer.put_head(tag, len as u64);
     match item {
         Item::Call(call) => put_call(&mut writer, call),
         Item::Reply { to, result: Ok(payload) } => {
@@ -177,32 +203,34 @@ pub(crate) const fn one_of_len(len: usize) -> usize {
 }
 
 /// Several packets as one.
-pub(crate) struct Several {
-    packet: BytesMut,
-    at: usize,
-}
+pub(crate) struct Several<'a>(&'a mut BytesMut);
 
-impl Several {
-    /// Has room for packets that take so many bytes by [`one_of_len`], which have to come.
-    pub(crate) fn of(len: usize) -> Self {
-        let at = SEVERAL.len() + varint_len(len as u64);
-        let mut packet = BytesMut::zeroed(at + len);
-        let mut writer = Writer(&mut packet);
-        SEVERAL.into_iter().for_each(|byte| writer.put(byte));
-        writer.put_varint(len as u64);
-        Self { packet, at }
+impl<'a> Several<'a> {
+    /// Begins one in an empty block, of packets that take so many bytes by [`one_of_len`].
+    pub(crate) fn of(block: &'a mut BytesMut, len: usize) -> Self {
+        block.reserve(SEVERAL.len() + varint_len(len as u64) + len);
+        block.put_slice(&SEVERAL);
+        put_varint(block, len as u64);
+        Self(block)
     }
 
     pub(crate) fn put(&mut self, packet: &[u8]) {
-        if let Some(room) = self.packet.get_mut(self.at..) {
-            Writer(room).put_bytes(1, packet);
-            self.at += one_of_len(packet.len());
-        }
+        self.0.put_u8(ONE_OF);
+        put_varint(self.0, packet.len() as u64);
+        self.0.put_slice(packet);
     }
 
     pub(crate) fn done(self) -> Bytes {
-        self.packet.freeze()
+        self.0.split().freeze()
     }
+}
+
+fn put_varint(block: &mut BytesMut, mut value: u64) {
+    while value >= 0x80 {
+        block.put_u8((value & 0x7f) as u8 | 0x80);
+        value >>= 7;
+    }
+    block.put_u8(value as u8);
 }
 
 /// The packets of which one is made, if it is plainly made of several, and not too much.

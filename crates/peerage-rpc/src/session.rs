@@ -11,7 +11,7 @@ use peerage_machine::{Class, Effect, Instant, LinkId, LinkInfo, Message as _};
 
 use crate::convert::encode_item;
 use crate::event::Out;
-use crate::fast::{Paper, Several, one_of_len};
+use crate::fast::{Paper, one_of_len};
 use crate::lane::{Lane, LaneFault, Until};
 use crate::packet::{Ack, Body, Item, Lanes, Packet};
 
@@ -347,7 +347,7 @@ impl Session {
             let ((up_to, done), (bulk_up_to, _)) = (self.main.tell(), self.bulk.tell());
             ack = Some(Packet::from(Body::Ack(Ack { up_to, bulk_up_to, done })));
         }
-        pump_main(&mut self.main, road, &mut ack, out);
+        pump_main(&mut self.main, &mut self.paper, road, &mut ack, out);
         if let Some(ack) = ack {
             out.control(road.link, ack);
         }
@@ -363,7 +363,13 @@ impl Session {
 }
 
 /// Sends what waits in the interactive lane; small items together, and with them an acknowledgement.
-fn pump_main(lane: &mut Lane<Bytes>, road: &mut Road, ack: &mut Option<Packet>, out: &mut Out) {
+fn pump_main(
+    lane: &mut Lane<Bytes>,
+    paper: &mut Paper,
+    road: &mut Road,
+    ack: &mut Option<Packet>,
+    out: &mut Out,
+) {
     while lane.has_unsent() && (!road.is_busy || lane.unsent_bytes() >= TOGETHER) {
         // No more than finds room beside others in the link's queue.
         let most = TOGETHER.min(usize::try_from(road.limit / 4).unwrap_or(TOGETHER));
@@ -390,7 +396,7 @@ fn pump_main(lane: &mut Lane<Bytes>, road: &mut Road, ack: &mut Option<Packet>, 
         if !road.takes(bytes, 0) {
             return;
         }
-        let mut several = Several::of(bytes);
+        let mut several = paper.several(bytes);
         if let Some(ack) = ack.take() {
             several.put(&ack.into_bytes());
             count -= 1;

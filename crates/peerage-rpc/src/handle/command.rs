@@ -1,9 +1,10 @@
 //! What a command is, to those who call it and to those who run it.
 
+use std::cell::RefCell;
 use std::fmt;
 use std::marker::PhantomData;
 
-use bytes::Bytes;
+use bytes::{Bytes, BytesMut};
 use prost::Message;
 
 use super::presence;
@@ -241,9 +242,28 @@ impl<Q, R> fmt::Debug for Method<Q, R> {
     }
 }
 
-/// The parameters of a command, as they are on the wire.
+/// Parameters or a reply, as they are on the wire.
 pub(crate) fn encode(message: &impl Message) -> Bytes {
-    message.encode_to_vec().into()
+    let length = message.encoded_len();
+    let on_sheet = |sheet: &RefCell<BytesMut>| {
+        // A message of the application's own kind may encode another while it is encoded.
+        let mut sheet = sheet.try_borrow_mut().ok()?;
+        // One that panicked may have left a part.
+        sheet.clear();
+        sheet.reserve(length);
+        message.encode_raw(&mut *sheet);
+        Some(sheet.split().freeze())
+    };
+    let on_sheet = (length <= SHARED).then(|| SHEET.try_with(on_sheet).ok().flatten()).flatten();
+    on_sheet.unwrap_or_else(|| message.encode_to_vec().into())
+}
+
+/// Messages of at most so many bytes share memory.
+const SHARED: usize = 256;
+
+thread_local! {
+    /// Where they are written: parameters and replies are gone as soon as they are in a packet, and their room serves again.
+    static SHEET: RefCell<BytesMut> = RefCell::new(BytesMut::with_capacity(4 << 10));
 }
 
 /// What a caller sent; wrong bytes are its fault.
