@@ -342,10 +342,12 @@ impl Inbound {
         (self.windows.held(), self.room.held())
     }
 
-    /// A channel, a class, and how much more its peer should be told that it may send.
-    pub(crate) fn next_credit(&mut self) -> Option<(u32, u32, u64)> {
+    /// A channel, a class, and how much more its peer should be told that it may send: with something else that leaves, or
+    /// because it is urgent.
+    pub(crate) fn next_credit(&mut self, has_company: bool) -> Option<(u32, u32, u64)> {
         loop {
-            let (channel, class) = self.due.pop_front()?;
+            let at = if has_company { 0 } else { self.due.iter().position(|due| self.is_urgent(*due))? };
+            let (channel, class) = self.due.remove(at)?;
             let Some(lane) = self.lane(channel, class) else { continue };
             lane.due = false;
             // It may have been kept since.
@@ -354,6 +356,11 @@ impl Inbound {
                 return Some((channel, class, owed));
             }
         }
+    }
+
+    fn is_urgent(&self, (channel, class): (u32, u32)) -> bool {
+        let lane = self.channels.get(&channel).and_then(|receiving| receiving.classes.get(class as usize));
+        lane.is_some_and(|lane| lane.window.is_urgent(&self.gauge))
     }
 
     /// When [`Inbound::on_timer`] is due.

@@ -242,7 +242,7 @@ impl Link {
         }
         // It may have been what others waited behind.
         self.offer_rest();
-        self.give_credit();
+        self.give_credit(false);
     }
 
     /// Queues a message.
@@ -355,13 +355,14 @@ impl Link {
         let (event, receipt) = self.events.pop_front()?;
         if let (LinkEvent::Message { channel, message }, Some(receipt)) = (&event, receipt) {
             self.inbound.taken(*channel, receipt, message.len());
-            self.give_credit();
+            self.give_credit(false);
         }
         Some(event)
     }
 
-    fn give_credit(&mut self) {
-        while let Some((channel, class, bytes)) = self.inbound.next_credit() {
+    /// Tells the peer what it may send more: all of it, if something else leaves, and otherwise what is urgent.
+    fn give_credit(&mut self, has_company: bool) {
+        while let Some((channel, class, bytes)) = self.inbound.next_credit(has_company) {
             if let Some(remote) = self.channels.remote_of(channel) {
                 self.outbound.control(Kind::Credit(proto::Credit { channel: remote, class, bytes }));
             }
@@ -375,6 +376,9 @@ impl Link {
 
     /// Appends what is to be sent, until `out` holds `budget` bytes or there is nothing.
     pub fn transmit(&mut self, out: &mut BytesMut, budget: usize) {
+        if self.outbound.has_work() {
+            self.give_credit(true);
+        }
         self.seal(out, budget);
         let finished = self.outbound.take_finished();
         if !finished.is_empty() {

@@ -63,6 +63,8 @@ pub(crate) struct Window {
     available: u64,
     /// What it will be allowed with the next `Credit`.
     owed: u64,
+    /// Since when anything is owed.
+    owed_since: Instant,
     /// Since when use is measured, and how much it was.
     since: Instant,
     used: u64,
@@ -76,6 +78,7 @@ impl Window {
             target: gauge.least,
             available: gauge.least,
             owed: 0,
+            owed_since: gauge.now,
             since: gauge.now,
             used: 0,
             unchecked: 0,
@@ -114,6 +117,9 @@ impl Window {
         if kept > 0 {
             self.size -= kept;
             share.give(kept);
+        }
+        if self.owed == 0 {
+            self.owed_since = gauge.now;
         }
         self.owed += cost - kept;
         self.used += cost;
@@ -196,6 +202,12 @@ impl Window {
     /// Once a quarter of the window is owed, so that credit costs one frame in a few.
     pub(crate) fn is_due(&self) -> bool {
         self.owed >= (self.size / 4).max(1)
+    }
+
+    /// Whether the peer may soon have to wait for what it is owed: it sent that within a round trip, or has no more left. Until
+    /// then a `Credit` can wait for something to go with: by itself it costs a packet, and wakes the peer for nothing else.
+    pub(crate) fn is_urgent(&self, gauge: &Gauge) -> bool {
+        self.is_due() && (self.owed >= self.available || gauge.now.since(self.owed_since) < gauge.round)
     }
 
     fn measure_anew(&mut self, gauge: &Gauge) {

@@ -185,7 +185,7 @@ impl Link {
             }
             self.events.push_back((LinkEvent::Message { channel, message }, Some(receipt)));
         }
-        self.give_credit();
+        self.give_credit(false);
         Ok(())
     }
 
@@ -242,7 +242,7 @@ impl Link {
         match self.channels.route(remote).map_err(|()| format!("channel {remote} was never opened"))? {
             Some(channel) => {
                 self.inbound.returned(channel, class, bytes)?;
-                self.give_credit();
+                self.give_credit(false);
             }
             // It was asked before the channel closed here, and may need the credit to get to its last word.
             None if bytes > 0 && self.closing.has_remote(remote) => {
@@ -343,7 +343,7 @@ impl Link {
             self.inbound.close(channel);
             let why = Why::ChannelClosed { by: Side::Them, detail: closed.detail.clone() };
             self.event(LinkEvent::ChannelDown { channel, why });
-            self.give_credit();
+            self.give_credit(false);
             return;
         }
         let told = proto::Refusal { channel, reason: closed.reason, detail: closed.detail.clone() };

@@ -41,7 +41,7 @@ impl Link {
                     let what = format!("memory that others wait for: {kept}");
                     return self.close(Why::Limit { by: Side::Us, what });
                 }
-                self.give_credit();
+                self.give_credit(false);
                 let mut due = self.keep_alive.on_timer(now);
                 if due == Due::Answered {
                     self.event(LinkEvent::Answered);

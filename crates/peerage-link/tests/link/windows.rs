@@ -6,8 +6,9 @@ use std::time::Duration;
 use bytes::{Bytes, BytesMut};
 use peerage_link::{LinkConfig, Memory, Setup};
 use peerage_machine::{Class, Instant};
+use peerage_wire::proto::link::v1::control::Kind;
 
-use crate::common::{End, Pair, dialer, listener};
+use crate::common::{End, Pair, Stranger, dialer, instance, listener, with};
 
 const STEP: Duration = Duration::from_millis(1);
 
@@ -252,4 +253,31 @@ fn where_nothing_is_left_a_channel_still_has_its_first_window() {
         assert!((1 << 20..=3 << 20).contains(&arrived), "{arrived} in messages of {length}");
         assert_eq!(line.grown(), 0);
     }
+}
+
+#[test]
+fn what_a_peer_is_owed_waits_for_something_to_go_with_while_it_has_enough_left() {
+    let setup = with(listener(&["x"]), |config| config.window = 64 << 10);
+    let mut stranger = Stranger::up(setup, vec![instance("x")]);
+    let owed = |stranger: &mut Stranger| {
+        let credits = stranger.controls().into_iter();
+        credits.map(|kind| if let Kind::Credit(credit) = kind { credit.bytes } else { 0 }).sum::<u64>()
+    };
+    // Each costs 32 bytes more: five are a quarter of the window, and nine more than half of it.
+    let say = |stranger: &mut Stranger, messages: u32, between: Duration| {
+        for _ in 0..messages {
+            stranger.now = stranger.now + between;
+            stranger.data(0, 0, 0, &[7; 4_000]);
+        }
+    };
+    say(&mut stranger, 7, STEP);
+    assert_eq!(owed(&mut stranger), 0, "nothing else leaves");
+    stranger.end.link.send(0, Class::Interactive, Bytes::from_static(b"an answer")).unwrap();
+    assert_eq!(owed(&mut stranger), 7 * 4_032);
+    say(&mut stranger, 8, STEP);
+    assert_eq!(owed(&mut stranger), 0);
+    say(&mut stranger, 1, STEP);
+    assert_eq!(owed(&mut stranger), 8 * 4_032, "with the ninth on its way less is left than is owed");
+    say(&mut stranger, 5, Duration::ZERO);
+    assert!(owed(&mut stranger) >= 5 * 4_032, "so much within a round trip may hold the peer up");
 }

@@ -99,7 +99,7 @@ impl Line {
     }
 
     fn speak(&mut self) {
-        while let Some((_, class, bytes)) = self.inbound.next_credit() {
+        while let Some((_, class, bytes)) = self.inbound.next_credit(true) {
             assert!(bytes > 0);
             self.back.push_back(Back::Credit(class, bytes));
         }
