@@ -268,7 +268,7 @@ impl Talk {
         let said = self.dialer.said();
         self.records("The dialer's first `Ping`:", true, &said);
         let said = self.listener.said();
-        self.records("The listener's `Pong`:", false, &said);
+        self.records("The listener's `Pong`, and a `Ping` of its own:", false, &said);
         self.page.0
     }
 }

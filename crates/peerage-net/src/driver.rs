@@ -27,7 +27,7 @@ use tracing::Instrument;
 
 use crate::close::shut_down;
 use crate::dropped::Dropped;
-use crate::hosted::Instance;
+use crate::hosted::{Instance, NEAR};
 use crate::hub::{Guest, Seat, Shared};
 use crate::link_handle::{Command, LinkHandle};
 use crate::scratch::lock;
@@ -257,7 +257,7 @@ impl Driver {
                 let waits_for_socket = !has_read && !was_stalled;
                 is_done = waits_for_socket && self.unsent.is_empty() && !self.link.has_work();
             }
-            if (!moved || (is_done && self.over.is_none())) && self.rest(cx) {
+            if (!moved || (is_done && self.over.is_none())) && self.rest(cx, now) {
                 return Poll::Pending;
             }
         }
@@ -266,14 +266,17 @@ impl Driver {
     }
 
     /// Whether there is nothing to do until somebody wakes this task: mail, or the timer. The socket will, too.
-    fn rest(&mut self, cx: &mut Context<'_>) -> bool {
+    fn rest(&mut self, cx: &mut Context<'_>, now: peerage_machine::Instant) -> bool {
         if !self.handle.await_mail(cx.waker()) {
             return false;
         }
         let Some(deadline) = self.deadline() else { return true };
         // A link that hears something has a later deadline each time. The timer may ring too early: it is only set anew when
-        // it does, or must be sooner.
-        if self.armed.is_none_or(|armed| deadline < armed) {
+        // it does or must be sooner, or when it soon would, and long before it has to.
+        let is_vain = |armed: peerage_machine::Instant| {
+            armed > now && armed.since(now) < NEAR && deadline.since(armed) >= NEAR
+        };
+        if self.armed.is_none_or(|armed| deadline < armed || is_vain(armed)) {
             self.arm(deadline);
         }
         while self.timer.as_mut().poll(cx).is_ready() {

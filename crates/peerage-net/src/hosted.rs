@@ -35,10 +35,10 @@ const MAX_ROUNDS: usize = 1000;
 /// Signatures that are checked before the machine hears of the first: about 1.5 ms.
 const MAX_CHECKS: usize = 64;
 
-/// A timer that is so near is set anew when its machine wants it so much later. While one is nearer than the system's next tick, each
+/// A timer that is so near is set anew when its machine, or its link, wants it so much later. While one is nearer than the system's next tick, each
 /// wait for a socket sets the processor's clock, which takes 10 us where that belongs to a hypervisor; and tokio looks at its timers
 /// every 64 ms while one is due soon after that.
-const NEAR: Duration = Duration::from_millis(100);
+pub(crate) const NEAR: Duration = Duration::from_millis(100);
 
 /// A hosted machine, whatever its type.
 pub(crate) trait Instance: Send + Sync {

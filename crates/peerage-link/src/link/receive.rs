@@ -140,6 +140,11 @@ impl Link {
                 self.keep_alive.heard(now);
                 self.stats.records_received += 1;
                 self.receive_frames(now, plaintext);
+                if matches!(self.phase, Phase::Up)
+                    && let Some(nonce) = self.keep_alive.ping_early(now)
+                {
+                    self.outbound.control(Kind::Ping(proto::Ping { nonce }));
+                }
                 self.most_events = self.most_events.max(self.events.len());
             }
             Err(error) => self.close(Why::Fault { by: Side::Them, what: format!("record: {error}") }),

@@ -118,6 +118,23 @@ fn pings_keep_a_quiet_link_and_tell_the_round_trip_time() {
 }
 
 #[test]
+fn a_link_that_hears_something_pings_up_to_a_sixteenth_of_the_wait_early() {
+    let mut stranger = Stranger::up(listener(&["x"]), vec![instance("x")]);
+    let up = stranger.now;
+    let since_up = |stranger: &mut Stranger, micros| {
+        stranger.now = up + Duration::from_micros(micros);
+        stranger.data(0, 0, 0, b"something");
+        stranger.controls().iter().filter(|kind| matches!(kind, Kind::Ping(_))).count()
+    };
+    // The first is due after 20 ms, the second 40 ms after it.
+    assert_eq!(since_up(&mut stranger, 18_740), 0);
+    assert_eq!(since_up(&mut stranger, 18_750), 1);
+    assert_eq!(stranger.end.link.deadline(), Some(up + Duration::from_micros(58_750)));
+    assert_eq!(since_up(&mut stranger, 56_240), 0);
+    assert_eq!(since_up(&mut stranger, 56_250), 1);
+}
+
+#[test]
 fn a_late_answer_shows_how_late_it_is() {
     let mut stranger = Stranger::up(listener(&["x"]), vec![instance("x")]);
     let mut pings = Vec::new();
