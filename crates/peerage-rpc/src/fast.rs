@@ -235,7 +235,8 @@ fn put_varint(block: &mut BytesMut, mut value: u64) {
 
 /// The packets of which one is made, if it is plainly made of several, and not too much.
 pub(crate) fn several(packet: &Bytes) -> Option<Packets> {
-    let mut fields = Fields::of(packet, SEVERAL.len(), packet.len()).filter(|_| packet.starts_with(&SEVERAL))?;
+    let mut fields =
+        Fields::of(packet, SEVERAL.len(), packet.len()).filter(|_| packet.starts_with(&SEVERAL))?;
     let len = usize::try_from(fields.varint()?).ok()?;
     let at = fields.at;
     if packet.len() - at != len || len > MAX_SEVERAL {

@@ -56,7 +56,6 @@ impl BrokerMachine {
             .ok_or_else(|| Status::unavailable(format!("the node {} is not there", node.short())))
     }
 
-
     /// A call of a party goes to a node.
     pub(super) fn relay(&mut self, now: Instant, key: SessionKey, seq: u64, call: Box<Call>, out: &mut Out) {
         let Some(session) = self.sessions.get(&key) else { return };
