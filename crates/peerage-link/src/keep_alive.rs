@@ -9,8 +9,9 @@ use crate::LinkConfig;
 /// The handshake's round trip has four curve operations in it, so that a link is soon measured without.
 const FIRST_PING: Duration = Duration::from_millis(20);
 
-/// This part of the wait for it a ping may be early.
-const EARLY: u32 = 16;
+/// This part of the wait for it a ping may be early. Of most waits it is more than the 64 ms before a timer for which tokio first looks at
+/// it.
+const EARLY: u32 = 8;
 
 /// When to ping, when to give up, and the round-trip time.
 #[derive(Debug)]
