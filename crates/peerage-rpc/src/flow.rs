@@ -6,10 +6,15 @@ use crate::event::SendError;
 use crate::packet::{Limits, Shape};
 
 /// Messages gather up to so many bytes before they leave in one packet.
-const GATHER: usize = 16 << 10;
+pub(crate) const GATHER: usize = 16 << 10;
 
 /// The longest prefix of a message's length.
 const PREFIX: i64 = 10;
+
+/// The most bytes of messages that one packet of a stream holds: what has gathered, and one message.
+pub(crate) fn longest_items(limits: &Limits) -> usize {
+    usize::try_from(limits.message_bytes).unwrap_or(usize::MAX).saturating_add(GATHER + PREFIX as usize)
+}
 
 /// What may be sent on a stream: so many messages, and bytes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

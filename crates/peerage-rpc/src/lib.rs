@@ -117,8 +117,8 @@
 //! # Limits
 //!
 //! [`Limits`], for each session and direction: 1,024 calls under way with 4 MiB of parameters, 64 of them with streams; 4,096
-//! messages and 256 KiB of each stream under way; parameters, replies and messages of at most 64 KiB; what is longer travels as
-//! bulk data, of any length. A node has twice as many calls, bytes of them and streams ([`BrokerConfig::node_room`]), for all its callers together. [`BrokerConfig`]: 16,384 sessions, 64 of one user, one of a node; 128 MiB held for a user in all its sessions,
+//! messages and 256 KiB of each stream under way; parameters, replies and messages of at most 64 KiB, and 24 KiB less than the links of both
+//! ends take, which is at least [`LEAST_MAX_MESSAGE`]; what is longer travels as bulk data, of any length. A node has twice as many calls, bytes of them and streams ([`BrokerConfig::node_room`]), for all its callers together. [`BrokerConfig`]: 16,384 sessions, 64 of one user, one of a node; 128 MiB held for a user in all its sessions,
 //! 256 MiB for a node, 1 GiB for all, and from half of these on an account takes no more calls ([`BrokerConfig::worst_case_bytes`]). Command names have at most
 //! [`MAX_COMMAND`] bytes. A node keeps 4,096 sealed channels, one for each caller's session, and 256 handshakes under way; the oldest are
 //! forgotten, and made again when they are used. Sealing takes up to 200 bytes of a message's limit. A party remembers the last 1,024 one-way commands that failed.
@@ -130,6 +130,7 @@ mod convert;
 pub mod credentials;
 mod event;
 mod fast;
+mod fit;
 mod flow;
 mod gate;
 mod handle;
@@ -144,6 +145,7 @@ mod talk;
 
 pub use broker::{AdmitError, BrokerConfig, BrokerMachine, JOURNAL_PREFIX, MAX_OFFERS, Policy, SessionInfo};
 pub use event::{Answer, Caller, Event, Run, RunKey, SendError, SessionKey, StreamKey};
+pub use fit::LEAST_MAX_MESSAGE;
 pub use handle::{
     AdminError, Admitted, AtParty, Batch, Broker, BrokerBuilder, BrokerRef, BulkCall, BulkReader, Call,
     CallName, Calling, Client, ClientStream, Command, Commands, CommandsError, ConnectError, Context,

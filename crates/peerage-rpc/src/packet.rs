@@ -110,7 +110,7 @@ pub struct Limits {
     /// The same in bytes. 256 KiB.
     pub stream_bytes: u64,
     /// The longest parameters, reply, or message of a stream, in bytes. 64 KiB; what is longer travels as bulk. At most
-    /// 1,984 KiB.
+    /// 1,984 KiB, and 24 KiB less than the links of both ends take (`LinkConfig::max_message`): a session has what is least.
     pub message_bytes: u64,
 }
 

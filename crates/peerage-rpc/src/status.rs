@@ -8,7 +8,8 @@ use bytes::Bytes;
 pub const MAX_STATUS_MESSAGE: usize = 4096;
 /// The most details of a status.
 pub const MAX_DETAILS: usize = 16;
-/// The most bytes of all details of a status together.
+/// The most bytes of all details of a status together. Over a link that takes less than this and 24 KiB, 40 KiB or more are sent, and
+/// a status with more goes without its details.
 pub const MAX_DETAIL_BYTES: usize = 64 << 10;
 
 /// What kind of failure it is; numbered as gRPC does.

@@ -8,7 +8,8 @@ use peerage_wire::PeerId;
 
 use super::machine::BrokerMachine;
 use crate::event::{Event, Out, Run, RunKey, SendError, SessionKey, StreamKey};
-use crate::packet::{Ack, Call, Destination, Item, Shape};
+use crate::flow::longest_items;
+use crate::packet::{Ack, Call, Destination, Item, Shape, Stream};
 use crate::party::{NotPlaced, Placed, Placing};
 use crate::status::Status;
 use crate::talk::{Cost, Heard, OutOwner, Talk};
@@ -59,11 +60,8 @@ impl BrokerMachine {
             }
             Heard::Reply { from, seq, result } => self.on_reply(now, from, seq, result, out),
             Heard::Pass { to, item } => {
-                if let Some(session) = self.sessions.get_mut(&to) {
-                    if session.talk.pass(bulk, item) {
-                        out.count("rpc_excess_credit_total", 1);
-                    }
-                    self.touch(to);
+                if self.pass(now, to, bulk, item) {
+                    out.count("rpc_excess_credit_total", 1);
                 }
             }
             Heard::Cancelled(seq) => {
@@ -74,6 +72,54 @@ impl BrokerMachine {
             Heard::Other(_) => return Err("it said what only a broker says".to_owned()),
         }
         Ok(())
+    }
+
+    /// Something of a stream goes on to another session. Gives whether there was more credit than a stream can have.
+    pub(super) fn pass(&mut self, now: Instant, to: SessionKey, bulk: bool, item: Item) -> bool {
+        let Some(session) = self.sessions.get_mut(&to) else { return false };
+        if let Item::Items { stream, items, .. } = &item
+            && items.len() > longest_items(&session.talk.limits)
+        {
+            let (stream, bytes) = (*stream, items.len());
+            self.break_stream(now, to, stream, bytes);
+            return false;
+        }
+        let is_excess = session.talk.pass(bulk, item);
+        self.touch(to);
+        is_excess
+    }
+
+    /// A stream has a message that is too long for the link of the session that it goes to: its call ends.
+    fn break_stream(&mut self, now: Instant, to: SessionKey, stream: Stream, bytes: usize) {
+        let Some(session) = self.sessions.get(&to) else { return };
+        let limit = session.talk.limits.message_bytes;
+        let (caller, node) = if stream.to_caller {
+            let mut calls = session.talk.passed_on();
+            let Some((seq, node, on)) = calls.find(|(seq, ..)| *seq == stream.call) else { return };
+            ((to, seq), (node, on))
+        } else {
+            let mut calls = session.talk.passed_here();
+            let Some((on, from, seq)) = calls.find(|(on, ..)| *on == stream.call) else { return };
+            ((from, seq), (to, on))
+        };
+        let status = Status::resource_exhausted(format!(
+            "a message of a stream has {bytes} bytes, and the link of its receiver takes messages of at most {limit}"
+        ));
+        let status = Box::new(status.may_have_run());
+        if let Some(session) = self.sessions.get_mut(&node.0) {
+            session.talk.cancel(node.1);
+            self.touch(node.0);
+        }
+        let (key, seq) = caller;
+        match self.sessions.get_mut(&key) {
+            // The reply has gone, and bulk data followed.
+            Some(session) if !session.talk.is_wanted(seq) => {
+                let stream = Stream { call: seq, to_caller: true };
+                session.talk.pass(true, Item::End { stream, status: Some(status) });
+                self.touch(key);
+            }
+            _ => self.completed(now, key, seq, Err(status)),
+        }
     }
 
     /// A call that runs here, or waits to, comes to nothing.
@@ -97,11 +143,8 @@ impl BrokerMachine {
             out.count("rpc_exhausted_total", 1);
             return self.completed(now, key, seq, Err(Box::new(no_room)));
         }
-        if call.payload.len() as u64 > self.config.limits.message_bytes {
-            let (bytes, limit) = (call.payload.len(), self.config.limits.message_bytes);
-            let status =
-                Status::invalid_argument(format!("the parameters have {bytes} bytes, the limit is {limit}"));
-            return self.completed(now, key, seq, Err(Box::new(status)));
+        if let Err(too_long) = session.talk.limits.take_parameters(call.payload.len()) {
+            return self.completed(now, key, seq, Err(Box::new(too_long)));
         }
         if session.journal.is_restored() {
             session.journal.forget_unclaimed(seq, &mut self.garbage);
@@ -167,7 +210,7 @@ impl BrokerMachine {
             && session.offers_sent.is_some_and(|sent| sent <= up_to)
         {
             session.offers_sent = None;
-            self.send_offers(key);
+            self.send_offers(key, out);
         }
         self.journal_acknowledged(key, up_to, out);
         self.touch(key);
@@ -251,7 +294,7 @@ impl BrokerMachine {
         };
         self.held.may_grow(&self.config, &session.peer, session.kind).map_err(NotPlaced::NotOpen)?;
         let placing = Placing { to: Destination::Peer, ..placing };
-        let call = placing.into_call(self.config.limits.message_bytes)?;
+        let call = placing.into_call(session.talk.limits.message_bytes)?;
         let id = CallId(self.next_call);
         let seq = session
             .talk

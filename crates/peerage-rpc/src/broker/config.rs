@@ -105,7 +105,7 @@ impl BrokerConfig {
     }
 
     /// What fits into packets.
-    pub(super) fn within_bounds(mut self) -> Self {
+    pub(crate) fn within_bounds(mut self) -> Self {
         self.limits.message_bytes = self.limits.message_bytes.min(MAX_MESSAGE);
         self
     }

@@ -7,6 +7,7 @@ use peerage_wire::PeerId;
 use super::machine::{BrokerMachine, LinkState, Timer};
 use crate::accounts::{Denied, Kind, Standing};
 use crate::event::{Event, Out, SessionKey};
+use crate::fit::is_enough;
 use crate::packet::{Body, Lanes, Open, Opened, Packet};
 use crate::status::Status;
 
@@ -76,6 +77,10 @@ impl BrokerMachine {
                 return Ok(());
             }
         };
+        if let Err(status) = is_enough("the party's", info.max_message) {
+            self.refuse(link, status, out);
+            return Ok(());
+        }
         let (key, resumed) = match open.session {
             Some(id) => match self.by_id.get(&id).copied() {
                 Some(key) if self.sessions.get(&key).is_some_and(|session| session.peer == info.peer) => {
@@ -114,13 +119,18 @@ impl BrokerMachine {
         out: &mut Out,
     ) -> Result<(), String> {
         let Some(session) = self.sessions.get_mut(&key) else { return Ok(()) };
-        let limits = self.config.limits_of(session.kind);
+        let limits = self.config.limits_of(session.kind).within(info.max_message);
         // A new session has nothing, whatever is said.
         let theirs = if resumed { open.lanes } else { Lanes::default() };
         let is_restoring = resumed && !session.journal.is_resumed();
         if !is_restoring {
             session.talk.session.can_resume(theirs).map_err(|fault| fault.to_string())?;
         }
+        if resumed && !is_restoring && limits.message_bytes < session.talk.limits.message_bytes {
+            return Err("its link takes shorter messages than the one before".to_owned());
+        }
+        session.talk.limits = limits;
+        session.takes = info.max_message;
         let grace = match session.kind {
             Kind::User => self.config.grace,
             Kind::Node => self.config.node_grace,
@@ -173,9 +183,9 @@ impl BrokerMachine {
         out.emit(Event::Opened { session: key, id, peer, kind, resumed, limits });
         if resumed {
             // Offers may have come while its party could not be spoken to.
-            self.send_offers(key);
+            self.send_offers(key, out);
         } else {
-            self.offer_to(key);
+            self.offer_to(key, out);
         }
         self.touch(key);
         Ok(())

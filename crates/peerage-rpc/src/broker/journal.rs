@@ -275,7 +275,6 @@ impl BrokerMachine {
         mut writes: Vec<Write>,
         out: &mut Out,
     ) {
-        let limit = self.config.limits.message_bytes;
         let Some(session) = self.sessions.get_mut(&key) else { return };
         let has_streams = session.talk.shape_of(seq).is_some_and(crate::Shape::has_streams);
         if !session.talk.is_wanted(seq) {
@@ -285,7 +284,7 @@ impl BrokerMachine {
             }
             return;
         }
-        let result = fitting(result, limit);
+        let result = fitting(result, &session.talk.limits);
         if session.journal.is_on && !has_streams {
             let journal = &mut session.journal;
             if session.talk.is_one_way(seq) {

@@ -47,6 +47,8 @@ pub(super) struct Sess {
     /// Callers that this node knows.
     pub(super) knows: BTreeSet<SessionKey>,
     pub(super) groups: Vec<Bytes>,
+    /// The longest packet that its link takes, in bytes.
+    pub(super) takes: u64,
     /// When it was last given a call of a group, as a count.
     pub(super) last_given: u64,
     /// The last offers that were sent, until they are acknowledged.

@@ -132,18 +132,15 @@ impl BrokerMachine {
         let from = OutOwner::Relayed { from: key, seq };
         let session = self.sessions.get_mut(&node).ok_or_else(|| Status::unavailable("the node is gone"))?;
         self.held.may_grow(&self.config, &session.peer, session.kind)?;
+        session.talk.limits.take_parameters(cost.bytes)?;
         let on = session.talk.call(now, call, from, cost.payer)?;
         session.last_given = self.next_call;
         self.next_call += 1;
         session.touch(node, &mut self.touched);
         let caller = self.sessions.get_mut(&key);
         let held = caller.map(|caller| caller.talk.relayed(seq, node, on, again)).unwrap_or_default();
-        if !held.is_empty()
-            && let Some(session) = self.sessions.get_mut(&node)
-        {
-            for (is_bulk, item) in held {
-                session.talk.pass(is_bulk, item);
-            }
+        for (is_bulk, item) in held {
+            self.pass(now, node, is_bulk, item);
         }
         Ok(())
     }

@@ -17,7 +17,7 @@ use crate::lane::Until;
 use crate::packet::{Body, Item, Packet, SessionId, Stream};
 use crate::session::Session;
 use crate::status::Status;
-use crate::talk::{GivenUp, InOwner, OutOwner, Talk};
+use crate::talk::{GivenUp, ITEM_COST, InOwner, OutOwner, Talk};
 
 /// How many sessions that were superseded are remembered: who did not hear it, and comes back, does not supersede in turn.
 const SUPERSEDED: usize = 1024;
@@ -26,7 +26,8 @@ pub(super) fn taken_over() -> Status {
     Status::aborted("another start of this node has taken its place")
 }
 
-/// The longest offers, in bytes; longer ones are not sent, which is logged and counted.
+/// The longest offers, in bytes; longer ones are not sent, which is logged and counted. Nor are those that a party's link does not take
+/// (`LinkConfig::max_message`).
 pub const MAX_OFFERS: usize = 1 << 20;
 
 impl BrokerMachine {
@@ -81,6 +82,7 @@ impl BrokerMachine {
             introduced_to: BTreeSet::new(),
             knows: BTreeSet::new(),
             groups: Vec::new(),
+            takes: u64::MAX,
             last_given: 0,
             offers_sent: None,
             offers_waiting: None,
@@ -199,8 +201,9 @@ impl BrokerMachine {
             if let Some(state) = self.links.get_mut(&link) {
                 state.is_done = true;
             }
-            let detail = status.to_string();
-            out.control(link, Packet::from(Body::Ended(status.clone())));
+            let (detail, mut told) = (status.to_string(), status.clone());
+            told.fit(&session.talk.limits);
+            out.control(link, Packet::from(Body::Ended(told)));
             out.push(Effect::CloseChannel { link, why: Why::ChannelClosed { by: Side::Us, detail } });
         }
         for (seq, owner) in session.talk.give_up_theirs() {
@@ -278,25 +281,31 @@ impl BrokerMachine {
             if let Some(session) = self.sessions.get_mut(&key) {
                 session.offers_waiting = Some(resources.clone());
             }
-            self.send_offers(key);
+            self.send_offers(key, out);
         }
         self.settle(out);
     }
 
     /// A session begins: its first offers.
-    pub(super) fn offer_to(&mut self, key: SessionKey) {
+    pub(super) fn offer_to(&mut self, key: SessionKey, out: &mut Out) {
         let Some(session) = self.sessions.get_mut(&key) else { return };
         session.offers_waiting = self.offers.get(&session.peer).cloned();
-        self.send_offers(key);
+        self.send_offers(key, out);
     }
 
     /// Sends the newest offers when the last ones have arrived: a party that does not read makes no queue.
-    pub(super) fn send_offers(&mut self, key: SessionKey) {
+    pub(super) fn send_offers(&mut self, key: SessionKey, out: &mut Out) {
         let Some(session) = self.sessions.get_mut(&key) else { return };
         if session.offers_sent.is_some() || !session.journal.is_resumed() {
             return;
         }
         let Some(resources) = session.offers_waiting.take() else { return };
+        let bytes = resources.len();
+        if (bytes as u64).saturating_add(ITEM_COST) > session.takes {
+            let (user, takes) = (session.peer.short(), session.takes);
+            tracing::error!(bytes, %user, takes, "offers are longer than the link takes, and are not sent");
+            return out.count("rpc_long_offers_total", 1);
+        }
         session.offers_sent =
             Some(session.talk.session.push(false, &Item::Offers(resources), Until::Acknowledged));
         self.touch(key);

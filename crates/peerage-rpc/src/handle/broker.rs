@@ -47,8 +47,7 @@ impl Sink<BrokerMachine> for BrokerSink {
     fn event(&mut self, event: Event) {
         let Some(event) = self.desk.event(event) else { return };
         let news = match event {
-            Event::Opened { session, id, peer, kind, resumed, limits } => {
-                self.desk.set_limits(limits);
+            Event::Opened { session, id, peer, kind, resumed, .. } => {
                 News::Opened { session, id, peer, kind, resumed }
             }
             Event::Adrift { session, why } => News::Adrift { session, why },

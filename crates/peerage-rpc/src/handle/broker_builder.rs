@@ -24,6 +24,7 @@ use super::stream::{Receiver, Sender};
 use super::worker;
 use crate::accounts::{Accounts, AccountsConfig};
 use crate::broker::{BrokerConfig, BrokerMachine, JOURNAL_PREFIX};
+use crate::fit::LEAST_MAX_MESSAGE;
 use crate::status::Status;
 
 impl Broker<()> {
@@ -182,6 +183,12 @@ impl<M: Model> BrokerBuilder<M> {
                 change.into_iter().fold(builder, |builder, change| change(builder)).bind().await?
             }
         };
+        let takes = endpoint.config().link.max_message;
+        if takes < LEAST_MAX_MESSAGE {
+            return Err(StartError::MaxMessage(takes));
+        }
+        config.limits = config.limits.within(takes);
+        let config = config.within_bounds();
         let desk = Arc::<Desk>::default();
         desk.set_limits(config.limits);
         let sink = BrokerSink { desk: Arc::clone(&desk), keeper: Arc::clone(&keeper) };

@@ -18,6 +18,7 @@ use super::party::{Admitted, ConnectError, Party, StartError};
 use super::stream::{Receiver, Sender};
 use crate::accounts::Invite;
 use crate::credentials::Credentials;
+use crate::fit::LEAST_MAX_MESSAGE;
 use crate::packet::{MAX_GROUP, MAX_GROUPS};
 use crate::party::PartyConfig;
 use crate::status::Status;
@@ -202,6 +203,10 @@ impl<P: From<Party>> PartyBuilder<P> {
                 builder.bind().await?
             }
         };
+        let takes = endpoint.config().link.max_message;
+        if takes < LEAST_MAX_MESSAGE {
+            return Err(StartError::MaxMessage(takes));
+        }
         let mut config = PartyConfig::new(broker, addresses);
         config.groups = std::mem::take(&mut self.groups);
         for change in self.change_party {

@@ -171,6 +171,12 @@ pub enum StartError {
         crate::MAX_GROUP
     )]
     Groups,
+    /// The endpoint's links take messages of at most so many bytes (`LinkConfig::max_message`), which is too few for sessions.
+    #[error(
+        "the endpoint's links take messages of at most {0} bytes (`max_message`), and sessions need {least}",
+        least = crate::LEAST_MAX_MESSAGE
+    )]
+    MaxMessage(u64),
     /// The accounts in the broker's store make no sense.
     #[error(transparent)]
     Accounts(#[from] crate::accounts::LoadError),

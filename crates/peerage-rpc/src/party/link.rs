@@ -6,6 +6,7 @@ use peerage_machine::{DialId, Effect, Instant, LinkId, LinkInfo, Target, Why};
 
 use super::machine::{PartyMachine, State};
 use crate::event::{Event, Out};
+use crate::fit::is_enough;
 use crate::packet::{Body, Lanes, Open, Packet};
 use crate::status::Status;
 
@@ -52,6 +53,14 @@ impl PartyMachine {
 
     pub(super) fn open(&mut self, now: Instant, link: LinkId, out: &mut Out) {
         let Some(info) = self.up.get(&link).cloned() else { return };
+        if let Err(status) = is_enough("the broker's", info.max_message) {
+            // Asked again after a while: another start of the broker may take more.
+            out.emit(Event::Refused(Box::new(status)));
+            self.up.remove(&link);
+            out.push(Effect::CloseChannel { link, why: Why::Unheld });
+            self.failures = self.failures.max(1);
+            return self.dial_later(now);
+        }
         out.push(Effect::Hold(link));
         let body = match &self.config.enrol {
             Some(token) => Body::Enrol { token: token.clone() },

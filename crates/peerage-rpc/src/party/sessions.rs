@@ -26,7 +26,14 @@ impl PartyMachine {
             // It was given up meanwhile. The next link asks for a new one.
             return Err("it goes on with a session that is over here".to_owned());
         }
+        let limits = opened.limits.within(info.max_message);
         let talk = match self.talk.take() {
+            Some(talk) if opened.resumed && talk.limits.within(info.max_message) != talk.limits => {
+                // What waits may never leave.
+                let why = "the broker's link takes shorter messages than the one before";
+                self.end(talk, &Status::unavailable(format!("the session is lost: {why}")), out);
+                return Err(why.to_owned());
+            }
             Some(mut talk) if opened.resumed => {
                 let carried = if !opened.from_journal {
                     talk.session.carried_by(link, info, opened.lanes)
@@ -51,7 +58,7 @@ impl PartyMachine {
                     let relayed = talk.one_ways_done(opened.acknowledged, out);
                     debug_assert!(relayed.is_empty(), "a party passes nothing on");
                 }
-                talk.limits = opened.limits;
+                talk.limits = limits;
                 talk
             }
             other => {
@@ -62,7 +69,7 @@ impl PartyMachine {
                 self.next_session += 1;
                 let mut session = Session::default();
                 session.carried_by(link, info, Lanes::default()).map_err(|fault| fault.to_string())?;
-                Talk::new(key, session, opened.limits)
+                Talk::new(key, session, limits)
             }
         };
         self.id = Some(opened.session);
@@ -75,7 +82,7 @@ impl PartyMachine {
             peer: self.config.broker,
             kind: opened.kind,
             resumed: opened.resumed,
-            limits: opened.limits,
+            limits,
         });
         self.state = State::Open(link);
         self.talk.insert(talk).tell_slots(out);

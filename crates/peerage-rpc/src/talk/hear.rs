@@ -109,7 +109,7 @@ impl Talk {
         if !self.session.was_handed(to) {
             return Err(format!("a reply to call {to}, which was never made"));
         }
-        let result = fitting(result, self.limits.message_bytes);
+        let result = fitting(result, &self.limits);
         if let Some((cost, owner)) = self.our_one_ways.remove(&to) {
             self.our_way.remove(&cost);
             self.tell_slots(out);
@@ -311,6 +311,9 @@ impl Talk {
     /// whether there was more credit than a stream can have.
     pub(crate) fn pass(&mut self, bulk: bool, mut item: Item) -> bool {
         let mut is_excess = false;
+        if let Item::End { status: Some(status), .. } = &mut item {
+            status.fit(&self.limits);
+        }
         match &mut item {
             // The receiver lets the sender, who is at this end, send more.
             Item::Credit { stream, bulk, messages, bytes } => {

@@ -15,7 +15,7 @@ use crate::packet::{Call, Item, Shape};
 impl Talk {
     /// Whether a call may be made that takes so much.
     pub(crate) fn has_room(&self, cost: &Cost) -> bool {
-        self.our_way.check(cost, &self.limits).is_ok()
+        self.limits.take_parameters(cost.bytes).is_ok() && self.our_way.check(cost, &self.limits).is_ok()
     }
 
     /// Makes a call, in the name of an account whose share it counts to or in this end's own; gives its number.

@@ -42,8 +42,9 @@ impl Talk {
     }
 
     /// The last of a stream that is sent here.
-    pub(crate) fn finish(&mut self, stream: StreamKey, status: Option<Box<Status>>) {
+    pub(crate) fn finish(&mut self, stream: StreamKey, mut status: Option<Box<Status>>) {
         self.flush(stream);
+        status.iter_mut().for_each(|status| status.fit(&self.limits));
         let Some(flow) = self.outflow(stream) else { return };
         if !flow.close() {
             return;

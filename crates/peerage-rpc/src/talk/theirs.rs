@@ -10,7 +10,7 @@ use super::{Again, InCall, InOwner, NoRoom, Talk, UnderWay};
 use crate::event::{Event, Out, SessionKey, StreamKey};
 use crate::flow::Streams;
 use crate::lane::Until;
-use crate::packet::{Call, Item, Shape, Stream};
+use crate::packet::{Call, Item, Limits, Shape, Stream};
 use crate::status::Status;
 
 impl Talk {
@@ -56,13 +56,13 @@ impl Talk {
     ) -> Option<u64> {
         if let Some(bytes) = self.their_one_ways.remove(&seq) {
             self.their_way.remove(bytes, false);
-            let reply = Item::Reply { to: seq, result };
+            let reply = Item::Reply { to: seq, result: fitting(result, &self.limits) };
             let is_failed = matches!(reply, Item::Reply { result: Err(_), .. });
             let answer = is_failed.then(|| self.session.push(false, &reply, Until::Acknowledged));
             self.session.finished(now, seq);
             return answer;
         }
-        let result = fitting(result, self.limits.message_bytes);
+        let result = fitting(result, &self.limits);
         let call = self.theirs.get_mut(seq).filter(|call| !call.is_replied)?;
         call.is_replied = true;
         call.again = None;
@@ -177,14 +177,18 @@ fn sizes_of(held: &[(bool, Item)]) -> u64 {
 }
 
 /// A reply as it may be sent: one that is too long is none, and whoever waits hears so.
-pub(crate) fn fitting(result: Result<Bytes, Box<Status>>, limit: u64) -> Result<Bytes, Box<Status>> {
+pub(crate) fn fitting(result: Result<Bytes, Box<Status>>, limits: &Limits) -> Result<Bytes, Box<Status>> {
     match result {
-        Ok(payload) if payload.len() as u64 > limit => {
-            let bytes = payload.len();
+        Ok(payload) if payload.len() as u64 > limits.message_bytes => {
+            let (bytes, limit) = (payload.len(), limits.message_bytes);
             let status =
                 Status::resource_exhausted(format!("the reply has {bytes} bytes, the limit is {limit}"));
             Err(Box::new(status.may_have_run()))
         }
-        result => result,
+        Ok(payload) => Ok(payload),
+        Err(mut status) => {
+            status.fit(limits);
+            Err(status)
+        }
     }
 }

@@ -31,6 +31,8 @@ pub(crate) struct Host {
     came: BTreeMap<LinkId, u64>,
     /// Whether what is sent leaves the link at once.
     pub(crate) drains: bool,
+    /// The longest messages that links which come up take.
+    pub(crate) takes: u64,
 }
 
 /// Users 1 to 4, node 100 and 101, 50 that waits for confirmation, 51 that is suspended.
@@ -67,6 +69,7 @@ impl Host {
             numbers: BTreeMap::new(),
             came: BTreeMap::new(),
             drains: true,
+            takes: 16 << 20,
         }
     }
 
@@ -162,7 +165,7 @@ impl Host {
             rtt: None,
             parameters: Bytes::new(),
             credit: 1 << 20,
-            max_message: 16 << 20,
+            max_message: self.takes,
             since: UnixMillis(0),
         };
         self.input(Input::Up { link, info });
