@@ -96,6 +96,24 @@ async fn a_call_to_a_node_whose_endpoint_shuts_down_does_not_wait_for_it_to_come
     assert_eq!((status.code, status.may_have_run), (peerage_rpc::Code::Unavailable, true));
 }
 
+#[tokio::test]
+async fn an_idempotent_call_is_run_by_the_next_start_of_a_node_that_was_closed() {
+    let world = World::patient().await;
+    let identity = notes::identity();
+    world.broker.admit(identity.peer_id(), Kind::Node, "").await.unwrap();
+    let (client, node) = (world.client().await, world.node_of(notes::same(&identity)).await);
+    let target = client.node(node.peer());
+    let hanging = tokio::spawn(async move { target.call(notes::Hang {}).idempotent().await });
+    within("the handler", world.hangs(1)).await;
+    within("its end", node.close()).await;
+    let node = world.node_of(identity).await;
+    within("the handler of the next start", world.hangs(2)).await;
+    // That one is gone for good.
+    world.broker.suspend(&node.peer()).await.unwrap();
+    let status = within("the status", hanging).await.unwrap().unwrap_err();
+    assert_eq!((status.code, status.may_have_run), (peerage_rpc::Code::Unavailable, true));
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn with_the_journal_a_session_outlives_its_broker_and_every_note_is_kept_once() {
     let directory = tempfile::tempdir().unwrap();

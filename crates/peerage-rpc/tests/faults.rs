@@ -10,7 +10,7 @@ use common::flows::Flows;
 use common::{Actor, MS, SECOND, World, number};
 use peerage_machine::CallId;
 use peerage_rpc::accounts::Kind;
-use peerage_rpc::{Answer, BrokerConfig, Code, Destination, Event, Shape, Status};
+use peerage_rpc::{Answer, BrokerConfig, Code, Destination, Event, Placing, Shape, Status};
 use peerage_sim::{Config, NodeId, peer};
 
 fn world(seed: u64, broker: BrokerConfig, users: u32, nodes: u32) -> World {
@@ -390,4 +390,101 @@ fn offers_made_while_a_party_was_away_from_a_broker_that_restarted_reach_it() {
         world.seen(client).iter().any(|event| matches!(event, Event::Offers(offers) if offers == "new"))
     });
     assert_eq!(closed(&world, client), []);
+}
+
+#[test]
+fn an_idempotent_call_waits_for_the_next_start_of_a_node_that_leaves_as_for_that_of_one_that_is_killed() {
+    for journal in [false, true] {
+        for leaves in [true, false] {
+            let mut world = world(16, BrokerConfig { journal, ..BrokerConfig::default() }, 1, 1);
+            let (client, node) = (world.parties[0], world.parties[1]);
+            world.handle(node, "work", |run| (SECOND, Ok(run.payload.clone()), Vec::new()));
+            let to = |n| [all(), Destination::Node(peer(100))][n as usize % 2].clone();
+            let place = |n, shape| World::placing("work", number(n), to(n), shape);
+            let calls: Vec<_> =
+                (0..4).map(|n| world.call(client, place(n, Shape::IDEMPOTENT)).unwrap()).collect();
+            let plain = world.call(client, place(4, Shape::REQUEST)).unwrap();
+            world.run_until(10 * SECOND, |world| world.handled.len() == 5);
+            goes(&mut world, node, leaves);
+            // What may not be run again does not wait, and nor does what nobody was given yet.
+            let status = answered(&mut world, client, plain.id).unwrap_err();
+            assert_eq!((status.code, status.may_have_run), (Code::Unavailable, true), "{status}");
+            let before = world.sim.now();
+            let status = world.ask(client, place(5, Shape::IDEMPOTENT)).unwrap_err();
+            assert_eq!((status.code, status.may_have_run), (Code::Unavailable, false), "{status}");
+            assert!(world.sim.now().since(before) < 200 * MS);
+            world.run_for(2 * SECOND);
+            world.sim.restart(node);
+            for (n, call) in (0..).zip(calls) {
+                assert_eq!(answered(&mut world, client, call.id), Ok(number(n)));
+            }
+            assert_eq!(world.handled.len(), 9);
+        }
+    }
+}
+
+/// A node leaves its broker, or its endpoint shuts down; then its program ends.
+fn goes(world: &mut World, node: NodeId, leaves: bool) {
+    if leaves {
+        world.sim.command(node, |actor, _, out| actor.party().leave(out));
+        let broker = world.broker;
+        world.run_until(SECOND, |world| !closed(world, broker).is_empty());
+        world.crash(node);
+    } else {
+        world.sim.stop(node);
+    }
+}
+
+#[test]
+fn an_idempotent_call_waits_no_longer_than_the_grace_its_own_time_and_its_caller() {
+    let mut world = world(17, BrokerConfig::default(), 2, 1);
+    let (broker, client, other, node) = (world.broker, world.parties[0], world.parties[1], world.parties[2]);
+    world.handle(node, "work", |_| (60 * SECOND, Ok(Bytes::new()), Vec::new()));
+    let work = World::placing("work", number(0), all(), Shape::IDEMPOTENT);
+    let short = Placing { timeout: Some(2 * SECOND), ..work.clone() };
+    let [waits, ends, unwanted] =
+        [work.clone(), short, work.clone()].map(|placing| world.call(client, placing).unwrap());
+    world.call(other, work.clone()).unwrap();
+    world.run_until(10 * SECOND, |world| world.handled.len() == 4);
+    let before = world.sim.now();
+    goes(&mut world, node, true);
+    world.run_for(500 * MS);
+    world.sim.command(client, |actor, _, out| actor.party().cancel(unwanted, out));
+    world
+        .sim
+        .command(broker, |actor, now, out| actor.broker().suspend(now, &peer(2), out).map(drop))
+        .unwrap();
+    let under_way = |world: &mut World| {
+        world.sim.command(broker, |actor, _, _| actor.broker().sessions().map(|session| session.calls).sum())
+    };
+    world.run_for(100 * MS);
+    assert_eq!(
+        under_way(&mut world),
+        2_u32,
+        "what was cancelled, and whose caller is gone, waits for nobody"
+    );
+    assert_eq!(answered(&mut world, client, ends.id).unwrap_err().code, Code::DeadlineExceeded);
+    let status = answered(&mut world, client, waits.id).unwrap_err();
+    assert_eq!((status.code, status.may_have_run), (Code::Unavailable, true), "{status}");
+    let waited = world.sim.now().since(before);
+    assert!((4 * SECOND..6 * SECOND).contains(&waited), "{waited:?}");
+    world.sim.restart(node);
+    world.run_for(5 * SECOND);
+    assert_eq!((world.handled.len(), under_way(&mut world)), (4, 0));
+}
+
+#[test]
+fn an_idempotent_call_does_not_wait_for_a_node_that_is_shut_out() {
+    let mut world = world(18, BrokerConfig::default(), 1, 1);
+    let (client, node) = (world.parties[0], world.parties[1]);
+    world.handle(node, "work", |_| (60 * SECOND, Ok(Bytes::new()), Vec::new()));
+    let to = Destination::Node(peer(100));
+    let call = world.call(client, World::placing("work", number(0), to, Shape::IDEMPOTENT)).unwrap();
+    world.run_until(10 * SECOND, |world| !world.handled.is_empty());
+    let (broker, before) = (world.broker, world.sim.now());
+    let suspend =
+        |actor: &mut Actor, now, out: &mut _| actor.broker().suspend(now, &peer(100), out).map(drop);
+    world.sim.command(broker, suspend).unwrap();
+    assert!(answered(&mut world, client, call.id).unwrap_err().may_have_run);
+    assert!(world.sim.now().since(before) < SECOND);
 }

@@ -124,6 +124,7 @@ impl BrokerMachine {
 
     /// A call that runs here, or waits to, comes to nothing.
     fn break_off(&mut self, now: Instant, key: SessionKey, seq: u64, status: Status, out: &mut Out) {
+        self.forget_waiting(key, seq);
         if let Some(session) = self.sessions.get_mut(&key) {
             session.gate.forget(seq);
         }

@@ -21,6 +21,7 @@ impl BrokerMachine {
             let (by_id, all) = (self.by_id.len(), self.sessions.len());
             return Err(format!("{all} sessions, {by_id} by name, {by_peer} by peer"));
         }
+        self.check_waiting()?;
         self.held.check(self.sessions.values().map(|session| (session.peer, session.counted)))?;
         for (key, session) in &self.sessions {
             self.check_session(*key, session).map_err(|wrong| format!("session {}: {wrong}", key.0))?;

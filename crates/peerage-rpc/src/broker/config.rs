@@ -29,7 +29,8 @@ pub struct BrokerConfig {
     /// How long a user's session outlives its link. 60 s: who changes networks is back by then.
     pub grace: Duration,
     /// How long a node's session outlives its link. 5 s: calls that it was given wait so long for the answer, new ones fail
-    /// at once. Shorter where it is known that the node is gone: its endpoint has shut down, or another start of it has opened a session.
+    /// at once. Shorter where it is known that the node is gone: its endpoint has shut down, or another start of it has opened a session. Only
+    /// idempotent calls wait so long for a node of their group, or the next start of their own, however it went.
     pub node_grace: Duration,
     /// The most sessions. 16,384: an idle one costs about 1 KiB besides its link.
     pub max_sessions: usize,

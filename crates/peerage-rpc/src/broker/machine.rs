@@ -10,10 +10,10 @@ use peerage_machine::{
 };
 use peerage_wire::PeerId;
 
+use super::again::{OnceMore, Waiting};
 use super::config::BrokerConfig;
 use super::held::{Held, STEP};
 use super::journal::{Journal, Pending};
-use super::nodes::OnceMore;
 use crate::accounts::{Accounts, Kind};
 use crate::event::{Answer, Caller, Event, Out, SessionKey};
 use crate::gate::Gate;
@@ -89,6 +89,8 @@ pub(super) enum Timer {
     Adrift(SessionKey),
     /// Something of a session's calls.
     Talk(SessionKey),
+    /// A call that waits for a node.
+    Again(SessionKey, u64),
 }
 
 /// A session, as a dashboard sees it.
@@ -147,6 +149,8 @@ pub struct BrokerMachine {
     pub(super) garbage: Vec<Write>,
     /// Calls whose nodes are gone, and that may be run again.
     pub(super) again: Vec<OnceMore>,
+    /// Those for which no node is there.
+    pub(super) waiting: BTreeMap<(SessionKey, u64), Waiting>,
     /// Sessions that ended because their node was started elsewhere, the last of them: who comes back hears that.
     pub(super) superseded: VecDeque<(SessionId, PeerId)>,
     /// The most that is held for a user's session, and for a node's, in bytes.
@@ -186,6 +190,7 @@ impl BrokerMachine {
             pending: BTreeMap::new(),
             garbage: Vec::new(),
             again: Vec::new(),
+            waiting: BTreeMap::new(),
             superseded: VecDeque::new(),
             worst_case: (config.worst_case_session_bytes(), config.worst_case_node_bytes()),
             held: Held::default(),
@@ -361,6 +366,7 @@ impl Machine for BrokerMachine {
                 Timer::Unopened(link) => self.unopened_too_long(link, out),
                 Timer::Adrift(key) => self.adrift_too_long(key, out),
                 Timer::Talk(key) => self.on_talk_timer(now.mono, key, out),
+                Timer::Again(key, seq) => self.waited_too_long(key, seq),
             }
         }
         self.settle(out);

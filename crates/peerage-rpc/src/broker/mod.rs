@@ -1,6 +1,7 @@
 //! The broker: who may talk, who is there, and which call goes where.
 
 mod admin;
+mod again;
 mod calls;
 mod check;
 mod config;

@@ -10,19 +10,6 @@ use crate::packet::{Call, Destination, Item, Shape};
 use crate::status::Status;
 use crate::talk::{Again, Cost, OutOwner};
 
-/// How often a call that may be run again is passed on: one that ends its nodes does not end them all.
-const TRIES: u32 = 3;
-
-/// A call whose node is gone, and that may be run again.
-#[derive(Debug)]
-pub(super) struct OnceMore {
-    pub(super) from: SessionKey,
-    pub(super) seq: u64,
-    pub(super) again: Box<Again>,
-    /// What its caller hears if nobody can run it.
-    pub(super) why: Status,
-}
-
 impl BrokerMachine {
     /// The session of a node that a call may go to which takes so much.
     pub(super) fn node_for(&self, to: &Destination, cost: &Cost) -> Result<SessionKey, Status> {
@@ -93,28 +80,7 @@ impl BrokerMachine {
         }
     }
 
-    /// Passes on again what was at nodes that are gone.
-    pub(super) fn pass_on_again(&mut self, out: &mut Out) {
-        let now = self.now;
-        for OnceMore { from, seq, mut again, why } in std::mem::take(&mut self.again) {
-            if !self.sessions.get(&from).is_some_and(|session| session.talk.is_wanted(seq)) {
-                continue;
-            }
-            let mut call = again.call.clone();
-            let spent = u64::try_from(now.since(again.since).as_micros()).unwrap_or(u64::MAX);
-            if call.timeout_micros > 0 {
-                call.timeout_micros = call.timeout_micros.saturating_sub(spent).max(1);
-            }
-            again.tries += 1;
-            if again.tries > TRIES || self.give_to_node(now, from, seq, call, Some(again)).is_err() {
-                self.completed(now, from, seq, Err(Box::new(why)));
-            } else {
-                out.count("rpc_passed_on_again_total", 1);
-            }
-        }
-    }
-
-    fn give_to_node(
+    pub(super) fn give_to_node(
         &mut self,
         now: Instant,
         key: SessionKey,

@@ -2,14 +2,15 @@
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::Bytes;
 use peerage_machine::{Effect, Instant, LinkId, LinkInfo, Side, Why};
 use peerage_wire::PeerId;
 
+use super::again::OnceMore;
 use super::journal::Journal;
 use super::machine::{BrokerMachine, Sess, Timer};
-use super::nodes::OnceMore;
 use crate::accounts::Kind;
 use crate::event::{Caller, Event, Out, RunKey, SessionKey};
 use crate::gate::Gate;
@@ -110,7 +111,7 @@ impl BrokerMachine {
         self.timers.arm(Timer::Adrift(key), now + self.grace_of(kind));
     }
 
-    pub(super) fn grace_of(&self, kind: Kind) -> std::time::Duration {
+    pub(super) fn grace_of(&self, kind: Kind) -> Duration {
         match kind {
             Kind::User => self.config.grace,
             Kind::Node => self.config.node_grace,
@@ -125,12 +126,13 @@ impl BrokerMachine {
         }
         session.talk.session.adrift();
         let kind = session.kind;
+        self.timers.arm(Timer::Adrift(key), now + self.grace_of(kind));
         if kind == Kind::Node && matches!(why, Why::Shutdown { by: Side::Them, .. }) {
-            // Its endpoint has said that it ends, and what it was given ends with it: nobody needs to wait for its grace.
+            // Its endpoint has said that it ends, and what it was given ends with it: nobody needs to wait for its grace,
+            // but what another start of it may run.
             return self.end(key, &Status::unavailable(format!("the node is gone: {why}")), out);
         }
         self.disappears(key);
-        self.timers.arm(Timer::Adrift(key), now + self.grace_of(kind));
         out.emit(Event::Adrift { session: key, why });
     }
 
@@ -153,6 +155,7 @@ impl BrokerMachine {
         for group in &session.groups {
             self.groups.entry(group.clone()).or_default().insert(key);
         }
+        self.wake_waiting(key);
     }
 
     /// A node cannot be called.
@@ -195,8 +198,13 @@ impl BrokerMachine {
                 self.by_peer.remove(&session.peer);
             }
         }
+        // What of its grace is left, its calls that may be run again wait for its next start.
+        let grace =
+            if session.talk.session.link().is_some() { self.config.node_grace } else { Duration::ZERO };
+        let until = self.timers.at(&Timer::Adrift(key)).unwrap_or(self.now + grace);
         self.timers.cancel(&Timer::Adrift(key));
         self.timers.cancel(&Timer::Talk(key));
+        self.forget_all_waiting(key);
         if let Some(link) = session.talk.session.link() {
             if let Some(state) = self.links.get_mut(&link) {
                 state.is_done = true;
@@ -218,7 +226,7 @@ impl BrokerMachine {
             }
         }
         for call in session.talk.give_up_ours() {
-            self.give_up(key, call, status, out);
+            self.give_up(key, call, status, until, out);
         }
         for node in std::mem::take(&mut session.introduced_to) {
             if let Some(node_session) = self.sessions.get_mut(&node) {
@@ -242,7 +250,7 @@ impl BrokerMachine {
     }
 
     /// A call to a session that is over.
-    fn give_up(&mut self, key: SessionKey, call: GivenUp, status: &Status, out: &mut Out) {
+    fn give_up(&mut self, key: SessionKey, call: GivenUp, status: &Status, until: Instant, out: &mut Out) {
         let mut why = Status::unavailable(status.message.clone());
         why.may_have_run = call.may_have_run;
         match call.owner {
@@ -255,7 +263,7 @@ impl BrokerMachine {
                     caller.talk.pass(true, Item::End { stream, status: Some(Box::new(why)) });
                     self.touch(from);
                 } else if let Some(again) = caller.talk.take_again(seq) {
-                    self.again.push(OnceMore { from, seq, again, why });
+                    self.again.push(OnceMore { from, seq, again, why, until });
                 } else {
                     self.on_reply(self.now, from, seq, Err(Box::new(why)), out);
                 }

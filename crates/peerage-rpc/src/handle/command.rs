@@ -98,8 +98,9 @@ impl Declaration {
         self
     }
 
-    /// It may be run again when nobody knows whether it was: a node that dies with it is replaced by another of its group, or by its own
-    /// next start within [`crate::BrokerConfig::node_grace`]. One that leaves or shuts down in good order is not waited for.
+    /// It may be run again when nobody knows whether it was: a node that dies with it, or leaves, is replaced by another of its group, or by
+    /// its own next start within [`crate::BrokerConfig::node_grace`]; three times run in all, and no longer than the call's own time. Calls with
+    /// streams or bulk data, and one-way commands, are run once all the same.
     pub const fn idempotent(mut self) -> Self {
         self.idempotent = true;
         self

@@ -154,6 +154,19 @@ impl Talk {
         call.again.take()
     }
 
+    /// A call that may be passed on once more has nobody to go to, and waits.
+    pub(crate) fn waits_again(&mut self, seq: u64, again: Box<Again>) {
+        let Some(call) = self.theirs.get_mut(seq) else { return };
+        call.owner = InOwner::Local;
+        call.waits = true;
+        let timeout = again.call.timeout_micros;
+        call.until = (timeout > 0).then(|| again.since + Duration::from_micros(timeout));
+        if let Some(until) = call.until {
+            self.deadlines.insert((until, false, seq));
+        }
+        call.again = Some(again);
+    }
+
     /// Whether the other end still waits for that call.
     pub(crate) fn is_wanted(&self, seq: u64) -> bool {
         self.theirs.get(seq).is_some_and(|call| !call.is_replied) || self.their_one_ways.contains_key(&seq)
