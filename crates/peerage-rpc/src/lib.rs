@@ -98,7 +98,7 @@
 //!   [`Code::ResourceExhausted`].
 //! - No account takes all the room of a node, in however many sessions and groups it calls: it may have more calls there, bytes of them and
 //!   streams while it has less of these than is left, and is told [`Code::ResourceExhausted`] beyond. So one alone has at most half, and
-//!   others find the rest. What the broker's own application calls counts to nobody, and may take all of it.
+//!   others find the rest. The broker's own application counts as one more account.
 //!
 //! # Non-guarantees
 //!

@@ -6,7 +6,7 @@ use bytes::Bytes;
 use common::host::Host;
 use common::wire::{self, Body};
 use peerage_machine::LinkId;
-use peerage_rpc::{BrokerConfig, Code, Limits};
+use peerage_rpc::{BrokerConfig, Code, Destination, Event, Limits, NotPlaced, Placing, Shape};
 use peerage_sim::peer;
 use peerage_wire::proto::rpc::v1 as proto;
 
@@ -79,6 +79,73 @@ fn an_account_that_fills_a_node_in_all_its_sessions_leaves_room_for_the_others()
         }
         let calls = calls_at(&mut host, node);
         assert!(calls.len() >= each + each / 2 + each / 4, "{}", calls.len());
+    }
+}
+
+/// What the application calls at a party.
+fn placing(shape: Shape, bytes: usize) -> Placing {
+    let command = Bytes::from_static(b"work");
+    Placing { command, payload: vec![0; bytes].into(), to: Destination::Peer, shape, timeout: None }
+}
+
+/// What the application calls at a node, until it finds no room; how much that is.
+fn until_full(host: &mut Host, shape: Shape, bytes: usize, of_group: bool) -> usize {
+    let placing = placing(shape, bytes);
+    let group = Bytes::from_static(b"all");
+    for made in 0..1_000 {
+        let placed = host.ask(|broker, now, out| match of_group {
+            true => broker.call_group(now, &group, placing.clone(), out),
+            false => broker.call_node(now, &peer(100), placing.clone(), out),
+        });
+        if let Err(refused) = placed {
+            assert!(matches!(refused, NotPlaced::Full(_)), "{refused:?}");
+            return made;
+        }
+    }
+    unreachable!("it is never refused")
+}
+
+#[test]
+fn what_the_brokers_application_calls_has_a_share_as_an_account_has() {
+    let kinds = [
+        (Shape::REQUEST, 0, 0, 8),
+        (Shape::ONE_WAY, ONE_WAY, 0, 8),
+        (Shape::REQUEST, 0, 1024, 8),
+        (Shape::STREAM_UP, STREAM_UP, 0, 4),
+    ];
+    for (shape, flags, bytes, each) in kinds {
+        // It comes first, and leaves half.
+        let mut host = Host::new(config());
+        let node = host.opened_node(100, &["all"]);
+        assert_eq!(until_full(&mut host, shape, bytes, false), each);
+        assert_eq!(until_full(&mut host, shape, bytes, true), 0);
+        let link = host.opened(1);
+        let (made, why) = until_refused(&mut host, link, &to_node(100, flags, bytes));
+        assert!(made >= each / 2, "a user was let make {made}: {why:?}");
+        // What is done makes room again, and is told.
+        host.events.clear();
+        for to in calls_at(&mut host, node) {
+            host.item(node, Body::Reply(proto::Reply { to, ..proto::Reply::default() }));
+        }
+        if flags != ONE_WAY {
+            assert!(host.events.iter().any(|event| matches!(event, Event::Slots(_))));
+            assert_eq!(until_full(&mut host, shape, bytes, true), each);
+        }
+        // It comes last, and finds as much as a user would.
+        let mut host = Host::new(config());
+        host.opened_node(100, &["all"]);
+        let greedy = [host.opened(1), host.opened(1)];
+        for link in greedy {
+            until_refused(&mut host, link, &to_node(100, flags, bytes));
+        }
+        assert!(until_full(&mut host, shape, bytes, true) >= each / 2);
+    }
+    // A user, whom nobody else calls, may be asked for all that its session takes.
+    let mut host = Host::new(config());
+    host.opened(1);
+    let key = host.broker.sessions().next().unwrap().key;
+    for _ in 0..8 {
+        host.ask(|broker, now, out| broker.call(now, key, placing(Shape::REQUEST, 0), out)).unwrap();
     }
 }
 
@@ -174,17 +241,9 @@ fn an_account_is_given_no_more_calls_when_all_its_sessions_together_hold_half_of
     let why = hoard(&mut host, second).message;
     assert!(why.contains("in all its sessions"), "{why}");
     let key = host.broker.sessions().find(|session| session.peer == peer(1)).unwrap().key;
-    let placing = peerage_rpc::Placing {
-        command: Bytes::from_static(b"x"),
-        payload: Bytes::new(),
-        to: peerage_rpc::Destination::Peer,
-        shape: peerage_rpc::Shape::REQUEST,
-        timeout: None,
-    };
-    let refused = host.ask(|broker, now, out| broker.call(now, key, placing, out)).unwrap_err();
-    assert!(
-        matches!(&refused, peerage_rpc::NotPlaced::NotOpen(status) if status.code == Code::ResourceExhausted)
-    );
+    let refused =
+        host.ask(|broker, now, out| broker.call(now, key, placing(Shape::REQUEST, 0), out)).unwrap_err();
+    assert!(matches!(&refused, NotPlaced::NotOpen(status) if status.code == Code::ResourceExhausted));
     host.serves(other);
     // It has room again as soon as it acknowledges.
     host.acknowledge(first);

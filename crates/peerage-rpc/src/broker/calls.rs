@@ -7,12 +7,13 @@ use peerage_machine::{CallId, Instant, Now, OutboxOf, Write};
 use peerage_wire::PeerId;
 
 use super::machine::BrokerMachine;
+use crate::accounts::Kind;
 use crate::event::{Event, Out, Run, RunKey, SendError, SessionKey, StreamKey};
 use crate::flow::longest_items;
 use crate::packet::{Ack, Call, Destination, Item, Shape, Stream};
 use crate::party::{NotPlaced, Placed, Placing};
 use crate::status::Status;
-use crate::talk::{Cost, Heard, OutOwner, Talk};
+use crate::talk::{Cost, Heard, OutOwner, Payer, Talk};
 
 impl BrokerMachine {
     pub(super) fn on_item(
@@ -297,9 +298,11 @@ impl BrokerMachine {
         let placing = Placing { to: Destination::Peer, ..placing };
         let call = placing.into_call(session.talk.limits.message_bytes)?;
         let id = CallId(self.next_call);
+        // A user is called by nobody else.
+        let payer = (session.kind == Kind::Node).then_some(Payer::Application);
         let seq = session
             .talk
-            .call(now.mono, call, OutOwner::Local(id), None)
+            .call(now.mono, call, OutOwner::Local(id), payer)
             .map_err(|no_room| NotPlaced::Full(no_room.into()))?;
         self.next_call += 1;
         self.touch(key);
@@ -333,7 +336,7 @@ impl BrokerMachine {
         placing: Placing,
         out: &mut OutboxOf<Self>,
     ) -> Result<Placed, NotPlaced> {
-        let cost = Cost::of(placing.payload.len(), placing.shape, None);
+        let cost = Cost::of(placing.payload.len(), placing.shape, Some(Payer::Application));
         let key = self.node_for(&Destination::Group(group.clone()), &cost).map_err(NotPlaced::NotOpen)?;
         self.call(now, key, placing, out)
     }

@@ -20,7 +20,7 @@ use crate::gate::Gate;
 use crate::packet::{Body, Call, Packet, SessionId};
 use crate::party::name_of;
 use crate::status::Status;
-use crate::talk::{Cost, Talk};
+use crate::talk::{Cost, Payer, Talk};
 
 /// A link, with or without a session.
 #[derive(Debug)]
@@ -76,7 +76,7 @@ impl Sess {
 
     /// What a call takes of a node's room: it counts to its caller's account, in however many sessions that calls.
     pub(super) fn cost_of(&self, call: &Call) -> Cost {
-        Cost::of(call.payload.len(), call.shape, Some(self.peer))
+        Cost::of(call.payload.len(), call.shape, Some(Payer::Account(self.peer)))
     }
 }
 

@@ -1,6 +1,6 @@
 //! What is under way to the other end, and for whom: nobody's calls may take all the room.
 //!
-//! A payer is an account whose calls are passed on to here. It may have one more call, byte or stream under way while it has fewer
+//! A payer is an account whose calls are passed on to here, or the broker's application that makes some itself. It may have one more call, byte or stream under way while it has fewer
 //! than are left. So one alone gets half of what there is, two get a third each, and whoever comes next finds as much as
 //! each of those before has: dynamic thresholds (Choudhury and Hahne, *Dynamic queue length thresholds for
 //! shared-memory packet switches*, 1998) with a factor of 1. Nothing is set aside, and nobody needs to know how many there are.
@@ -13,18 +13,27 @@ use peerage_wire::PeerId;
 use super::{NoRoom, UnderWay};
 use crate::packet::{Limits, Shape};
 
+/// Whose share of a node's room it is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Payer {
+    /// The broker's application.
+    Application,
+    /// Of that key.
+    Account(PeerId),
+}
+
 /// What a call of this end takes of the room, and in whose name.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Cost {
     /// Of parameters.
     pub(crate) bytes: usize,
     pub(crate) has_streams: bool,
-    /// `None`: this end's own.
-    pub(crate) payer: Option<PeerId>,
+    /// `None`: nobody else may want the room.
+    pub(crate) payer: Option<Payer>,
 }
 
 impl Cost {
-    pub(crate) fn of(bytes: usize, shape: Shape, payer: Option<PeerId>) -> Self {
+    pub(crate) fn of(bytes: usize, shape: Shape, payer: Option<Payer>) -> Self {
         Self { bytes, has_streams: shape.has_streams(), payer }
     }
 }
@@ -33,7 +42,7 @@ impl Cost {
 #[derive(Clone, Debug, Default)]
 pub(super) struct Given {
     pub(super) all: UnderWay,
-    shares: BTreeMap<PeerId, UnderWay>,
+    shares: BTreeMap<Payer, UnderWay>,
 }
 
 impl Given {
@@ -85,7 +94,7 @@ impl Given {
 
 impl PartialEq for Given {
     fn eq(&self, other: &Self) -> bool {
-        fn has_calls((_, share): &(&PeerId, &UnderWay)) -> bool {
+        fn has_calls((_, share): &(&Payer, &UnderWay)) -> bool {
             share.calls > 0
         }
         self.all == other.all
@@ -126,7 +135,7 @@ mod tests {
     };
 
     fn fill(given: &mut Given, payer: u8, shape: Shape) -> usize {
-        let cost = Cost::of(1, shape, Some(PeerId::from_bytes([payer; 32])));
+        let cost = Cost::of(1, shape, Some(Payer::Account(PeerId::from_bytes([payer; 32]))));
         let mut had = 0;
         while given.take(&cost, &LIMITS).is_ok() {
             had += 1;
@@ -146,7 +155,8 @@ mod tests {
     fn those_who_come_together_get_the_same_and_as_much_is_left() {
         for payers in [1_u32, 2, 3, 5] {
             let mut given = Given::default();
-            let costs = |payer| Cost::of(1, Shape::STREAM_UP, Some(PeerId::from_bytes([payer; 32])));
+            let costs =
+                |payer| Cost::of(1, Shape::STREAM_UP, Some(Payer::Account(PeerId::from_bytes([payer; 32]))));
             for _ in 0..LIMITS.streams {
                 for cost in (0..payers as u8).map(costs) {
                     let _ = given.take(&cost, &LIMITS);
@@ -160,7 +170,7 @@ mod tests {
     #[test]
     fn what_is_over_makes_room_and_leaves_nothing() {
         let mut given = Given::default();
-        let cost = Cost::of(9, Shape::BULK_UP, Some(PeerId::from_bytes([7; 32])));
+        let cost = Cost::of(9, Shape::BULK_UP, Some(Payer::Account(PeerId::from_bytes([7; 32]))));
         assert_eq!(fill(&mut given, 7, Shape::BULK_UP), 12);
         given.remove(&cost);
         given.add(&cost);
@@ -173,7 +183,7 @@ mod tests {
             fill(&mut given, payer, Shape::REQUEST);
         }
         for payer in 0..20 {
-            let cost = Cost::of(1, Shape::REQUEST, Some(PeerId::from_bytes([payer; 32])));
+            let cost = Cost::of(1, Shape::REQUEST, Some(Payer::Account(PeerId::from_bytes([payer; 32]))));
             (0..60).for_each(|_| given.remove(&cost));
         }
         assert!(given.shares.len() <= 1);

@@ -11,7 +11,7 @@ mod ours;
 mod streams;
 mod theirs;
 
-pub(crate) use given::Cost;
+pub(crate) use given::{Cost, Payer};
 pub(crate) use theirs::fitting;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
@@ -152,8 +152,8 @@ impl From<NoRoom> for Status {
 
 fn shared(limit: &dyn Display, what: &str, has: &dyn Display, left: &dyn Display) -> String {
     format!(
-        "of the {limit} {what} that the node takes, this account has {has} under way, and {left} are left; it may have \
-         more while it has fewer than are left"
+        "of the {limit} {what} that the node takes, its caller has {has} under way, in all sessions, and {left} are left; it may \
+         have more while it has fewer than are left"
     )
 }
 

@@ -3,10 +3,9 @@
 use std::time::Duration;
 
 use peerage_machine::Instant;
-use peerage_wire::PeerId;
 
 use super::given::Given;
-use super::{Cost, GivenUp, NoRoom, OutCall, OutOwner, Talk};
+use super::{Cost, GivenUp, NoRoom, OutCall, OutOwner, Payer, Talk};
 use crate::event::StreamKey;
 use crate::flow::Streams;
 use crate::lane::Until;
@@ -18,13 +17,13 @@ impl Talk {
         self.limits.take_parameters(cost.bytes).is_ok() && self.our_way.check(cost, &self.limits).is_ok()
     }
 
-    /// Makes a call, in the name of an account whose share it counts to or in this end's own; gives its number.
+    /// Makes a call, in the name of whose share it counts to, if room is shared; gives its number.
     pub(crate) fn call(
         &mut self,
         now: Instant,
         call: Box<Call>,
         owner: OutOwner,
-        payer: Option<PeerId>,
+        payer: Option<Payer>,
     ) -> Result<u64, NoRoom> {
         let shape = call.shape;
         let cost = Cost::of(call.payload.len(), shape, payer);
