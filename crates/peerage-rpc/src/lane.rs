@@ -346,6 +346,11 @@ impl<T> Lane<T> {
         self.unfinished.remove(&seq);
     }
 
+    /// Nothing that has arrived is to be done any more.
+    pub(crate) fn finish_all(&mut self) {
+        self.unfinished.clear();
+    }
+
     /// The highest that has arrived.
     pub(crate) fn arrived(&self) -> u64 {
         self.arrived

@@ -275,6 +275,11 @@ impl Session {
         self.hurry(now);
     }
 
+    /// Nothing that the other end has asked for is to be done any more.
+    pub(crate) fn finish_all(&mut self) {
+        self.main.finish_all();
+    }
+
     /// Somebody may wait for an acknowledgement.
     pub(crate) fn hurry(&mut self, now: Instant) {
         self.ack_at = self.ack_at.map(|at| at.min(now + ACK_SOON));

@@ -39,7 +39,9 @@ impl BrokerMachine {
     pub(super) fn pass_on_again(&mut self, out: &mut Out) {
         let now = self.now;
         for OnceMore { from, seq, mut again, why, until } in std::mem::take(&mut self.again) {
-            let Some(caller) = self.sessions.get(&from).filter(|caller| caller.talk.is_wanted(seq)) else { continue };
+            let Some(caller) = self.sessions.get(&from).filter(|caller| caller.talk.is_wanted(seq)) else {
+                continue;
+            };
             if again.tries < TRIES
                 && until > now
                 && self.may_come(&again.call.to)

@@ -203,7 +203,7 @@ impl BrokerMachine {
     ) -> Result<(), String> {
         let Some(session) = self.sessions.get_mut(&key) else { return Ok(()) };
         let up_to = ack.up_to;
-        for owner in session.talk.on_ack(ack, out)? {
+        for owner in session.talk.on_ack(now, ack, out)? {
             if let OutOwner::Relayed { from, seq } = owner {
                 self.on_reply(now, from, seq, Ok(Bytes::new()), out);
             }

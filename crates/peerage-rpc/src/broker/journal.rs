@@ -16,7 +16,7 @@ use crate::convert::{answer_from_bytes, answer_to_bytes};
 use crate::event::{Out, SessionKey};
 use crate::packet::{Call, Lanes, SessionId};
 use crate::session::Session;
-use crate::status::Status;
+use crate::status::{Code, Status};
 use crate::talk::{Talk, fitting};
 
 /// Under which keys the journal is kept.
@@ -68,6 +68,8 @@ pub(super) struct Journal {
     sent_before: u64,
     /// One-way calls with records, which are of no use once they are finished.
     one_ways: BTreeSet<u64>,
+    /// One-way calls that were refused, and of which nothing is written, with the reason; until their party has heard it.
+    refused: BTreeMap<u64, Code>,
     /// Calls that go to nodes once their marks are written, as a count.
     passing: usize,
     /// What is in the store of it.
@@ -91,6 +93,7 @@ impl Journal {
             come_again: 0,
             sent_before: 0,
             one_ways: BTreeSet::new(),
+            refused: BTreeMap::new(),
             passing: 0,
             records: BTreeSet::new(),
             sent: BTreeMap::new(),
@@ -172,6 +175,16 @@ impl Journal {
         Write { key: key_of(OWNER, &self.id, None), value: Some(value.freeze()) }
     }
 
+    /// A one-way call after those that were refused is kept: they must not be run after it, if they come again.
+    fn keep_refused(&mut self, before: u64, into: &mut Vec<Write>) {
+        let later = self.refused.split_off(&before);
+        for (seq, code) in std::mem::replace(&mut self.refused, later) {
+            let status = Status::new(code, "it was refused before the broker was restarted");
+            into.push(self.put(ANSWER, seq, answer_to_bytes(&Err(Box::new(status)))));
+            self.one_ways.insert(seq);
+        }
+    }
+
     /// All up to there is finished, when it is written.
     fn finished_up_to(&mut self, up_to: u64, into: &mut Vec<Write>) {
         if up_to <= self.finished {
@@ -223,10 +236,15 @@ fn read_key(key: &[u8]) -> Option<(SessionId, u8, u64)> {
 impl Sess {
     /// A call of the party has an answer.
     pub(super) fn answer(&mut self, now: Instant, seq: u64, result: Result<Bytes, Box<Status>>) {
+        let refused = result.as_ref().err().map(|status| status.code);
+        let refused = refused.filter(|_| self.journal.is_on && self.talk.is_one_way(seq));
         if let Some(answer) = self.talk.reply(now, seq, result)
             && self.journal.is_on
         {
             self.journal.sent.insert(answer, seq);
+            if let Some(code) = refused.filter(|_| !self.journal.one_ways.contains(&seq)) {
+                self.journal.refused.insert(seq, code);
+            }
         }
     }
 }
@@ -288,11 +306,16 @@ impl BrokerMachine {
         if session.journal.is_on && !has_streams {
             let journal = &mut session.journal;
             if session.talk.is_one_way(seq) {
-                journal.submitted.insert(seq);
+                // One that failed is done when its party has heard so.
+                if result.is_ok() {
+                    journal.submitted.insert(seq);
+                }
                 let up_to = session.talk.session.done_with(&journal.submitted);
                 if up_to < seq {
                     journal.one_ways.insert(seq);
-                    writes.push(journal.put(ANSWER, seq, answer_to_bytes(&Ok(Bytes::new()))));
+                    let answer = result.as_ref().map(|_| Bytes::new()).map_err(Clone::clone);
+                    writes.push(journal.put(ANSWER, seq, answer_to_bytes(&answer)));
+                    journal.keep_refused(seq, &mut writes);
                 }
                 journal.finished_up_to(up_to, &mut writes);
             } else {
@@ -342,11 +365,13 @@ impl BrokerMachine {
             return None;
         }
         session.journal.passing += 1;
+        let mut marks = Vec::new();
         if call.shape.has(crate::Shape::ONE_WAY) {
             session.journal.one_ways.insert(seq);
+            session.journal.keep_refused(seq, &mut marks);
         }
-        let mark = session.journal.put(PASSED_ON, seq, Bytes::new());
-        self.keep(vec![mark], Pending::PassOn { session: key, seq, call: call.kept() }, out);
+        marks.push(session.journal.put(PASSED_ON, seq, Bytes::new()));
+        self.keep(marks, Pending::PassOn { session: key, seq, call: call.kept() }, out);
         None
     }
 
@@ -363,10 +388,20 @@ impl BrokerMachine {
         };
         let journal = &mut session.journal;
         let later = journal.sent.split_off(&(up_to + 1));
+        let mut has_failed = false;
         for (_, seq) in std::mem::replace(&mut journal.sent, later) {
-            journal.answers.remove(&seq);
-            journal.remove(ANSWER, seq, &mut self.garbage);
-            journal.remove(PASSED_ON, seq, &mut self.garbage);
+            has_failed |= journal.refused.remove(&seq).is_some();
+            if journal.one_ways.contains(&seq) {
+                // It is needed until all before it is finished.
+                has_failed = true;
+            } else {
+                journal.answers.remove(&seq);
+                journal.remove(ANSWER, seq, &mut self.garbage);
+                journal.remove(PASSED_ON, seq, &mut self.garbage);
+            }
+        }
+        if has_failed {
+            journal.finished_up_to(session.talk.session.done_with(&journal.submitted), &mut self.garbage);
         }
         self.sweep(out);
     }

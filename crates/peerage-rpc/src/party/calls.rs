@@ -46,7 +46,7 @@ impl PartyMachine {
             }
             (Body::Ack(ack), State::Open(at)) if *at == link => {
                 if let Some(talk) = &mut self.talk {
-                    talk.on_ack(ack, out)?;
+                    talk.on_ack(now, ack, out)?;
                 }
                 Ok(())
             }

@@ -49,7 +49,7 @@ impl Talk {
         }
         match item {
             Item::Call(call) => Ok(Heard::Call(seq, call)),
-            Item::Reply { to, result } => self.on_reply(to, result, out),
+            Item::Reply { to, result } => self.on_reply(now, to, result, out),
             Item::Items { stream, count, items } => self.on_items(stream, bulk, count, items, out),
             Item::End { stream, status } => self.on_end(stream, bulk, status, out),
             Item::Credit { stream, bulk, messages, bytes } => {
@@ -102,6 +102,7 @@ impl Talk {
 
     pub(super) fn on_reply(
         &mut self,
+        now: Instant,
         to: u64,
         result: Result<Bytes, Box<Status>>,
         out: &mut Out,
@@ -112,6 +113,9 @@ impl Talk {
         let result = fitting(result, &self.limits);
         if let Some((cost, owner)) = self.our_one_ways.remove(&to) {
             self.our_way.remove(&cost);
+            // It need not come again, and is done when this has been acknowledged.
+            self.session.answered(to);
+            self.session.hurry(now);
             self.tell_slots(out);
             return Ok(match (owner, result) {
                 (OutOwner::Relayed { from, seq }, result) => Heard::Reply { from, seq, result },
@@ -385,8 +389,11 @@ impl Talk {
     }
 
     /// One-way calls of this end that the other has done since, of other sessions.
-    pub(crate) fn on_ack(&mut self, ack: Ack, out: &mut Out) -> Result<Vec<OutOwner>, String> {
+    pub(crate) fn on_ack(&mut self, now: Instant, ack: Ack, out: &mut Out) -> Result<Vec<OutOwner>, String> {
         self.session.on_ack(ack).map_err(|fault| fault.to_string())?;
+        while let Some(told) = self.failing.first_entry().filter(|entry| *entry.key() <= ack.up_to) {
+            self.session.finished(now, told.remove());
+        }
         self.rest();
         Ok(self.one_ways_done(ack.done, out))
     }

@@ -206,6 +206,9 @@ pub(crate) struct Talk {
     their_way: UnderWay,
     /// One-way calls of the other end that are not done, with their bytes.
     their_one_ways: BTreeMap<u64, usize>,
+    /// One-way calls of the other end that failed, by the numbers of the answers that say so. They are not done before the other end
+    /// has these, or it would take them for done well: acknowledgements overtake items.
+    failing: BTreeMap<u64, u64>,
     /// Calls of this end.
     ours: Rising<OutCall>,
     our_way: Given,
@@ -235,6 +238,7 @@ impl Talk {
             theirs: Rising::default(),
             their_way: UnderWay::default(),
             their_one_ways: BTreeMap::new(),
+            failing: BTreeMap::new(),
             ours: Rising::default(),
             our_way: Given::default(),
             our_one_ways: BTreeMap::new(),

@@ -58,9 +58,13 @@ impl Talk {
             self.their_way.remove(bytes, false);
             let reply = Item::Reply { to: seq, result: fitting(result, &self.limits) };
             let is_failed = matches!(reply, Item::Reply { result: Err(_), .. });
-            let answer = is_failed.then(|| self.session.push(false, &reply, Until::Acknowledged));
-            self.session.finished(now, seq);
-            return answer;
+            if !is_failed {
+                self.session.finished(now, seq);
+                return None;
+            }
+            let answer = self.session.push(false, &reply, Until::Acknowledged);
+            self.failing.insert(answer, seq);
+            return Some(answer);
         }
         let result = fitting(result, &self.limits);
         let call = self.theirs.get_mut(seq).filter(|call| !call.is_replied)?;
@@ -177,6 +181,9 @@ impl Talk {
         let given_up: Vec<_> = self.theirs.iter().map(|(seq, call)| (seq, call.owner)).collect();
         given_up.iter().for_each(|(seq, _)| self.forget_theirs(*seq));
         self.their_one_ways.clear();
+        self.failing.clear();
+        // Those after them would never count as done.
+        self.session.finish_all();
         self.their_way = UnderWay::default();
         self.early.clear();
         self.early_bytes = 0;
