@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use peerage_machine::{Class, Instant, Machine, Why};
+use peerage_machine::{Class, Instant, Machine, Malformed, Why};
 
 use crate::{NodeId, Sent, Watch};
 
@@ -21,6 +21,12 @@ pub fn holds<M: Machine>(check: impl Fn(&M) -> Result<(), String>) -> impl Watch
 /// that is full, and a machine that goes on sends into the void what it could have kept, or announced.
 pub fn within_credit<M: Machine>(whose: impl Fn(NodeId) -> bool) -> impl Watch<M> {
     WithinCredit { whose, wrong: None }
+}
+
+/// None of these nodes' machines sends what its receiver cannot read. Seen where messages are encoded on their way:
+/// [`crate::Config::codec`], [`crate::Config::wire`].
+pub fn readable<M: Machine>(whose: impl Fn(NodeId) -> bool) -> impl Watch<M> {
+    Readable { whose, wrong: None }
 }
 
 /// No machine tells the application twice, between two starts, what has the same key. Events without a key may come as
@@ -76,6 +82,23 @@ impl<M: Machine, F: Fn(NodeId) -> bool> Watch<M> for WithinCredit<F> {
             self.wrong.get_or_insert_with(|| {
                 format!("{from} sends more to {to}, in whose queue are {queued} of {limit} bytes")
             });
+        }
+    }
+
+    fn called(&mut self, _: Instant, _: NodeId, _: &M) -> Result<(), String> {
+        self.wrong.take().map_or(Ok(()), Err)
+    }
+}
+
+struct Readable<F> {
+    whose: F,
+    wrong: Option<String>,
+}
+
+impl<M: Machine, F: Fn(NodeId) -> bool> Watch<M> for Readable<F> {
+    fn malformed(&mut self, _: Instant, from: NodeId, to: NodeId, why: &Malformed) {
+        if (self.whose)(from) {
+            self.wrong.get_or_insert_with(|| format!("{from} sent to {to} a {why}"));
         }
     }
 

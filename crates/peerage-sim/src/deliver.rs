@@ -1,7 +1,7 @@
 //! Messages at the end of their way.
 
 use bytes::BytesMut;
-use peerage_machine::{Class, Input, LinkId, Machine, Message as _};
+use peerage_machine::{Class, Input, LinkId, Machine, Malformed, Message as _};
 
 use crate::links::{LinkKey, Phase, Side};
 use crate::stats::Dropped;
@@ -23,13 +23,13 @@ impl<M: Machine> Sim<M> {
         let (sender, sender_link) = (sender.node, sender.id);
         self.show_drained(sender, receiver, class, size);
         let message =
-            if self.config.codec { self.through_bytes(sender, &message, size) } else { Some(message) };
-        if let Some(message) = message {
-            self.hand_over(receiver, receiver_link, class, size, message);
-        } else {
-            self.trace.line(now, Kind::Message, receiver.0, receiver_link.0, size);
-            *self.stats.dropped.entry(Dropped::Malformed).or_default() += 1;
-            self.malformed(receiver, receiver_link);
+            if self.config.codec { self.through_bytes(sender, &message, size) } else { Ok(message) };
+        match message {
+            Ok(message) => self.hand_over(receiver, receiver_link, class, size, message),
+            Err(why) => {
+                self.trace.line(now, Kind::Message, receiver.0, receiver_link.0, size);
+                self.malformed(sender, receiver, receiver_link, &why);
+            }
         }
         let credited = class != Class::Control
             && self.links.get(key).is_some_and(|link| link.end(from).phase == Phase::Up);
@@ -56,7 +56,12 @@ impl<M: Machine> Sim<M> {
     }
 
     /// What the receiver makes of a message's bytes.
-    fn through_bytes(&self, sender: NodeId, message: &M::Message, size: u64) -> Option<M::Message> {
+    fn through_bytes(
+        &self,
+        sender: NodeId,
+        message: &M::Message,
+        size: u64,
+    ) -> Result<M::Message, Malformed> {
         let mut bytes = BytesMut::with_capacity(message.encoded_len());
         message.encode(&mut bytes);
         assert!(
@@ -65,6 +70,6 @@ impl<M: Machine> Sim<M> {
             bytes.len(),
             self.config.seed
         );
-        M::Message::decode(bytes.freeze()).ok()
+        M::Message::decode(bytes.freeze())
     }
 }

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use peerage_machine::{
-    Class, Effect, Input, Instant, LinkId, LinkInfo, Machine, OnReturn, SendId, Side as Who, Why,
+    Class, Effect, Input, Instant, LinkId, LinkInfo, Machine, Malformed, OnReturn, SendId, Side as Who, Why,
 };
 
 use crate::links::{Limits, LinkKey, Phase, Side};
@@ -319,8 +319,10 @@ impl<M: Machine> Sim<M> {
     }
 
     /// Bytes arrived that are no message: no bug of a newer version, so that the link ends at once.
-    pub(crate) fn malformed(&mut self, id: NodeId, link: LinkId) {
+    pub(crate) fn malformed(&mut self, from: NodeId, id: NodeId, link: LinkId, why: &Malformed) {
         const WHAT: &str = "malformed message";
+        *self.stats.dropped.entry(Dropped::Malformed).or_default() += 1;
+        self.show_malformed(from, id, why);
         if let Some(node) = self.get_mut(id) {
             *node.faults.entry(WHAT).or_default() += 1;
         }

@@ -148,7 +148,7 @@ mod watch;
 mod wire;
 
 pub use chance::exponential;
-pub use checks::{bounded, holds, once, within_credit};
+pub use checks::{bounded, holds, once, readable, within_credit};
 pub use config::{Config, Region, Route};
 pub use names::{Instance, NodeId, Start, address, peer};
 pub use read::LinkView;

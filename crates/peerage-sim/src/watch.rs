@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use peerage_machine::{Class, Instant, LinkId, Machine, Why};
+use peerage_machine::{Class, Instant, LinkId, Machine, Malformed, Why};
 
 use crate::{NodeId, Sim};
 
@@ -33,6 +33,12 @@ pub trait Watch<M: Machine> {
     /// So many bytes of what one node sent to another, other than control, have left the link's queue.
     fn drained(&mut self, at: Instant, from: NodeId, to: NodeId, bytes: u64) {
         let _ = (at, from, to, bytes);
+    }
+
+    /// What one node's machine sent to another has arrived, and its bytes are no message there. Only where messages are encoded on
+    /// their way: [`crate::Config::codec`], [`crate::Config::wire`].
+    fn malformed(&mut self, at: Instant, from: NodeId, to: NodeId, why: &Malformed) {
+        let _ = (at, from, to, why);
     }
 
     /// A machine was called, and what it wanted is carried out.
@@ -136,6 +142,13 @@ impl<M: Machine> Sim<M> {
         if class != Class::Control {
             self.watches.iter_mut().for_each(|watch| watch.drained(at, from, to, bytes));
         }
+    }
+
+    /// Bytes arrived that are no message; if that must never be, nothing happens since.
+    pub(crate) fn show_malformed(&mut self, from: NodeId, to: NodeId, why: &Malformed) {
+        let at = self.now;
+        self.watches.iter_mut().for_each(|watch| watch.malformed(at, from, to, why));
+        self.check(from);
     }
 
     /// The event, unless somebody keeps it.

@@ -12,7 +12,6 @@ use peerage_wire::{Address, PeerId};
 use crate::Sim;
 use crate::links::{LinkKey, Side};
 use crate::sim::Happening;
-use crate::stats::Dropped;
 
 /// What one write to a socket takes, as in `peerage-net`.
 const WRITE: usize = 64 << 10;
@@ -277,6 +276,7 @@ impl<M: Machine> Sim<M> {
         loop {
             let Some(link) = self.links.get_mut(key) else { return };
             let (node, id, latency) = (link.end(side).node, link.end(side).id, link.latency);
+            let other = link.end(side.other()).node;
             let Some(event) = link.wired.as_mut().and_then(|wired| wired.half_mut(side).link.poll_event())
             else {
                 return;
@@ -286,15 +286,11 @@ impl<M: Machine> Sim<M> {
                     let size = message.len() as u64;
                     match M::Message::decode(message) {
                         Ok(message) => self.hand_over(node, id, Class::Interactive, size, message),
-                        Err(_) => {
-                            *self.stats.dropped.entry(Dropped::Malformed).or_default() += 1;
-                            self.malformed(node, id);
-                        }
+                        Err(why) => self.malformed(other, node, id, &why),
                     }
                 }
                 LinkEvent::Room { class, bytes, .. } => {
                     link.dequeue(side, class, bytes);
-                    let other = link.end(side.other()).node;
                     self.show_drained(node, other, class, bytes);
                     if class != Class::Control {
                         self.tell(node, self.now, Input::Credit { link: id, class, bytes });

@@ -13,7 +13,7 @@ use peerage_link::{Capacity, LinkConfig, Memory, Setup};
 use peerage_machine::{Direction, Instant, Rng, Seed};
 use peerage_overlay::{BroadcastError, MeshConfig, MeshMachine, MeshStart, MessageId, Packet};
 use peerage_sim::{
-    Config, Instance, NodeId, Role, Sim, Verifier, Wire, address, bounded, holds, within_credit,
+    Config, Instance, NodeId, Role, Sim, Verifier, Wire, address, bounded, holds, readable, within_credit,
 };
 use peerage_wire::{PeerId, Suite};
 
@@ -142,6 +142,8 @@ impl World {
         sim.watch(Clerk(Rc::clone(&ledger)));
         let honest = Rc::clone(&ledger);
         sim.watch(within_credit(move |node| honest.borrow().is_honest(node)));
+        let honest = Rc::clone(&ledger);
+        sim.watch(readable(move |node| honest.borrow().is_honest(node)));
         let (limits, most) = (mesh.clone(), mesh.worst_case_bytes());
         sim.watch(holds(move |role: &Role<MeshMachine>| {
             let Some(mesh) = role.honest() else { return Ok(()) };

@@ -23,7 +23,7 @@ use peerage_rpc::{
     Answer, BrokerConfig, BrokerMachine, Caller, Destination, Event, JOURNAL_PREFIX, Packet, PartyConfig,
     PartyMachine, Placed, Placing, Run, RunKey, SessionKey, Shape, Status,
 };
-use peerage_sim::{Config, Instance, NodeId, Sim, address, holds, peer};
+use peerage_sim::{Config, Instance, NodeId, Sim, address, holds, peer, readable};
 use peerage_wire::PeerId;
 
 pub(crate) const MS: Duration = Duration::from_millis(1);
@@ -190,6 +190,7 @@ impl World {
                 Actor::Party(Box::new(PartyMachine::new(config, start.now.mono, &start.seed)))
             }));
         }
+        sim.watch(readable(|_| true));
         sim.watch(holds(|actor: &Actor| match actor {
             Actor::Broker(machine) => machine.check(),
             Actor::Party(machine) => machine.check(),

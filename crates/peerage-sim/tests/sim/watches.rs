@@ -5,7 +5,7 @@ use std::rc::Rc;
 
 use peerage_machine::{Class, DialId, Input, Instant, LinkId, Machine, Now, OutboxOf, Target};
 use peerage_sim::{
-    Config, NodeId, Role, Sent, Sim, Watch, address, bounded, holds, once, peer, within_credit,
+    Config, NodeId, Role, Sent, Sim, Watch, address, bounded, holds, once, peer, readable, within_credit,
 };
 
 use crate::puppet::*;
@@ -45,7 +45,11 @@ impl Machine for Ear {
 }
 
 fn pair(broken: fn() -> Ear) -> (Sim<Ear>, [NodeId; 2], LinkId) {
-    let mut sim = Sim::new(even());
+    pair_in(even(), broken)
+}
+
+fn pair_in(config: Config, broken: fn() -> Ear) -> (Sim<Ear>, [NodeId; 2], LinkId) {
+    let mut sim = Sim::new(config);
     let speaker = sim.add(peer(0), [address(0)], stage(), |_| Ear::default());
     let listener = sim.add(peer(1), [address(1)], stage(), move |_| broken());
     sim.command(speaker, |_, _, out| out.dial(DialId(0), Target::Address(address(1))));
@@ -129,6 +133,22 @@ fn a_machine_that_sends_to_a_peer_that_takes_nothing_is_caught_where_its_queue_i
         let found = sim.violation().map(|violation| violation.what.clone());
         let expected = "n0 sends more to n1, in whose queue are 716808 of 1048576 bytes".to_owned();
         assert_eq!(found, (whose == 0).then_some(expected));
+    }
+}
+
+#[test]
+fn a_machine_that_sends_what_its_receiver_cannot_read_is_caught_unless_it_is_byzantine() {
+    for (codec, whose) in [(true, 0), (true, 1), (false, 0)] {
+        let (mut sim, [speaker, listener], link) = pair_in(Config { codec, ..even() }, Ear::default);
+        sim.watch(readable(move |node: NodeId| node.index() == whose));
+        talk(&mut sim, speaker, link, 1);
+        assert_eq!(sim.violation(), None);
+        sim.command(speaker, |_, _, out| out.send(link, Word { number: u64::MAX, ballast: 0 }));
+        sim.run_for(millis(100));
+        let found = sim.violation().map(|violation| (violation.node, violation.what.clone()));
+        let expected = "n0 sent to n1 a malformed word: its number is too large".to_owned();
+        assert_eq!(found, (codec && whose == 0).then_some((speaker, expected)));
+        assert_eq!(sim.take_events(listener).len(), if codec { 1 } else { 2 });
     }
 }
 
