@@ -5,43 +5,14 @@ mod common;
 use std::time::Duration;
 
 use bytes::Bytes;
-use common::host::Host;
-use common::wire::{self, Body};
-use peerage_machine::{LinkId, Message as _, Why};
-use peerage_rpc::{
-    BrokerConfig, Code, Destination, Event, Limits, Packet, Placing, SessionKey, Shape, Status,
-};
+use common::host::strict;
+use common::wire::{self, Body, control, items, with_node};
+use peerage_machine::{Message as _, Why};
+use peerage_rpc::{Code, Event, Packet};
 use peerage_sim::peer;
 use peerage_wire::proto::rpc::v1 as proto;
 
 const SECOND: Duration = Duration::from_secs(1);
-
-fn host() -> (Host, LinkId) {
-    let limits = Limits {
-        calls: 4,
-        call_bytes: 3500,
-        streams: 2,
-        stream_messages: 8,
-        stream_bytes: 2048,
-        message_bytes: 1024,
-    };
-    let mut host = Host::new(BrokerConfig { limits, max_unopened: 5, ..BrokerConfig::default() });
-    let other = host.opened(2);
-    (host, other)
-}
-
-fn control(body: Body) -> Packet {
-    wire::packet(0, false, body)
-}
-
-fn with_node(number: u32, flags: u32) -> Body {
-    let node = Bytes::copy_from_slice(peer(number).as_bytes());
-    Body::Call(proto::Call { node, ..wire::call("work", flags) })
-}
-
-fn items(call: u64, to_caller: bool, count: u32, len: usize) -> Body {
-    Body::Items(proto::Items { call, to_caller, count, items: vec![0; len].into() })
-}
 
 fn status() -> Option<proto::Status> {
     Some(proto::Status { code: 10, ..proto::Status::default() })
@@ -49,7 +20,7 @@ fn status() -> Option<proto::Status> {
 
 #[test]
 fn an_item_before_the_session_is_open() {
-    let (mut host, other) = host();
+    let (mut host, other) = strict();
     let link = host.up(1);
     host.item(link, Body::Call(wire::call("x", 0)));
     host.faulted(link, "an item at the wrong time");
@@ -58,7 +29,7 @@ fn an_item_before_the_session_is_open() {
 
 #[test]
 fn opening_twice() {
-    let (mut host, other) = host();
+    let (mut host, other) = strict();
     let link = host.opened(1);
     host.say(link, wire::open());
     host.faulted(link, "Open at the wrong time");
@@ -68,7 +39,7 @@ fn opening_twice() {
 #[test]
 fn a_number_that_leaves_one_out_and_one_that_no_session_reaches() {
     for seq in [2, 9, u64::MAX - 1, u64::MAX] {
-        let (mut host, other) = host();
+        let (mut host, other) = strict();
         let link = host.opened(1);
         host.say(link, wire::item(seq, Body::Call(wire::call("x", 0))));
         host.faulted(link, "an item is missing");
@@ -85,7 +56,7 @@ fn acknowledging_what_was_never_sent_or_what_has_not_come_as_done() {
         (0, 0, 1, "is done"),
         (0, u64::MAX, u64::MAX, "is done"),
     ] {
-        let (mut host, other) = host();
+        let (mut host, other) = strict();
         let link = host.opened(1);
         host.say(link, control(Body::Ack(proto::Ack { up_to, bulk_up_to, done })));
         host.faulted(link, why);
@@ -95,7 +66,7 @@ fn acknowledging_what_was_never_sent_or_what_has_not_come_as_done() {
 
 #[test]
 fn a_reply_to_nothing() {
-    let (mut host, other) = host();
+    let (mut host, other) = strict();
     let link = host.opened(1);
     host.item(link, Body::Reply(proto::Reply { to: 5, ..proto::Reply::default() }));
     host.faulted(link, "never made");
@@ -110,21 +81,8 @@ fn a_reply_to_nothing() {
 }
 
 #[test]
-fn a_stream_over_its_credit() {
-    for (bulk, count, len) in [(false, 9, 9), (false, 1, 2048 + 1024 + 20), (true, 1, 2048 + 1024 + 20)] {
-        let (mut host, other) = host();
-        let link = host.opened(1);
-        let call = host.item(link, Body::Call(wire::call("up", if bulk { 8 } else { 2 })));
-        let seq = if bulk { 1 } else { call + 1 };
-        host.say(link, wire::packet(seq, bulk, items(call, false, count, len)));
-        host.faulted(link, "over its credit");
-        host.serves(other);
-    }
-}
-
-#[test]
 fn messages_of_a_stream_that_is_not_there_are_dropped_and_counted() {
-    let (mut host, other) = host();
+    let (mut host, other) = strict();
     let link = host.opened(1);
     for (call, to_caller) in [(77, false), (77, true), (0, false), (u64::MAX, true)] {
         host.item(link, items(call, to_caller, 3, 3));
@@ -142,19 +100,8 @@ fn messages_of_a_stream_that_is_not_there_are_dropped_and_counted() {
 }
 
 #[test]
-fn bulk_data_of_calls_that_never_come_goes_only_so_far() {
-    let (mut host, other) = host();
-    let link = host.opened(1);
-    for seq in 1..20 {
-        host.say(link, wire::packet(seq, true, items(1000 + seq, false, 1, 1024)));
-    }
-    host.faulted(link, "have not come");
-    host.serves(other);
-}
-
-#[test]
 fn bulk_data_that_overtakes_its_call_waits_for_it() {
-    let (mut host, _) = host();
+    let (mut host, _) = strict();
     let link = host.opened(1);
     host.say(link, wire::packet(1, true, items(1, false, 1, 5)));
     host.say(link, wire::packet(2, true, Body::End(proto::End { call: 1, to_caller: false, status: None })));
@@ -237,13 +184,13 @@ fn of_several_packets_those_before_a_wrong_one_count_and_it_closes_the_channel()
         Bytes::from_static(b"\xff\xff"),
     ];
     for wrong in wrong {
-        let (mut host, _) = host();
+        let (mut host, _) = strict();
         let link = host.opened(1);
         host.say(link, wire::packet(0, false, wire::several([item(1), wrong, item(2)])));
         assert_eq!(host.runs().len(), 1);
         host.faulted(link, "");
     }
-    let (mut host, _) = host();
+    let (mut host, _) = strict();
     let link = host.opened(1);
     host.say(link, wire::packet(0, false, wire::several([])));
     host.say(link, wire::packet(0, false, wire::several([item(1), item(2), item(3)])));
@@ -252,7 +199,7 @@ fn of_several_packets_those_before_a_wrong_one_count_and_it_closes_the_channel()
 
 #[test]
 fn nobody_passes_for_somebody_else() {
-    let (mut host, _) = host();
+    let (mut host, _) = strict();
     let node = host.opened_node(100, &[]);
     let link = host.opened(1);
     let spoofed = proto::Call { caller: 1, origin: 99, ..wire::call("who", 0) };
@@ -278,7 +225,7 @@ fn what_only_a_broker_says_is_not_taken_from_a_party() {
         Body::Gone(proto::Gone { caller: 1 }),
     ];
     for body in items {
-        let (mut host, other) = host();
+        let (mut host, other) = strict();
         let link = host.opened(1);
         host.item(link, body);
         host.faulted(link, "only a broker says");
@@ -297,7 +244,7 @@ fn what_only_a_broker_says_is_not_taken_from_a_party() {
         Body::Enrol(proto::Enrol { token: Bytes::new() }),
     ];
     for body in controls {
-        let (mut host, other) = host();
+        let (mut host, other) = strict();
         let link = host.opened(1);
         host.say(link, control(body));
         host.faulted(link, "at the wrong time");
@@ -306,54 +253,8 @@ fn what_only_a_broker_says_is_not_taken_from_a_party() {
 }
 
 #[test]
-fn parameters_that_are_too_long() {
-    let (mut host, other) = host();
-    let link = host.opened(1);
-    host.item(link, Body::Call(proto::Call { payload: vec![0; 1025].into(), ..wire::call("x", 0) }));
-    assert_eq!(host.code(link), Code::InvalidArgument.number());
-    assert!(host.runs().is_empty());
-    host.serves(other);
-    host.serves(link);
-}
-
-#[test]
-fn too_many_calls_bytes_and_streams_under_way() {
-    let (mut host, other) = host();
-    let link = host.opened(1);
-    let times = |host: &mut Host, link, times, call: &proto::Call| {
-        for _ in 0..times {
-            host.item(link, Body::Call(call.clone()));
-        }
-    };
-    times(&mut host, link, 4, &wire::call("x", 0));
-    assert_eq!(host.replies(link), []);
-    let run = host.runs()[0].key;
-    host.item(link, Body::Call(wire::call("x", 0)));
-    assert_eq!(host.code(link), Code::ResourceExhausted.number());
-    host.serves(other);
-    // With one finished, there is room for one.
-    host.complete(run, Ok(Bytes::new()));
-    host.hears(link);
-    host.item(link, Body::Call(wire::call("x", 0)));
-    assert_eq!(host.replies(link), []);
-
-    let link = host.opened(3);
-    let big = proto::Call { payload: vec![0; 1024].into(), ..wire::call("x", 0) };
-    times(&mut host, link, 3, &big);
-    assert_eq!(host.replies(link), []);
-    times(&mut host, link, 1, &big);
-    assert_eq!(host.code(link), Code::ResourceExhausted.number());
-    let link = host.opened(4);
-    times(&mut host, link, 2, &wire::call("x", 2));
-    host.item(link, Body::Call(wire::call("x", 16)));
-    assert_eq!(host.code(link), Code::ResourceExhausted.number());
-    assert!(host.counted["rpc_exhausted_total"] >= 2);
-    host.serves(other);
-}
-
-#[test]
 fn accounts_that_may_not_act() {
-    let (mut host, other) = host();
+    let (mut host, other) = strict();
     for (number, code) in
         [(9, Code::Unauthenticated), (50, Code::PermissionDenied), (51, Code::PermissionDenied)]
     {
@@ -372,7 +273,7 @@ fn accounts_that_may_not_act() {
 
 #[test]
 fn tokens_that_are_wrong_used_or_expired_and_so_many_tries() {
-    let (mut host, other) = host();
+    let (mut host, other) = strict();
     let (token, late) = (host.token(60 * SECOND), host.token(SECOND));
     let enrol = |token: &[u8]| control(Body::Enrol(proto::Enrol { token: Bytes::copy_from_slice(token) }));
     let link = host.up(60);
@@ -399,7 +300,7 @@ fn tokens_that_are_wrong_used_or_expired_and_so_many_tries() {
 
 #[test]
 fn somebody_elses_session_is_none() {
-    let (mut host, other) = host();
+    let (mut host, other) = strict();
     let id = host.broker.sessions().next().unwrap().id;
     let link = host.up(1);
     let open = proto::Open { session: Bytes::copy_from_slice(&id.0), ..proto::Open::default() };
@@ -412,27 +313,8 @@ fn somebody_elses_session_is_none() {
 }
 
 #[test]
-fn a_link_that_says_nothing_and_too_many_of_them() {
-    let (mut host, other) = host();
-    let links: Vec<_> = (0..5).map(|_| host.up(77)).collect();
-    let one_more = host.up(77);
-    assert!(matches!(host.hears(one_more)[..], [Body::Refused(_)]));
-    assert!(host.closed.contains_key(&one_more));
-    host.serves(other);
-    // Strangers lock out nobody who has an account.
-    host.opened(1);
-    host.wait(11 * SECOND);
-    for link in links {
-        assert!(matches!(host.closed[&link], Why::TimedOut { .. }));
-    }
-    assert_eq!(host.counted["rpc_unopened_total"], 5);
-    host.serves(other);
-    host.opened(1);
-}
-
-#[test]
 fn nodes_and_groups_that_are_not_there() {
-    let (mut host, other) = host();
+    let (mut host, other) = strict();
     let link = host.opened(1);
     host.item(link, with_node(101, 0));
     assert_eq!(host.code(link), Code::Unavailable.number());
@@ -445,85 +327,8 @@ fn nodes_and_groups_that_are_not_there() {
 }
 
 #[test]
-fn the_shortest_and_the_longest_deadline() {
-    let (mut host, other) = host();
-    let link = host.opened(1);
-    host.item(link, Body::Call(proto::Call { timeout_micros: 1, ..wire::call("x", 0) }));
-    host.item(link, Body::Call(proto::Call { timeout_micros: u64::MAX, ..wire::call("x", 0) }));
-    host.wait(SECOND);
-    assert_eq!(host.code(link), Code::DeadlineExceeded.number());
-    let runs = host.runs();
-    host.complete(runs[0].key, Ok(Bytes::new()));
-    assert_eq!(host.replies(link), [], "it was answered before");
-    host.complete(runs[1].key, Ok(Bytes::new()));
-    assert_eq!(host.replies(link).len(), 1);
-    host.serves(other);
-}
-
-#[test]
-fn more_credit_than_a_stream_can_have_is_not_passed_on() {
-    let (mut host, _) = host();
-    let node = host.opened_node(100, &[]);
-    let link = host.opened(1);
-    host.item(link, with_node(100, 4));
-    host.hears(node);
-    // Nothing was sent yet, so that nothing more may be.
-    let credit = |messages, bytes| {
-        Body::Credit(proto::Credit { call: 1, to_caller: false, bulk: false, messages, bytes })
-    };
-    host.item(link, credit(u32::MAX, u64::MAX));
-    assert_eq!((host.hears(node), host.counted["rpc_excess_credit_total"]), (Vec::new(), 1));
-    host.item(node, items(2, true, 3, 300));
-    host.hears(link);
-    host.item(link, credit(u32::MAX, u64::MAX));
-    let heard = host.hears(node);
-    let granted = proto::Credit { call: 2, to_caller: false, bulk: false, messages: 3, bytes: 300 };
-    assert!(heard.contains(&Body::Credit(granted)), "{heard:?}");
-    // The node that goes beyond is the one that is closed.
-    host.item(node, items(2, true, 9, 9));
-    host.faulted(node, "over its credit");
-    host.serves(link);
-}
-
-#[test]
-fn one_that_takes_everything_and_acknowledges_nothing_is_ended() {
-    let (mut host, other) = host();
-    let link = host.opened(1);
-    let worst = BrokerConfig {
-        limits: Limits {
-            calls: 4,
-            call_bytes: 3500,
-            streams: 2,
-            stream_messages: 8,
-            stream_bytes: 2048,
-            message_bytes: 1024,
-        },
-        ..BrokerConfig::default()
-    };
-    let most = worst.worst_case_session_bytes();
-    let mut calls = 0;
-    while !host.closed.contains_key(&link) {
-        host.item(link, Body::Call(wire::call("x", 0)));
-        for run in host.runs() {
-            host.complete(run.key, Ok(vec![0; 1024].into()));
-        }
-        let held: u64 = host.broker.sessions().map(|session| session.held_bytes).sum();
-        assert!(held <= 2 * most, "{held} of {most}");
-        calls += 1;
-        assert!(calls < 100_000);
-    }
-    let heard = host.hears(link);
-    let Some(Body::Ended(proto::Ended { status: Some(status) })) = heard.last() else {
-        panic!("{:?}", heard.last())
-    };
-    assert_eq!(status.code, Code::ResourceExhausted.number());
-    assert_eq!(host.counted["rpc_hoarders_total"], 1);
-    host.serves(other);
-}
-
-#[test]
 fn a_new_session_has_nothing_whatever_is_said() {
-    let (mut host, other) = host();
+    let (mut host, other) = strict();
     let before = host.broker.sessions().count();
     let link = host.up(1);
     let lanes = Some(proto::Lanes { arrived: 5, bulk_arrived: 5, sent: 5, bulk_sent: 5 });
@@ -536,7 +341,7 @@ fn a_new_session_has_nothing_whatever_is_said() {
 
 #[test]
 fn a_party_that_claims_more_than_it_was_sent_keeps_the_link_that_it_had() {
-    let (mut host, _) = host();
+    let (mut host, _) = strict();
     let link = host.opened_node(100, &[]);
     let id = host.broker.sessions().find(|session| session.peer == peer(100)).unwrap().id;
     let second = host.up(100);
@@ -550,7 +355,7 @@ fn a_party_that_claims_more_than_it_was_sent_keeps_the_link_that_it_had() {
 
 #[test]
 fn a_node_that_serves_other_groups_on_its_next_link_leaves_the_old_ones() {
-    let (mut host, _) = host();
+    let (mut host, _) = strict();
     host.opened_node(100, &["a", "b"]);
     let id = host.broker.sessions().find(|session| session.peer == peer(100)).unwrap().id;
     let second = host.up(100);
@@ -564,82 +369,4 @@ fn a_node_that_serves_other_groups_on_its_next_link_leaves_the_old_ones() {
     assert_eq!(host.code(link), Code::Unavailable.number());
     host.item(link, group("b"));
     assert_eq!(host.replies(link), []);
-}
-
-#[test]
-fn calls_that_are_cancelled_behind_one_that_takes_long_are_not_held() {
-    let (mut host, other) = host();
-    let link = host.opened(1);
-    host.item(link, Body::Call(wire::call("long", 1)));
-    for _ in 0..200 {
-        let call =
-            host.item(link, Body::Call(proto::Call { payload: vec![0; 1000].into(), ..wire::call("x", 0) }));
-        host.item(link, Body::Cancel(proto::Cancel { call }));
-        host.acknowledge(link);
-    }
-    let held = host.broker.sessions().map(|session| session.held_bytes).max().unwrap();
-    assert!(held < 2_000, "{held} bytes");
-    let runs = host.runs();
-    assert_eq!(runs.len(), 1);
-    host.complete(runs[0].key, Ok(Bytes::new()));
-    assert!(host.runs().is_empty(), "what was cancelled is run");
-    host.serves(other);
-    host.serves(link);
-}
-
-#[test]
-fn a_one_way_call_that_takes_long_does_not_have_the_rest_kept() {
-    let (mut host, _) = host();
-    let node = host.opened_node(100, &[]);
-    let link = host.opened(1);
-    host.item(link, with_node(100, 1));
-    host.item(link, with_node(100, 2));
-    let call = 3;
-    for _ in 0..1000 {
-        host.item(link, items(2, false, 1, 1000));
-        // All but the one-way call are done, as a node says it that is at it.
-        let came = host.said[&node].iter().map(|packet| packet.seq).max().unwrap();
-        host.say(node, control(Body::Ack(proto::Ack { up_to: came, bulk_up_to: 0, done: 0 })));
-        host.item(
-            node,
-            Body::Credit(proto::Credit { call, to_caller: true, bulk: false, messages: 1, bytes: 1000 }),
-        );
-        host.acknowledge(link);
-    }
-    let held = host.broker.sessions().map(|session| session.held_bytes).max().unwrap();
-    assert!(held < 4_000, "{held} bytes");
-}
-
-#[test]
-fn what_an_application_gets_wrong_does_not_end_the_session() {
-    let (mut host, _) = host();
-    let link = host.opened(1);
-    host.item(link, Body::Call(wire::call("x", 0)));
-    host.item(link, Body::Call(wire::call("x", 0)));
-    let runs = host.runs();
-    let mut status = Status::internal("x");
-    status.message = "é".repeat(10_000);
-    status.details = (0..100).map(|n| (format!("{n}"), Bytes::from(vec![0; 5_000]))).collect();
-    host.complete(runs[0].key, Err(status));
-    host.complete(runs[1].key, Ok(vec![0; 5_000].into()));
-    let replies = host.replies(link);
-    let cut = replies[0].status.as_ref().unwrap();
-    assert!(cut.message.len() <= 4096 && cut.details.len() <= 16);
-    let long = replies[1].status.as_ref().unwrap();
-    assert_eq!((long.code, long.may_have_run), (Code::ResourceExhausted.number(), true));
-    let placing = |command: &'static [u8], shape| Placing {
-        command: Bytes::from_static(command),
-        payload: Bytes::new(),
-        to: Destination::Peer,
-        shape,
-        timeout: None,
-    };
-    let key: SessionKey = host.broker.sessions().last().unwrap().key;
-    for wrong in [placing(b"\xff", Shape::REQUEST), placing(b"x", Shape::ONE_WAY.and(Shape::STREAM_UP))] {
-        assert!(host.ask(|broker, now, out| broker.call(now, key, wrong, out)).is_err());
-    }
-    let placed =
-        host.ask(|broker, now, out| broker.call(now, key, placing(b"x", Shape::STREAM_UP), out)).unwrap();
-    let long = host.ask(|broker, _, out| broker.send(placed.stream(false), vec![0; 5_000].into(), out));
-    assert_eq!(long, Err(peerage_rpc::SendError::TooLong { bytes: 5_000, limit: 1024 }));
 }

@@ -9,7 +9,7 @@ use peerage_machine::{
     OutboxOf, Seed, UnixMillis, Why,
 };
 use peerage_rpc::accounts::{Accounts, AccountsConfig, Confirmation, Kind, NewInvite, Token};
-use peerage_rpc::{BrokerConfig, BrokerMachine, Event, Packet, Run, RunKey, Status};
+use peerage_rpc::{BrokerConfig, BrokerMachine, Event, Limits, Packet, Run, RunKey, Status};
 use peerage_sim::peer;
 use peerage_wire::proto::rpc::v1 as proto;
 
@@ -51,6 +51,23 @@ pub(crate) fn accounts() -> Accounts {
     }
     accounts.suspend(now, &peer(51)).unwrap();
     accounts
+}
+
+/// What a strict broker grants.
+pub(crate) const STRICT: Limits = Limits {
+    calls: 4,
+    call_bytes: 3500,
+    streams: 2,
+    stream_messages: 8,
+    stream_bytes: 2048,
+    message_bytes: 1024,
+};
+
+/// A strict broker, and the link of a user who does nothing wrong.
+pub(crate) fn strict() -> (Host, LinkId) {
+    let mut host = Host::new(BrokerConfig { limits: STRICT, max_unopened: 5, ..BrokerConfig::default() });
+    let other = host.opened(2);
+    (host, other)
 }
 
 impl Host {

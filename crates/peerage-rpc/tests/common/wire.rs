@@ -48,6 +48,22 @@ pub(crate) fn open() -> Packet {
     packet(0, false, Body::Open(proto::Open::default()))
 }
 
+/// What is no item.
+pub(crate) fn control(body: Body) -> Packet {
+    packet(0, false, body)
+}
+
+/// A call to a node.
+pub(crate) fn with_node(number: u32, flags: u32) -> Body {
+    let node = Bytes::copy_from_slice(peerage_sim::peer(number).as_bytes());
+    Body::Call(proto::Call { node, ..call("work", flags) })
+}
+
+/// Messages of a stream, or a piece of bulk data.
+pub(crate) fn items(call: u64, to_caller: bool, count: u32, len: usize) -> Body {
+    Body::Items(proto::Items { call, to_caller, count, items: vec![0; len].into() })
+}
+
 /// Keys that the hostile host of the contract's kit has peers of.
 pub(crate) fn host_peers() -> Vec<PeerId> {
     (0..40_u64).map(|n| PeerId::from_bytes(*blake3::hash(&n.to_le_bytes()).as_bytes())).collect()
