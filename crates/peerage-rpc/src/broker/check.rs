@@ -46,8 +46,7 @@ impl BrokerMachine {
     fn check_session(&self, key: SessionKey, session: &Sess) -> Result<(), String> {
         session.talk.check()?;
         let held = session.talk.held_bytes();
-        let (user, node) = self.worst_case;
-        let most = if session.kind == Kind::Node { node } else { user };
+        let most = self.worst_case.of(session.kind);
         if held > most {
             return Err(format!("{held} bytes are held for it, at most {most} were promised"));
         }

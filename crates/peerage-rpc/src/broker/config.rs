@@ -75,12 +75,17 @@ impl BrokerConfig {
     /// reaches that calls, is called, and reads nothing. One that goes beyond, because it acknowledges nothing, is ended with
     /// [`crate::Code::ResourceExhausted`].
     pub fn worst_case_session_bytes(&self) -> u64 {
-        worst_case(&self.limits)
+        self.worst_case().user
     }
 
     /// The same of a node's session, with its [`BrokerConfig::node_room`]. By default 822 MiB.
     pub fn worst_case_node_bytes(&self) -> u64 {
-        worst_case(&self.limits_of(Kind::Node))
+        self.worst_case().node
+    }
+
+    pub(super) fn worst_case(&self) -> WorstCase {
+        let of = |kind| worst_case(&self.limits_of(kind));
+        WorstCase { user: of(Kind::User), node: of(Kind::Node) }
     }
 
     /// The most bytes that a broker holds for all parties together: parameters of calls, replies, and messages of streams, with what
@@ -112,6 +117,23 @@ impl BrokerConfig {
     }
 }
 
+/// The most that a session can make a broker hold, in bytes, reckoned once.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct WorstCase {
+    user: u64,
+    node: u64,
+}
+
+impl WorstCase {
+    /// Of a party of that kind.
+    pub(super) const fn of(self, kind: Kind) -> u64 {
+        match kind {
+            Kind::User => self.user,
+            Kind::Node => self.node,
+        }
+    }
+}
+
 fn worst_case(limits: &Limits) -> u64 {
     let Limits { calls, call_bytes, streams, stream_messages, stream_bytes, message_bytes } = *limits;
     // Data one way, and credit the other.
@@ -129,13 +151,13 @@ fn worst_case(limits: &Limits) -> u64 {
         .saturating_add(flows)
         .saturating_add(replies)
         .saturating_add(u64::from(calls).saturating_mul(message_bytes))
-        .saturating_add(SMALL)
+        .saturating_add(EXTRAS)
 }
 
 /// What a reply has besides its payload.
 const REPLY_HEAD: u64 = 32;
 /// For offers, callers that are introduced, and what else there is of each session.
-const SMALL: u64 = 4 << 20;
+const EXTRAS: u64 = 4 << 20;
 /// The longest that [`Limits::message_bytes`] may be: a packet holds one, and what has gathered before it.
 const MAX_MESSAGE: u64 = (MAX_PACKET - (64 << 10)) as u64;
 

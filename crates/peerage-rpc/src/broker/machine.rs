@@ -11,7 +11,7 @@ use peerage_machine::{
 use peerage_wire::PeerId;
 
 use super::again::{OnceMore, Waiting};
-use super::config::BrokerConfig;
+use super::config::{BrokerConfig, WorstCase};
 use super::held::{Held, STEP};
 use super::journal::{Journal, Pending};
 use crate::accounts::{Accounts, Kind};
@@ -153,8 +153,8 @@ pub struct BrokerMachine {
     pub(super) waiting: BTreeMap<(SessionKey, u64), Waiting>,
     /// Sessions that ended because their node was started elsewhere, the last of them: who comes back hears that.
     pub(super) superseded: VecDeque<(SessionId, PeerId)>,
-    /// The most that is held for a user's session, and for a node's, in bytes.
-    pub(super) worst_case: (u64, u64),
+    /// The most that is held for a session.
+    pub(super) worst_case: WorstCase,
     /// What is held for all accounts.
     pub(super) held: Held,
     /// The last reading of the clock.
@@ -192,7 +192,7 @@ impl BrokerMachine {
             again: Vec::new(),
             waiting: BTreeMap::new(),
             superseded: VecDeque::new(),
-            worst_case: (config.worst_case_session_bytes(), config.worst_case_node_bytes()),
+            worst_case: config.worst_case(),
             held: Held::default(),
             config,
             now: now.mono,
@@ -252,8 +252,7 @@ impl BrokerMachine {
             session.is_touched = false;
             session.talk.pump(out);
             let held = session.talk.held_bytes();
-            let (user, node) = self.worst_case;
-            let limit = if session.kind == Kind::Node { node } else { user };
+            let limit = self.worst_case.of(session.kind);
             if held > limit {
                 out.count("rpc_hoarders_total", 1);
                 let status = Status::resource_exhausted(format!(
