@@ -83,10 +83,10 @@ const fn bytes_len(len: usize) -> usize {
 
 /// Small packets share blocks of so many bytes, which an allocator still counts among the small ones that it hands out at once.
 const BLOCK: usize = 1000;
+/// The longest of them, in bytes.
+const LONGEST_IN_BLOCK: usize = 256;
 /// Room for several packets as one, twice: one may still be under way.
 const SEVERAL_BLOCK: usize = 10 << 10;
-/// Those of at most so many bytes.
-const SMALL: usize = 256;
 
 /// Where packets are written. Small ones that follow each other lie in one block, which stays as long as any of them does:
 /// memory for each of them by itself costs more than writing it.
@@ -100,7 +100,7 @@ pub(crate) struct Paper {
 impl Paper {
     /// A place for so many bytes, all of them 0, which it need not share when they are many.
     fn sheet(&mut self, bytes: usize) -> BytesMut {
-        if bytes > SMALL {
+        if bytes > LONGEST_IN_BLOCK {
             return BytesMut::zeroed(bytes);
         }
         if self.block.len() < bytes {

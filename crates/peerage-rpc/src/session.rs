@@ -30,7 +30,7 @@ const ACK_SOON: Duration = Duration::from_millis(25);
 /// as many: what is done for each message, by the link and at both ends, is done once for all of them.
 const TOGETHER: usize = 4 << 10;
 /// Longer items leave by themselves: copying them would cost more than a message does.
-const SMALL: usize = 1 << 10;
+const LONGEST_TOGETHER: usize = 1 << 10;
 
 /// An acknowledgement leaves beside items while no more waits in front of them: by itself it overtakes what waits.
 const ACK_BESIDE: u64 = 16 << 10;
@@ -378,7 +378,7 @@ fn pump_main(
     while lane.has_unsent() && (!road.is_busy || lane.unsent_bytes() >= TOGETHER) {
         // No more than finds room beside others in the link's queue.
         let most = TOGETHER.min(usize::try_from(road.limit / 4).unwrap_or(TOGETHER));
-        let (mut count, mut bytes) = lane.next_small(SMALL, most, one_of_len);
+        let (mut count, mut bytes) = lane.next_small(LONGEST_TOGETHER, most, one_of_len);
         if let Some(ack) = ack.as_ref().filter(|_| count > 0 && road.queued < ACK_BESIDE) {
             (count, bytes) = (count + 1, bytes + one_of_len(ack.encoded_len()));
         } else if let Some(ack) = ack.take() {
