@@ -1,5 +1,6 @@
 //! The commands that are run here.
 
+use std::borrow::Borrow;
 use std::collections::BTreeMap;
 use std::fmt;
 use std::future::Future;
@@ -33,8 +34,17 @@ pub enum CommandsError {
 pub(super) type Running = Pin<Box<dyn Future<Output = Result<Bytes, Status>> + Send>>;
 type Start<M> = Box<dyn Fn(Context<M>, Bytes) -> Result<Running, Status> + Send + Sync>;
 
+/// A command's name, to be found by the bytes that come: it is in the order of its bytes, as they are.
+#[derive(PartialEq, Eq, PartialOrd, Ord)]
+struct Name(String);
+
+impl Borrow<[u8]> for Name {
+    fn borrow(&self) -> &[u8] {
+        self.0.as_bytes()
+    }
+}
+
 struct Entry<M: Place> {
-    name: String,
     declaration: Declaration,
     start: Start<M>,
 }
@@ -45,8 +55,7 @@ struct Entry<M: Place> {
 /// to [`tokio::task::spawn_blocking`]. A handler that panics answers [`crate::Code::Internal`], and harms nobody. When
 /// nobody waits for its answer any more, or its time is over, it is dropped at the place where it waits.
 pub struct Commands<M: Place = AtParty> {
-    /// By their names, as they come.
-    entries: BTreeMap<Vec<u8>, Entry<M>>,
+    entries: BTreeMap<Name, Entry<M>>,
     fault: Option<CommandsError>,
 }
 
@@ -72,8 +81,7 @@ impl<M: Place> Commands<M> {
         let fault = if name.is_empty() || name.len() > MAX_COMMAND {
             Some(CommandsError::Name { name: name.to_owned() })
         } else {
-            let entry = Entry { name: name.to_owned(), declaration, start };
-            let before = self.entries.insert(name.into(), entry);
+            let before = self.entries.insert(Name(name.to_owned()), Entry { declaration, start });
             before.map(|_| CommandsError::Twice(name.to_owned()))
         };
         self.fault = self.fault.take().or(fault);
@@ -186,7 +194,8 @@ impl<M: Place> Commands<M> {
         payload: Bytes,
         shape: Shape,
     ) -> Result<Running, Status> {
-        let Entry { name, declaration, start } = self.entries.get(command).ok_or_else(|| unknown(command))?;
+        let found = self.entries.get_key_value(command).ok_or_else(|| unknown(command))?;
+        let (Name(name), Entry { declaration, start }) = found;
         declaration.check_caller(name, ctx.caller())?;
         declaration.check_shape(name, shape)?;
         M::before_run(&ctx, name)?;
@@ -223,7 +232,7 @@ fn receiver<M: Place, Q: Message + Default>(
 
 impl<M: Place> fmt::Debug for Commands<M> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let names: Vec<_> = self.entries.values().map(|entry| &entry.name).collect();
+        let names: Vec<_> = self.entries.keys().map(|Name(name)| name).collect();
         f.debug_tuple("Commands").field(&names).finish()
     }
 }
