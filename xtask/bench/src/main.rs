@@ -66,20 +66,51 @@ enum Bench {
     Idlers { address: peerage_wire::Address, count: usize },
 }
 
+/// How figures are taken.
 #[derive(Args)]
-struct LinkOptions {
-    /// Run on this core alone; without, on all of them
-    #[arg(long, value_name = "CORE")]
-    pin: Option<usize>,
+struct FigureOptions {
     /// Append a JSON object per figure to this file
     #[arg(long, value_name = "FILE")]
     json: Option<PathBuf>,
-    /// The cipher suite of the links, and of the bare sealed records; without, the fastest on this processor
-    #[arg(long, value_name = "SUITE", value_enum)]
-    suite: Option<Cipher>,
     /// How often each figure is measured; the median is shown
     #[arg(long, value_name = "N", default_value_t = 5)]
     rounds: usize,
+}
+
+impl FigureOptions {
+    fn rounds(&self) -> usize {
+        self.rounds.max(1)
+    }
+}
+
+/// How figures of links are taken.
+#[derive(Args)]
+struct LinksOptions {
+    /// Run on this core alone, with all processes; without, on all cores
+    #[arg(long, value_name = "CORE")]
+    pin: Option<usize>,
+    /// The cipher suite of the links, and of the bare sealed records; without, the fastest on this processor
+    #[arg(long, value_name = "SUITE", value_enum)]
+    suite: Option<Cipher>,
+    #[command(flatten)]
+    figures: FigureOptions,
+}
+
+impl LinksOptions {
+    fn suite(&self) -> Suite {
+        self.suite.map_or(suites_by_speed()[0], Suite::from)
+    }
+
+    /// Has everything run where it should.
+    fn place(&self) -> Result<()> {
+        self.pin.map_or(Ok(()), pin)
+    }
+}
+
+#[derive(Args)]
+struct LinkOptions {
+    #[command(flatten)]
+    links: LinksOptions,
     /// Measure this only; may be given several times
     #[arg(long, value_name = "PART", value_enum)]
     only: Vec<link::Part>,
@@ -113,12 +144,8 @@ struct FloodOptions {
 
 #[derive(Args)]
 struct ClassesOptions {
-    /// Append a JSON object per figure to this file
-    #[arg(long, value_name = "FILE")]
-    json: Option<PathBuf>,
-    /// How often each figure is measured; the median is shown
-    #[arg(long, value_name = "N", default_value_t = 5)]
-    rounds: usize,
+    #[command(flatten)]
+    figures: FigureOptions,
 }
 
 #[derive(Args)]
@@ -126,12 +153,8 @@ struct MeshOptions {
     /// How many peers
     #[arg(long, value_name = "N", default_value_t = 50)]
     peers: usize,
-    /// Append a JSON object per figure to this file
-    #[arg(long, value_name = "FILE")]
-    json: Option<PathBuf>,
-    /// How often each figure is measured; the median is shown
-    #[arg(long, value_name = "N", default_value_t = 5)]
-    rounds: usize,
+    #[command(flatten)]
+    figures: FigureOptions,
 }
 
 #[derive(Args)]
@@ -146,18 +169,8 @@ struct ReconcileOptions {
 
 #[derive(Args)]
 struct RpcOptions {
-    /// Run all processes on this core alone; without, on all of them
-    #[arg(long, value_name = "CORE")]
-    pin: Option<usize>,
-    /// Append a JSON object per figure to this file
-    #[arg(long, value_name = "FILE")]
-    json: Option<PathBuf>,
-    /// The cipher suite of the links, and of the bare sealed records; without, the fastest on this processor
-    #[arg(long, value_name = "SUITE", value_enum)]
-    suite: Option<Cipher>,
-    /// How often each figure is measured; the median is shown
-    #[arg(long, value_name = "N", default_value_t = 5)]
-    rounds: usize,
+    #[command(flatten)]
+    links: LinksOptions,
     /// Measure this only; may be given several times
     #[arg(long, value_name = "METRIC", value_enum)]
     only: Vec<rpc::Metric>,
@@ -193,38 +206,36 @@ fn main() -> ExitCode {
 fn run(options: Options) -> Result<()> {
     match options.bench {
         Bench::Link(options) => {
-            if let Some(core) = options.pin {
-                pin(core)?;
-            }
+            let LinkOptions { links, only } = options;
+            links.place()?;
             link::run(&link::Plan {
-                rounds: options.rounds.max(1),
-                pinned: options.pin,
-                json: options.json,
-                suite: options.suite.map_or(suites_by_speed()[0], Suite::from),
-                only: options.only,
+                rounds: links.figures.rounds(),
+                pinned: links.pin,
+                suite: links.suite(),
+                json: links.figures.json,
+                only,
             })
         }
         Bench::Flood(FloodOptions { seconds, json }) => flood::run(&flood::Plan { seconds, json }),
         Bench::Friend { address } => flood::friend(&address),
         Bench::Flooder { address, from, manner } => flood::flooder(&address, from, manner),
-        Bench::Classes(options) => classes::run(options.rounds.max(1), options.json),
-        Bench::Mesh(MeshOptions { peers, json, rounds }) => {
-            mesh::run(&mesh::Plan { peers, rounds: rounds.max(1), json })
+        Bench::Classes(ClassesOptions { figures }) => classes::run(figures.rounds(), figures.json),
+        Bench::Mesh(MeshOptions { peers, figures }) => {
+            mesh::run(&mesh::Plan { peers, rounds: figures.rounds(), json: figures.json })
         }
         Bench::MeshRound { peers } => mesh::round(peers),
         Bench::Reconcile(options) => reconcile::run(options.rounds.max(1), options.json),
         Bench::Rpc(options) => {
-            if let Some(core) = options.pin {
-                pin(core)?;
-            }
+            let RpcOptions { links, only, sealed, sessions } = options;
+            links.place()?;
             rpc::run(&rpc::Plan {
-                rounds: options.rounds.max(1),
-                pinned: options.pin,
-                json: options.json,
-                suite: options.suite.map_or(suites_by_speed()[0], Suite::from),
-                only: options.only,
-                sessions: options.sessions.into(),
-                sealed: options.sealed,
+                rounds: links.figures.rounds(),
+                pinned: links.pin,
+                suite: links.suite(),
+                json: links.figures.json,
+                only,
+                sessions: sessions.into(),
+                sealed,
             })
         }
         Bench::RpcPart(options) => {
