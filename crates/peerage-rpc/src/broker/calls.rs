@@ -158,11 +158,11 @@ impl BrokerMachine {
             return self.relay(now, key, seq, call, out);
         }
         if let Some((seq, call)) = session.gate.enter(seq, call) {
-            self.run(key, seq, call, out);
+            self.run(key, seq, *call, out);
         }
     }
 
-    fn run(&mut self, key: SessionKey, seq: u64, call: Box<Call>, out: &mut Out) {
+    fn run(&mut self, key: SessionKey, seq: u64, call: Call, out: &mut Out) {
         let Some(session) = self.sessions.get_mut(&key) else { return };
         out.emit(Event::Run(Box::new(Run {
             key: RunKey { session: key, seq },
@@ -276,7 +276,7 @@ impl BrokerMachine {
         }
         while let Some(session) = self.sessions.get_mut(&key) {
             let Some((seq, call)) = session.gate.next() else { break };
-            self.run(key, seq, call, out);
+            self.run(key, seq, *call, out);
         }
     }
 

@@ -134,7 +134,7 @@ impl PartyMachine {
         }
         let caller = call.caller;
         if let Some((seq, call)) = self.gates.entry(caller).or_default().enter(seq, call) {
-            self.run(seq, call, out);
+            self.run(seq, *call, out);
         }
         Ok(())
     }
@@ -143,11 +143,11 @@ impl PartyMachine {
         loop {
             let Some(gate) = self.gates.get_mut(&caller) else { return };
             let Some((seq, call)) = gate.next() else { return };
-            self.run(seq, call, out);
+            self.run(seq, *call, out);
         }
     }
 
-    pub(super) fn run(&mut self, seq: u64, call: Box<Call>, out: &mut Out) {
+    pub(super) fn run(&mut self, seq: u64, call: Call, out: &mut Out) {
         let (Some(talk), Some(session)) = (&self.talk, self.id) else { return };
         if call.shape.has(Shape::ONE_WAY) {
             self.one_ways.insert(seq, call.caller);
