@@ -8,7 +8,7 @@ use peerage_wire::{Address, PeerId, Suite};
 use tokio::sync::oneshot;
 
 use crate::close::shut_down;
-use crate::driver::{self, Ending};
+use crate::driver::{self, Driver, Ending};
 use crate::hub::{Guest, Shared};
 use crate::transport::Connection;
 use crate::waiter::{Granted, Waiter};
@@ -123,7 +123,8 @@ async fn run(shared: Arc<Shared>, attempt: Attempt) {
             let connected = tokio::select! {
                 // Nobody waits for the answer any more, nor would anybody hold the link.
                 () = waiter.abandoned() => return,
-                connected = connect(&shared, &address) => connected,
+                // In a box, as all that comes before the link: this task lives as long as that does.
+                connected = Box::pin(connect(&shared, &address)) => connected,
             };
             let connection = match connected {
                 Ok(connection) => connection,
@@ -139,9 +140,9 @@ async fn run(shared: Arc<Shared>, attempt: Attempt) {
                 Ok(seat) => seat,
                 Err(refused) => return waiter.failed(refused.why),
             };
-            match driver::run(Arc::clone(&shared), connection, seat, suites.clone(), expected, Some(waiter))
-                .await
-            {
+            let driver =
+                Driver::new(Arc::clone(&shared), connection, seat, suites.clone(), expected, Some(waiter));
+            match driver::run(driver).await {
                 Ending::Over => return,
                 Ending::NeverUp { waiter: back, why, peer, counter_offer, asked } => {
                     waiter = back;
@@ -159,7 +160,7 @@ async fn run(shared: Arc<Shared>, attempt: Attempt) {
                     }
                     tries += 1;
                     let (Why::Duplicate, Some(peer)) = (&last, peer) else { break };
-                    waiter = match shared.await_rival(peer, waiter).await {
+                    waiter = match Box::pin(shared.await_rival(peer, waiter)).await {
                         Ok(()) => return,
                         Err(waiter) => waiter,
                     };

@@ -13,7 +13,7 @@ use peerage_wire::preface::{Busy, Notice};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::task::{AbortHandle, JoinSet};
 
-use crate::driver;
+use crate::driver::{self, Driver};
 use crate::dropped::Dropped;
 use crate::hub::{Guest, Refused, Seat, Shared};
 use crate::scratch::lock;
@@ -266,8 +266,13 @@ fn enter(shared: &Shared, connection: &Connection, visit: &Visit) -> Result<Seat
 /// A task for one who has a place.
 pub(crate) fn begin(shared: &Arc<Shared>, connection: Connection, seat: Seat) {
     let task = Arc::clone(shared);
+    let newcomer = Box::new((connection, seat));
     shared.shards.spawn(async move {
-        let suites = task.config.listen_suites.clone();
-        driver::run(task, connection, seat, suites, None, None).await;
+        let driver = {
+            let (connection, seat) = *newcomer;
+            let suites = task.config.listen_suites.clone();
+            Driver::new(task, connection, seat, suites, None, None)
+        };
+        driver::run(driver).await;
     });
 }

@@ -82,7 +82,8 @@ struct Waiting {
     until: Option<peerage_machine::Instant>,
 }
 
-struct Driver {
+/// One connection, from its first byte to its end.
+pub(crate) struct Driver {
     shared: Arc<Shared>,
     handle: Arc<LinkHandle>,
     ip: Option<IpAddr>,
@@ -126,93 +127,15 @@ struct Driver {
 }
 
 /// Runs one connection to its end; one that was no link is left to hang up by itself, and its dialer hears at once.
-pub(crate) async fn run(
-    shared: Arc<Shared>,
-    connection: Connection,
-    seat: Seat,
-    suites: Vec<Suite>,
-    expected: Option<PeerId>,
-    dial: Option<Waiter>,
-) -> Ending {
-    let Seat { handle, guest, instances, heard } = seat;
-    let Connection { stream, remote, ip } = connection;
-    let dialled = remote.clone();
+pub(crate) async fn run(mut driver: Box<Driver>) -> Ending {
     let span = tracing::debug_span!(
         "link",
-        id = %handle.id,
-        remote = %shared.shown(&remote),
+        id = %driver.handle.id,
+        remote = %driver.shared.shown(&driver.handle.remote),
         peer = tracing::field::Empty,
     );
-    let setup = Setup {
-        direction: handle.direction,
-        identity: Arc::clone(&shared.identity),
-        incarnation: shared.incarnation,
-        software: shared.config.software.clone(),
-        addresses: shared.own.addresses(),
-        // Who is seen by a transport without IP addresses would learn nothing.
-        observed: ip.is_some().then(|| remote.clone()),
-        instances: instances.iter().map(|(_, wire)| wire.clone()).collect(),
-        expected,
-        suites,
-        cookie: dial.as_ref().and_then(|_| lock(&shared.cookies).of(&remote, shared.clock.mono())),
-        entropy: shared.seed.fork(&format!("link {}", handle.id)).rng().bytes(),
-        config: Arc::clone(&shared.link_config),
-        memory: shared.memory.clone(),
-        capacity: shared.config.capacity(),
-    };
-    if let Some(waiter) = &dial {
-        handle.hold(waiter.key());
-    }
-    let link = Link::new(setup, shared.clock.mono());
-    let channels = (0..)
-        .zip(instances)
-        .map(|(number, (instance, _))| (number, Box::new(Channel { instance, state: State::Offered })));
-    // A task holds this as long as the link lives, and whatever it is moved through has room for all of it besides.
-    let mut driver = Box::new(Driver {
-        ip,
-        guest,
-        link,
-        stream,
-        channels: channels.collect(),
-        deferred: Vec::new(),
-        dial,
-        waiters: Vec::new(),
-        waiters_due: None,
-        probers: Vec::new(),
-        flushers: Vec::new(),
-        stalled: false,
-        commands: Vec::new(),
-        batch: Vec::new(),
-        leftover: Vec::new(),
-        unsent: BytesMut::new(),
-        taken: 0,
-        reported: LinkStats::default(),
-        timer: Box::pin(tokio::time::sleep(Duration::ZERO)),
-        armed: None,
-        was_up: false,
-        greeted: false,
-        over: None,
-        over_at: None,
-        flushed_at: None,
-        broken: false,
-        handle,
-        shared,
-    });
-    driver.hear(heard);
     std::future::poll_fn(|cx| driver.poll(cx)).instrument(span.clone()).await;
-    let ending = match (driver.dial.take(), &driver.over) {
-        (Some(waiter), Some(why)) => {
-            let cookie = driver.link.cookie();
-            if let Some(cookie) = cookie {
-                let now = driver.shared.clock.mono();
-                lock(&driver.shared.cookies).keep(dialled, cookie, now);
-            }
-            let (why, peer) = (why.clone(), driver.link.peer());
-            let counter_offer = driver.link.counter_offer();
-            Ending::NeverUp { waiter, why, peer, counter_offer, asked: cookie.is_some() }
-        }
-        _ => Ending::Over,
-    };
+    let ending = driver.ending();
     let shared = Arc::clone(&driver.shared);
     let hang_up = driver.hang_up().instrument(span);
     match ending {
@@ -223,6 +146,89 @@ pub(crate) async fn run(
 }
 
 impl Driver {
+    /// Made before the task that runs it, and in a box: a task holds what it is given for as long as it lives, has room for
+    /// it wherever it is moved to, and for what it is made of besides.
+    pub(crate) fn new(
+        shared: Arc<Shared>,
+        connection: Connection,
+        seat: Seat,
+        suites: Vec<Suite>,
+        expected: Option<PeerId>,
+        dial: Option<Waiter>,
+    ) -> Box<Self> {
+        let Seat { handle, guest, instances, heard } = seat;
+        let Connection { stream, remote, ip } = connection;
+        let setup = Setup {
+            direction: handle.direction,
+            identity: Arc::clone(&shared.identity),
+            incarnation: shared.incarnation,
+            software: shared.config.software.clone(),
+            addresses: shared.own.addresses(),
+            // Who is seen by a transport without IP addresses would learn nothing.
+            observed: ip.is_some().then(|| remote.clone()),
+            instances: instances.iter().map(|(_, wire)| wire.clone()).collect(),
+            expected,
+            suites,
+            cookie: dial.as_ref().and_then(|_| lock(&shared.cookies).of(&remote, shared.clock.mono())),
+            entropy: shared.seed.fork(&format!("link {}", handle.id)).rng().bytes(),
+            config: Arc::clone(&shared.link_config),
+            memory: shared.memory.clone(),
+            capacity: shared.config.capacity(),
+        };
+        if let Some(waiter) = &dial {
+            handle.hold(waiter.key());
+        }
+        let link = Link::new(setup, shared.clock.mono());
+        let channels = (0..)
+            .zip(instances)
+            .map(|(number, (instance, _))| (number, Box::new(Channel { instance, state: State::Offered })));
+        let mut driver = Box::new(Self {
+            ip,
+            guest,
+            link,
+            stream,
+            channels: channels.collect(),
+            deferred: Vec::new(),
+            dial,
+            waiters: Vec::new(),
+            waiters_due: None,
+            probers: Vec::new(),
+            flushers: Vec::new(),
+            stalled: false,
+            commands: Vec::new(),
+            batch: Vec::new(),
+            leftover: Vec::new(),
+            unsent: BytesMut::new(),
+            taken: 0,
+            reported: LinkStats::default(),
+            timer: Box::pin(tokio::time::sleep(Duration::ZERO)),
+            armed: None,
+            was_up: false,
+            greeted: false,
+            over: None,
+            over_at: None,
+            flushed_at: None,
+            broken: false,
+            handle,
+            shared,
+        });
+        driver.hear(heard);
+        driver
+    }
+
+    /// What its dialer hears, who waits no more if it was a link.
+    fn ending(&mut self) -> Ending {
+        let (Some(waiter), Some(why)) = (self.dial.take(), &self.over) else { return Ending::Over };
+        let cookie = self.link.cookie();
+        if let Some(cookie) = cookie {
+            let now = self.shared.clock.mono();
+            lock(&self.shared.cookies).keep(self.handle.remote.clone(), cookie, now);
+        }
+        let (why, peer) = (why.clone(), self.link.peer());
+        let counter_offer = self.link.counter_offer();
+        Ending::NeverUp { waiter, why, peer, counter_offer, asked: cookie.is_some() }
+    }
+
     /// Ready when the link is over.
     fn poll(&mut self, cx: &mut Context<'_>) -> Poll<()> {
         let mut began = None;
