@@ -148,7 +148,7 @@ pub(crate) struct Neighbour {
 #[derive(Debug)]
 pub(crate) struct Verifying {
     pub(crate) link: LinkId,
-    pub(crate) message: Arc<Signed>,
+    pub(crate) message: Signed,
     hops: u32,
     pulled: bool,
     /// Its sender has said meanwhile that it has nothing more to push.
@@ -262,7 +262,7 @@ impl Broadcast {
     pub(crate) fn on_payload(
         &mut self,
         link: LinkId,
-        message: Arc<Signed>,
+        message: Signed,
         hops: u32,
         pulled: bool,
         cx: &mut Cx<'_>,
@@ -278,7 +278,7 @@ impl Broadcast {
         if message.network() != self.config.name.as_bytes() {
             return cx.fault(link, "a message of another mesh");
         }
-        if message.body.len() as u64 > self.config.max_message {
+        if message.body().len() as u64 > self.config.max_message {
             return cx.fault(link, "a message longer than the mesh's limit");
         }
         let id = message.id;
@@ -287,7 +287,7 @@ impl Broadcast {
         {
             neighbour.answered = cx.now.mono;
         }
-        if self.is_large(message.body.len() as u64) {
+        if self.is_large(message.body().len() as u64) {
             self.need_not_send(link, &id);
         }
         if self.is_stale(message.sent, cx.now.wall) {
@@ -336,7 +336,7 @@ impl Broadcast {
             job,
             signer: id.origin,
             domain: DOMAIN,
-            message: message.body.clone(),
+            message: message.shared_body(),
             signature: message.signature(),
         });
         self.verifying.insert(job, Verifying { link, message, hops, pulled, dry: false });
@@ -347,7 +347,7 @@ impl Broadcast {
     }
 
     fn duplicate(&mut self, link: LinkId, id: &MessageId, hops: u32, pulled: bool, cx: &mut Cx<'_>) {
-        let first = self.window.get(id).map(|held| (held.pushed, held.from, held.since));
+        let first = self.window.get(id).map(|held| (held.pushed, held.from(), held.since));
         match first {
             _ if pulled => {}
             // We asked for it before it came by itself: the push is as it should be.
@@ -399,7 +399,7 @@ impl Broadcast {
     /// A message that is new and genuine, or our own. Gives how many neighbours it was pushed to.
     pub(crate) fn accept(
         &mut self,
-        message: Arc<Signed>,
+        message: Signed,
         hops: u32,
         from: Option<LinkId>,
         came: Came,
@@ -430,10 +430,7 @@ impl Broadcast {
         // What came by a short cut is passed on as if it had come by the tree: whoever prefers us, or not, for our hops
         // goes by where the tree has us. A peer that is fed by us then never takes us for nearer than itself.
         let depth = self.depth(id.stream(), from).map_or(hops, |depth| depth.max(hops));
-        self.window.insert(
-            now,
-            Held { message: Arc::clone(&message), hops: depth, pushed: !pulled, from, since: now },
-        );
+        self.window.insert(id.stream(), Held::new(&message, depth, !pulled, from, now));
         let pushed = self.relay(&message, depth, from, pulled, &awaited, cx);
         if let Some(stream) = self.streams.peek_mut(&id.stream()) {
             stream.told = depth;

@@ -1,6 +1,8 @@
 //! The only place where the generated messages become ours and back.
 
-use std::sync::Arc;
+mod signed;
+
+pub(crate) use signed::{Draft, network, parts, sent, stream_of};
 
 use bytes::{Buf as _, Bytes, BytesMut};
 use peerage_machine::{Malformed, Message, UnixMillis};
@@ -11,25 +13,39 @@ use peerage_wire::{Address, PeerId};
 use prost::Message as _;
 use prost::encoding::{DecodeContext, WireType, decode_key, decode_varint, skip_field};
 
-use super::message::{MessageId, Place, Signed, StreamKey};
+use self::signed::{Passed, signed};
+use super::message::{MessageId, SIGNATURE, StreamKey};
 use super::packet::{
-    Contact, MAX_CONTACT_ADDRESSES, MAX_CONTACTS, MAX_HOPS, MAX_NAME, MAX_PARTS, MAX_RUN_LEN, MAX_RUN_RANGES,
-    MAX_RUNS, MAX_TTL, MAX_WHISPER_HOPS, Notice, Outcome, Packet, Run, Span, Words,
+    Contact, MAX_CONTACT_ADDRESSES, MAX_CONTACTS, MAX_HOPS, MAX_NAME, MAX_RUN_LEN, MAX_RUN_RANGES, MAX_RUNS,
+    MAX_TTL, MAX_WHISPER_HOPS, Notice, Outcome, Packet, Run, Span, Words,
 };
 use super::ranges::Range;
 
 impl Message for Packet {
     fn encoded_len(&self) -> usize {
-        self.to_proto().encoded_len()
+        match self.form() {
+            Form::Passed(passed) => passed.encoded_len(),
+            Form::Ours(packet) => packet.encoded_len(),
+        }
     }
 
     fn encode(&self, into: &mut BytesMut) {
-        self.to_proto().encode_raw(into);
+        match self.form() {
+            Form::Passed(passed) => passed.encode(into),
+            Form::Ours(packet) => packet.encode_raw(into),
+        }
     }
 
     fn to_bytes(&self) -> Bytes {
         // Made once, and not once more for its length.
-        self.to_proto().encode_to_vec().into()
+        match self.form() {
+            Form::Passed(passed) => {
+                let mut bytes = Vec::with_capacity(passed.encoded_len());
+                passed.encode(&mut bytes);
+                bytes.into()
+            }
+            Form::Ours(packet) => packet.encode_to_vec().into(),
+        }
     }
 
     fn decode(bytes: Bytes) -> Result<Self, Malformed> {
@@ -44,9 +60,6 @@ impl Message for Packet {
 const MAX_SMALL: usize = 64 << 10;
 const PAYLOAD_TAG: u32 = 8;
 const WHISPER_TAG: u32 = 13;
-const NETWORK_TAG: u32 = 1;
-const PARTS_TAG: u32 = 6;
-
 /// Small packets have repeated fields that take many times their bytes when decoded, so their size is bounded first;
 /// a Payload or Whisper holds two byte strings, which share the memory of the packet.
 fn check_size(bytes: &Bytes) -> Result<(), Malformed> {
@@ -70,10 +83,16 @@ struct Field {
     len: usize,
 }
 
+impl Field {
+    fn place(&self) -> std::ops::Range<usize> {
+        self.at..self.at + self.len
+    }
+}
+
 /// Walks over the fields of a message until `allow` says no to one.
-fn fields(what: &'static str, bytes: &Bytes, mut allow: impl FnMut(Field) -> bool) -> Result<(), Malformed> {
+fn fields(what: &'static str, bytes: &[u8], mut allow: impl FnMut(Field) -> bool) -> Result<(), Malformed> {
     let wrong = |error| Malformed::new(what, error);
-    let mut rest: &[u8] = bytes;
+    let mut rest = bytes;
     while rest.has_remaining() {
         let before = rest.remaining();
         let (tag, wire_type) = decode_key(&mut rest).map_err(wrong)?;
@@ -119,7 +138,7 @@ fn words(kind: Kind) -> Result<Words, Malformed> {
         Kind::Payload(it) => Words::Payload {
             hops: at_most("Payload", "hops", it.hops, MAX_HOPS)?,
             pulled: it.pulled,
-            message: Arc::new(signed("Payload", it.body, it.signature, false)?),
+            message: signed("Payload", &it.body, &it.signature, false)?,
         },
         Kind::Announce(it) => Words::Announce { notices: notices("Announce", it.runs)? },
         Kind::Want(it) => Words::Want { runs: runs("Want", it.runs)? },
@@ -138,7 +157,7 @@ fn words(kind: Kind) -> Result<Words, Malformed> {
         Kind::Probe(it) => Words::Probe { answer: it.answer },
         Kind::Whisper(it) => Words::Whisper {
             hops: at_most("Whisper", "hops", it.hops, MAX_WHISPER_HOPS)?,
-            message: Arc::new(signed("Whisper", it.body, it.signature, true)?),
+            message: signed("Whisper", &it.body, &it.signature, true)?,
         },
         Kind::WhisperResult(it) => {
             let outcome = match it.outcome() {
@@ -161,7 +180,7 @@ fn words(kind: Kind) -> Result<Words, Malformed> {
 }
 
 impl Packet {
-    fn to_proto(&self) -> proto::Packet {
+    fn form(&self) -> Form<'_> {
         let kind = match &self.0 {
             Words::Join { urgent } => Kind::Join(proto::Join { urgent: *urgent }),
             Words::Neighbour { urgent } => Kind::Neighbour(proto::Neighbour { urgent: *urgent }),
@@ -181,12 +200,9 @@ impl Packet {
             Words::ShuffleReply { nonce, sample } => {
                 Kind::ShuffleReply(proto::ShuffleReply { nonce: *nonce, sample: to_contacts(sample) })
             }
-            Words::Payload { message, hops, pulled } => Kind::Payload(proto::Payload {
-                body: message.body.clone(),
-                signature: message.signature.clone(),
-                hops: *hops,
-                pulled: *pulled,
-            }),
+            Words::Payload { message, hops, pulled } => {
+                return Form::Passed(Passed { tag: PAYLOAD_TAG, message, hops: *hops, pulled: *pulled });
+            }
             Words::Announce { notices } => Kind::Announce(proto::Announce { runs: to_notices(notices) }),
             Words::Want { runs } => Kind::Want(proto::Want { runs: to_runs(runs) }),
             Words::Prune { origin } => Kind::Prune(proto::Prune { origin: to_peer(origin) }),
@@ -204,11 +220,9 @@ impl Packet {
             }),
             Words::Spare { notices } => Kind::Spare(proto::Spare { runs: to_notices(notices) }),
             Words::Probe { answer } => Kind::Probe(proto::Probe { answer: *answer }),
-            Words::Whisper { message, hops } => Kind::Whisper(proto::Whisper {
-                body: message.body.clone(),
-                signature: message.signature.clone(),
-                hops: *hops,
-            }),
+            Words::Whisper { message, hops } => {
+                return Form::Passed(Passed { tag: WHISPER_TAG, message, hops: *hops, pulled: false });
+            }
             Words::WhisperResult { id, outcome } => {
                 let (outcome, signature) = match outcome {
                     Outcome::Delivered(signature) => {
@@ -226,8 +240,14 @@ impl Packet {
                 })
             }
         };
-        proto::Packet { kind: Some(kind) }
+        Form::Ours(proto::Packet { kind: Some(kind) })
     }
+}
+
+/// What a packet is encoded from.
+enum Form<'a> {
+    Passed(Passed<'a>),
+    Ours(proto::Packet),
 }
 
 /// An address book, as it is stored.
@@ -241,101 +261,7 @@ pub(crate) fn decode_book(bytes: Bytes, most: usize) -> Option<Vec<Contact>> {
     book.contacts.into_iter().take(most).map(|it| contact("Book", it).ok()).collect()
 }
 
-/// What an origin signs.
-pub(crate) struct Draft<'a> {
-    pub(crate) network: &'a str,
-    pub(crate) id: MessageId,
-    pub(crate) sent: UnixMillis,
-    pub(crate) parts: Vec<Bytes>,
-    pub(crate) target: Option<PeerId>,
-}
-
-impl Draft<'_> {
-    /// The length of the body.
-    pub(crate) fn len(&self) -> usize {
-        self.to_proto().encoded_len()
-    }
-
-    /// The message, signed by `sign`. Its parts are slices of its body.
-    pub(crate) fn sign(self, sign: impl FnOnce(&[u8]) -> [u8; 64]) -> Signed {
-        let draft = self.to_proto();
-        let len = draft.encoded_len();
-        let mut bytes = BytesMut::with_capacity(len + 64);
-        draft.encode_raw(&mut bytes);
-        let signature = sign(&bytes);
-        bytes.extend_from_slice(&signature);
-        let mut body = bytes.freeze();
-        let signature = body.split_off(len);
-        // The body keeps the bytes once: the parts that were given are dropped for places in it.
-        let Layout { network, parts } = layout("Draft", &body).unwrap_or_default();
-        let target = self.target.map(Box::new);
-        Signed { id: self.id, sent: self.sent, signature, body, parts: parts.into(), network, target }
-    }
-
-    fn to_proto(&self) -> proto::WhisperBody {
-        // A Body is a WhisperBody without a target: same tags, same bytes.
-        proto::WhisperBody {
-            network: self.network.to_owned(),
-            origin: to_peer(&self.id.origin),
-            epoch: self.id.epoch,
-            seq: self.id.seq,
-            sent: self.sent.0,
-            parts: self.parts.clone(),
-            target: self.target.as_ref().map(to_peer).unwrap_or_default(),
-        }
-    }
-}
-
-/// Where things are in a body.
-#[derive(Default)]
-struct Layout {
-    network: Place,
-    parts: Vec<Place>,
-}
-
-fn layout(what: &'static str, body: &Bytes) -> Result<Layout, Malformed> {
-    let mut layout = Layout::default();
-    fields(what, body, |field| {
-        let Some(place) = Place::new(field.at, field.len) else { return false };
-        match field.tag {
-            NETWORK_TAG => layout.network = place,
-            PARTS_TAG => layout.parts.push(place),
-            _ => {}
-        }
-        layout.parts.len() <= MAX_PARTS
-    })?;
-    Ok(layout)
-}
-
-fn signed(
-    what: &'static str,
-    body: Bytes,
-    signature_bytes: Bytes,
-    whisper: bool,
-) -> Result<Signed, Malformed> {
-    signature(what, &signature_bytes)?;
-    let Layout { network, parts } = layout(what, &body)?;
-    let (origin, epoch, seq, sent, target) = if whisper {
-        let it =
-            proto::WhisperBody::decode(body.clone()).map_err(|error| Malformed::new("WhisperBody", error))?;
-        let target = peer("WhisperBody", &it.target)?;
-        (it.origin, it.epoch, it.seq, it.sent, Some(Box::new(target)))
-    } else {
-        let it = proto::Body::decode(body.clone()).map_err(|error| Malformed::new("Body", error))?;
-        (it.origin, it.epoch, it.seq, it.sent, None)
-    };
-    if parts.is_empty() {
-        return Err(Malformed::new(what, "it has no part"));
-    }
-    if seq == 0 {
-        return Err(Malformed::new(what, "sequence numbers begin with 1"));
-    }
-    let id = MessageId { origin: peer(what, &origin)?, epoch, seq };
-    let (sent, parts) = (UnixMillis(sent), parts.into());
-    Ok(Signed { id, sent, signature: signature_bytes, body, parts, network, target })
-}
-
-fn signature(what: &'static str, bytes: &Bytes) -> Result<[u8; 64], Malformed> {
+fn signature(what: &'static str, bytes: &Bytes) -> Result<[u8; SIGNATURE], Malformed> {
     bytes
         .as_ref()
         .try_into()

@@ -39,7 +39,7 @@ enum Way {
 
 #[derive(Debug)]
 struct Call {
-    message: Arc<Signed>,
+    message: Signed,
     target: PeerId,
     way: Option<Way>,
     tried_link: bool,
@@ -58,7 +58,7 @@ struct Relay {
 
 #[derive(Debug)]
 enum Verifying {
-    Whisper { link: LinkId, message: Arc<Signed>, hops: u32 },
+    Whisper { link: LinkId, message: Signed, hops: u32 },
     Delivered { link: LinkId, id: MessageId },
 }
 
@@ -167,7 +167,7 @@ impl Direct {
         {
             return Err(WhisperError::Full { peer: target });
         }
-        let message = Arc::new(draft.sign(|bytes| self.identity.sign(DOMAIN, bytes)));
+        let message = draft.sign(|bytes| self.identity.sign(DOMAIN, bytes));
         self.next_seq += 1;
         self.bytes += message.footprint();
         let call = cx.ids.call();
@@ -240,7 +240,7 @@ impl Direct {
     fn send(&mut self, call: CallId, link: LinkId, directory: &impl Directory, cx: &mut Cx<'_>) {
         let Some(state) = self.calls.get_mut(&call) else { return };
         cx.links.need(link, Need::Whisper, cx.out);
-        if !forward(Arc::clone(&state.message), 0, link, cx) {
+        if !forward(state.message.clone(), 0, link, cx) {
             state.full = true;
             self.advance(call, directory, cx);
         }
@@ -379,7 +379,7 @@ impl Direct {
 }
 
 /// Queues a whisper if there is room.
-fn forward(message: Arc<Signed>, hops: u32, to: LinkId, cx: &mut Cx<'_>) -> bool {
+fn forward(message: Signed, hops: u32, to: LinkId, cx: &mut Cx<'_>) -> bool {
     let id = message.id;
     let words = Words::Whisper { message, hops };
     let size = Packet(words.clone()).encoded_len() as u64;

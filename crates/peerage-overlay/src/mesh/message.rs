@@ -2,11 +2,13 @@
 
 use std::fmt;
 use std::str::FromStr;
+use std::sync::Arc;
 
 use bytes::Bytes;
 use peerage_machine::UnixMillis;
 use peerage_wire::{PeerId, PeerIdError};
 
+use super::convert::{network, parts};
 use super::lru::Key;
 
 /// Names a broadcast, or a whisper, of a mesh for ever. As text: `origin/epoch/seq`.
@@ -172,9 +174,8 @@ impl<const N: usize> IntoParts for [String; N] {
     }
 }
 
-/// What a message takes beside what it is of: two counts of who has it, the head of its packet, and four pieces of memory
-/// with 8 to 16 bytes lost to each.
-const AROUND: usize = 128;
+/// What a message takes beside its bytes: two counts of who has it, and 8 to 16 bytes lost to its piece of memory.
+const AROUND: usize = 32;
 
 /// One start of one origin's mesh.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -213,91 +214,71 @@ impl StreamKey {
     }
 }
 
-/// Where some of a message's bytes are in its body.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(crate) struct Place {
-    at: u32,
-    len: u32,
+/// What the bytes of a message take in memory.
+pub(crate) fn footprint(bytes: &[u8]) -> u64 {
+    (bytes.len() + AROUND) as u64
 }
 
-impl Place {
-    /// So many bytes from there on; `None` beyond 4 GiB.
-    pub(crate) fn new(at: usize, len: usize) -> Option<Self> {
-        Some(Self { at: u32::try_from(at).ok()?, len: u32::try_from(len).ok()? })
-    }
+/// The bytes of a signature.
+pub(crate) const SIGNATURE: usize = 64;
 
-    fn range(self) -> std::ops::Range<usize> {
-        self.at as usize..self.at as usize + self.len as usize
-    }
-
-    fn slice(self, body: &Bytes) -> Bytes {
-        let range = self.range();
-        if range.end <= body.len() { body.slice(range) } else { Bytes::new() }
-    }
+/// The body and the signature in the bytes of a message.
+pub(crate) fn split(bytes: &[u8]) -> (&[u8], &[u8]) {
+    // They are never shorter.
+    bytes.split_at_checked(bytes.len().wrapping_sub(SIGNATURE)).unwrap_or_default()
 }
 
-/// Where the parts are: most messages have one.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) enum Places {
-    One(Place),
-    Several(Box<[Place]>),
-}
-
-impl From<Vec<Place>> for Places {
-    fn from(places: Vec<Place>) -> Self {
-        match places[..] {
-            [place] => Self::One(place),
-            _ => Self::Several(places.into()),
-        }
-    }
-}
-
-/// A message as its origin signed it: the bytes are forwarded as they came, and say all but what is beside them here.
-/// Thousands of these are kept, so that it says nothing twice that is not compared again and again.
+/// A message as its origin signed it: the bytes are forwarded as they came. Thousands of these are kept, so that all of one
+/// is in a single piece of memory, and what it says is read where it is wanted.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Signed {
     pub(crate) id: MessageId,
     pub(crate) sent: UnixMillis,
-    /// 64 bytes. Of the memory that the body is in.
-    pub(crate) signature: Bytes,
-    pub(crate) body: Bytes,
-    pub(crate) parts: Places,
-    pub(crate) network: Place,
+    /// The body, and its signature behind it.
+    pub(crate) bytes: Arc<[u8]>,
     /// Of a whisper.
     pub(crate) target: Option<Box<PeerId>>,
 }
 
 impl Signed {
-    /// What it takes in memory, in bytes: the packet that it came in (the body and the signature are slices of it) and
-    /// what stands around it.
+    /// What it takes in memory, in bytes.
     pub(crate) fn footprint(&self) -> u64 {
-        let several =
-            if let Places::Several(places) = &self.parts { size_of_val::<[Place]>(places) } else { 0 };
-        let target = self.target.as_ref().map_or(0, |_| size_of::<PeerId>());
-        (self.body.len() + self.signature.len() + several + target + size_of::<Self>() + AROUND) as u64
+        footprint(&self.bytes) + self.target.as_ref().map_or(0, |_| size_of::<PeerId>() as u64)
+    }
+
+    /// What was signed.
+    pub(crate) fn body(&self) -> &[u8] {
+        split(&self.bytes).0
+    }
+
+    /// The same for whoever keeps it beyond this call.
+    pub(crate) fn shared_body(&self) -> Bytes {
+        let mut whole = Bytes::from_owner(Arc::clone(&self.bytes));
+        whole.truncate(self.body().len());
+        whole
+    }
+
+    pub(crate) fn signature(&self) -> [u8; SIGNATURE] {
+        split(&self.bytes).1.try_into().unwrap_or([0; SIGNATURE])
     }
 
     /// The mesh that it is for.
     pub(crate) fn network(&self) -> &[u8] {
-        self.body.get(self.network.range()).unwrap_or_default()
-    }
-
-    pub(crate) fn signature(&self) -> [u8; 64] {
-        // It is never of another length.
-        self.signature.first_chunk().copied().unwrap_or([0; 64])
+        self.bytes.get(network(self.body())).unwrap_or_default()
     }
 
     pub(crate) fn deliver(&self, hops: u32) -> Message {
-        let parts = match &self.parts {
-            Places::One(place) => std::slice::from_ref(place),
-            Places::Several(places) => places,
-        };
+        let whole = self.shared_body();
         Message {
             id: self.id,
             origin: self.id.origin,
             sent: self.sent,
             kind: if self.target.is_some() { Kind::Whisper } else { Kind::Broadcast },
-            parts: parts.iter().map(|place| place.slice(&self.body)).collect(),
+            parts: parts(&whole)
+                .into_iter()
+                .filter(|it| it.end <= whole.len())
+                .map(|it| whole.slice(it))
+                .collect(),
             hops,
         }
     }

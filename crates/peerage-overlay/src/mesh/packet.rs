@@ -1,7 +1,5 @@
 //! What the peers of one mesh say to each other, checked.
 
-use std::sync::Arc;
-
 use peerage_machine::UnixMillis;
 use peerage_reconcile::Message as Step;
 use peerage_wire::{Address, PeerId};
@@ -130,7 +128,7 @@ pub(crate) enum Words {
     ForwardJoin { joiner: Contact, ttl: u32 },
     Shuffle { nonce: u64, ttl: u32, sample: Vec<Contact> },
     ShuffleReply { nonce: u64, sample: Vec<Contact> },
-    Payload { message: Arc<Signed>, hops: u32, pulled: bool },
+    Payload { message: Signed, hops: u32, pulled: bool },
     Announce { notices: Vec<Notice> },
     Want { runs: Vec<Run> },
     Prune { origin: PeerId },
@@ -138,7 +136,7 @@ pub(crate) enum Words {
     Compare { since: UnixMillis, until: UnixMillis, hash: u64 },
     Reconcile { session: u32, span: Span, step: Box<Step> },
     Spare { notices: Vec<Notice> },
-    Whisper { message: Arc<Signed>, hops: u32 },
+    Whisper { message: Signed, hops: u32 },
     WhisperResult { id: MessageId, outcome: Outcome },
     Probe { answer: bool },
 }

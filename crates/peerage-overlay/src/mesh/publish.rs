@@ -38,7 +38,7 @@ impl Broadcast {
         }
         let size = body + PAYLOAD_OVERHEAD;
         self.check_room(size, cx).inspect_err(|_| self.blocked = Some(size))?;
-        let message = Arc::new(draft.sign(|bytes| self.identity.sign(DOMAIN, bytes)));
+        let message = draft.sign(|bytes| self.identity.sign(DOMAIN, bytes));
         self.next_seq += 1;
         self.stats.published += 1;
         self.promised = None;

@@ -1,7 +1,5 @@
 //! Passing on: pushes along the tree, notes for announcements, and what neighbours are owed.
 
-use std::sync::Arc;
-
 use peerage_machine::{LinkId, Message as _};
 
 use super::broadcast::{Broadcast, News, Owed};
@@ -19,7 +17,7 @@ impl Broadcast {
     /// to most, and only announced. `awaited` is what was known of it before it came. Gives how many it was pushed to.
     pub(crate) fn relay(
         &mut self,
-        message: &Arc<Signed>,
+        message: &Signed,
         hops: u32,
         from: Option<LinkId>,
         pulled: bool,
@@ -29,13 +27,13 @@ impl Broadcast {
         let id = message.id;
         let next_hops = if from.is_some() { hops.saturating_add(1).min(MAX_HOPS) } else { 0 };
         // Nobody has what we say ourselves before we send it.
-        let is_large = from.is_some() && self.is_large(message.body.len() as u64);
+        let is_large = from.is_some() && self.is_large(message.body().len() as u64);
         let mut eager = if pulled { few::Links::default() } else { self.eager(id.origin) };
         if is_large {
             self.fed_by_others(id.origin, &awaited.sources);
             eager.retain(|link| !awaited.sources.contains(&link));
         }
-        let words = Words::Payload { message: Arc::clone(message), hops: next_hops, pulled: false };
+        let words = Words::Payload { message: message.clone(), hops: next_hops, pulled: false };
         let size = if eager.is_empty() { 0 } else { Packet(words.clone()).encoded_len() as u64 };
         let kept_free = self.kept_free(cx.now.mono);
         let most_owed = self.config.owed_ranges;
@@ -115,7 +113,7 @@ impl Broadcast {
             };
             let hops =
                 if owed.stream.origin == self.me { 0 } else { held.hops.saturating_add(1).min(MAX_HOPS) };
-            let words = Words::Payload { message: Arc::clone(&held.message), hops, pulled: owed.pulled };
+            let words = Words::Payload { message: held.message(owed.stream), hops, pulled: owed.pulled };
             let size = Packet(words.clone()).encoded_len() as u64;
             let Some(it) = cx.links.get(link) else { return };
             let waits = self.config.large_message <= size && it.queued() > QUEUED;

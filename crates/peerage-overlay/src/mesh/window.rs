@@ -4,36 +4,86 @@ use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 
-use peerage_machine::{Instant, LinkId};
+use peerage_machine::{Instant, LinkId, UnixMillis};
 
 use super::config::MeshConfig;
-use super::message::{MessageId, Signed, StreamKey};
+use super::convert::{sent, stream_of};
+use super::message::{MessageId, Signed, StreamKey, footprint, split};
 use super::packet::Span;
 use super::ranges::{Range, append};
 
-/// What an entry takes beside the message, in bytes: its places in two queues, either of which may be half empty, and the
-/// stream's in the map, for its only message.
-pub(crate) const ENTRY_BYTES: u64 = 224;
+/// What an entry takes beside the message's bytes, in bytes: its place in the queue and that in its stream, either of which
+/// may have room for twice as many, and the stream's in the map, for its only message.
+pub(crate) const ENTRY_BYTES: u64 = 288;
+/// A queue that is full gets room for an eighth more and so many: most of what a peer takes is its window.
+const STEP: usize = 4;
+/// Where a message is is told by 32 bits.
+const MOST: usize = 1 << 31;
 
+/// Stands for no link: they are numbered from zero.
+const NOBODY: LinkId = LinkId(u64::MAX);
+
+/// A message as it is kept: what neither its place in the window nor its body says.
 #[derive(Clone, Debug)]
 pub(crate) struct Held {
-    pub(crate) message: Arc<Signed>,
+    /// As in [`Signed`].
+    bytes: Arc<[u8]>,
+    seq: u64,
+    from: LinkId,
+    /// When it came.
+    pub(crate) since: Instant,
     /// As in the payload that it came in.
     pub(crate) hops: u32,
     /// Whether it came by itself, not because it was asked for.
     pub(crate) pushed: bool,
-    /// Who sent it; `None` when it is our own.
-    pub(crate) from: Option<LinkId>,
-    /// When it came.
-    pub(crate) since: Instant,
 }
 
-/// The messages of each stream ascending, so that the newest is mostly put last and the oldest taken first.
+impl Held {
+    pub(crate) fn new(
+        message: &Signed,
+        hops: u32,
+        pushed: bool,
+        from: Option<LinkId>,
+        since: Instant,
+    ) -> Self {
+        let (bytes, seq) = (Arc::clone(&message.bytes), message.id.seq);
+        Self { bytes, seq, from: from.unwrap_or(NOBODY), since, hops, pushed }
+    }
+
+    /// Who sent it; `None` when it is our own.
+    pub(crate) fn from(&self) -> Option<LinkId> {
+        Some(self.from).filter(|from| *from != NOBODY)
+    }
+
+    /// The message again.
+    pub(crate) fn message(&self, stream: StreamKey) -> Signed {
+        let (id, sent) = (stream.message(self.seq), self.sent());
+        Signed { id, sent, bytes: Arc::clone(&self.bytes), target: None }
+    }
+
+    fn body(&self) -> &[u8] {
+        split(&self.bytes).0
+    }
+
+    fn sent(&self) -> UnixMillis {
+        sent(self.body())
+    }
+
+    /// What all of it takes.
+    fn footprint(&self) -> u64 {
+        footprint(&self.bytes) + ENTRY_BYTES
+    }
+}
+
+/// The messages as they came, and for each stream where its own are, ascending by their numbers, so that the newest is mostly
+/// put last and the oldest taken first.
 #[derive(Debug)]
 pub(crate) struct Window {
-    streams: BTreeMap<StreamKey, VecDeque<Held>>,
-    /// As they came.
-    order: VecDeque<(Arc<Signed>, Instant)>,
+    messages: VecDeque<Held>,
+    /// How many have come and gone, modulo 2^32: what is beyond that is where a message is.
+    gone: u32,
+    /// How many had come before each.
+    streams: BTreeMap<StreamKey, VecDeque<u32>>,
     bytes: u64,
     /// Of all messages that were ever kept.
     ever: u64,
@@ -45,85 +95,100 @@ pub(crate) struct Window {
 impl Window {
     pub(crate) fn new(config: &MeshConfig) -> Self {
         Self {
+            messages: VecDeque::new(),
+            gone: 0,
             streams: BTreeMap::new(),
-            order: VecDeque::new(),
             bytes: 0,
             ever: 0,
             max_bytes: config.retain_bytes,
-            max_messages: config.retain_messages,
+            max_messages: config.retain_messages.min(MOST),
             max_age: config.retain_for,
         }
     }
 
     /// Keeps a message; the oldest ones go when there is no room. The newest stays, however large.
-    pub(crate) fn insert(&mut self, now: Instant, held: Held) {
-        let id = held.message.id;
-        let message = Arc::clone(&held.message);
-        let size = message.footprint() + ENTRY_BYTES;
-        let stream = self.streams.entry(id.stream()).or_insert_with(|| VecDeque::with_capacity(1));
-        match find(stream, id.seq) {
+    pub(crate) fn insert(&mut self, stream: StreamKey, held: Held) {
+        let size = held.footprint();
+        let number = self.gone.wrapping_add(self.messages.len() as u32);
+        let numbers = self.streams.entry(stream).or_default();
+        match find(numbers, &self.messages, self.gone, held.seq) {
             Ok(at) => {
-                if let Some(known) = stream.get_mut(at) {
-                    *known = held;
+                // It came again after its stream was forgotten. It goes when it would have.
+                let number = numbers.get(at).map_or(self.gone, |number| *number).wrapping_sub(self.gone);
+                if let Some(known) = self.messages.get_mut(number as usize) {
+                    (known.hops, known.pushed, known.from) = (held.hops, held.pushed, held.from);
                 }
                 return;
             }
-            Err(at) => stream.insert(at, held),
+            Err(at) => {
+                make_room(numbers);
+                numbers.insert(at, number);
+            }
         }
         self.bytes += size;
         self.ever = self.ever.saturating_add(size);
-        self.order.push_back((message, now));
-        while self.order.len() > 1 && (self.bytes > self.max_bytes || self.order.len() > self.max_messages) {
+        make_room(&mut self.messages);
+        self.messages.push_back(held);
+        while self.len() > 1 && (self.bytes > self.max_bytes || self.len() > self.max_messages) {
             self.drop_oldest();
         }
     }
 
     /// Drops what is too old.
     pub(crate) fn expire(&mut self, now: Instant) {
-        while self.order.front().is_some_and(|(_, since)| *since + self.max_age <= now) {
+        while self.messages.front().is_some_and(|held| held.since + self.max_age <= now) {
             self.drop_oldest();
         }
     }
 
     /// When the oldest message is too old.
     pub(crate) fn deadline(&self) -> Option<Instant> {
-        self.order.front().map(|(_, since)| *since + self.max_age)
+        self.messages.front().map(|held| held.since + self.max_age)
     }
 
     fn drop_oldest(&mut self) {
-        let Some((message, _)) = self.order.pop_front() else { return };
-        let id = message.id;
-        self.bytes = self.bytes.saturating_sub(message.footprint() + ENTRY_BYTES);
-        let Some(stream) = self.streams.get_mut(&id.stream()) else { return };
-        if let Ok(at) = find(stream, id.seq) {
-            stream.remove(at);
+        let Some(oldest) = self.messages.pop_front() else { return };
+        self.bytes = self.bytes.saturating_sub(oldest.footprint());
+        let number = self.gone;
+        self.gone = self.gone.wrapping_add(1);
+        give_back(&mut self.messages);
+        let Some(stream) = stream_of(oldest.body()) else { return };
+        let Some(numbers) = self.streams.get_mut(&stream) else { return };
+        if let Some(at) = numbers.iter().position(|it| *it == number) {
+            numbers.remove(at);
         }
-        if stream.is_empty() {
-            self.streams.remove(&id.stream());
+        if numbers.is_empty() {
+            self.streams.remove(&stream);
         } else {
-            give_back(stream);
+            give_back(numbers);
         }
-        give_back(&mut self.order);
+    }
+
+    fn at(&self, number: u32) -> Option<&Held> {
+        at(&self.messages, self.gone, number)
     }
 
     pub(crate) fn get(&self, id: &MessageId) -> Option<&Held> {
-        let stream = self.streams.get(&id.stream())?;
-        stream.get(find(stream, id.seq).ok()?)
+        let numbers = self.streams.get(&id.stream())?;
+        let at = find(numbers, &self.messages, self.gone, id.seq).ok()?;
+        self.at(*numbers.get(at)?)
     }
 
     /// The first message that is held of a range.
     pub(crate) fn first_in(&self, stream: StreamKey, range: Range) -> Option<(u64, &Held)> {
-        let held = self.streams.get(&stream)?;
-        let (Ok(at) | Err(at)) = find(held, range.first);
-        held.get(at).map(|held| (held.message.id.seq, held)).filter(|(seq, _)| *seq <= range.last)
+        let numbers = self.streams.get(&stream)?;
+        let (Ok(at) | Err(at)) = find(numbers, &self.messages, self.gone, range.first);
+        let held = self.at(*numbers.get(at)?)?;
+        (held.seq <= range.last).then_some((held.seq, held))
     }
 
     /// What is held of what was said between these, by its origins' clocks, in the order of the ids.
-    pub(crate) fn between(&self, span: Span) -> impl Iterator<Item = &MessageId> {
-        let held = self.streams.values().flatten();
-        held.map(|held| &*held.message)
-            .filter(move |message| (span.since..=span.until).contains(&message.sent))
-            .map(|message| &message.id)
+    pub(crate) fn between(&self, span: Span) -> impl Iterator<Item = MessageId> {
+        self.streams.iter().flat_map(move |(stream, numbers)| {
+            let held = numbers.iter().filter_map(|number| self.at(*number));
+            held.filter(move |held| (span.since..=span.until).contains(&held.sent()))
+                .map(|held| stream.message(held.seq))
+        })
     }
 
     /// The same, by stream.
@@ -141,18 +206,19 @@ impl Window {
     /// What is held of one stream.
     pub(crate) fn ranges(&self, stream: StreamKey) -> Vec<Range> {
         let mut ranges = Vec::new();
-        for held in self.streams.get(&stream).into_iter().flatten() {
-            append(&mut ranges, held.message.id.seq);
+        let numbers = self.streams.get(&stream).into_iter().flatten();
+        for held in numbers.filter_map(|number| self.at(*number)) {
+            append(&mut ranges, held.seq);
         }
         ranges
     }
 
     pub(crate) fn len(&self) -> usize {
-        self.order.len()
+        self.messages.len()
     }
 
     pub(crate) fn is_empty(&self) -> bool {
-        self.order.is_empty()
+        self.messages.is_empty()
     }
 
     /// Bytes of all that were ever kept.
@@ -165,13 +231,25 @@ impl Window {
     }
 }
 
-/// Where a stream's message is, or belongs.
-fn find(stream: &VecDeque<Held>, seq: u64) -> Result<usize, usize> {
+fn at(messages: &VecDeque<Held>, gone: u32, number: u32) -> Option<&Held> {
+    messages.get(number.wrapping_sub(gone) as usize)
+}
+
+/// Where among its stream's a message is, or belongs.
+fn find(numbers: &VecDeque<u32>, messages: &VecDeque<Held>, gone: u32, seq: u64) -> Result<usize, usize> {
+    // None is without a message.
+    let seq_of = |number: &u32| at(messages, gone, *number).map_or(0, |held| held.seq);
     // Mostly it is the newest: each of those that a search looks at is in another part of memory.
-    if stream.back().is_none_or(|newest| newest.message.id.seq < seq) {
-        return Err(stream.len());
+    if numbers.back().is_none_or(|newest| seq_of(newest) < seq) {
+        return Err(numbers.len());
     }
-    stream.binary_search_by_key(&seq, |held| held.message.id.seq)
+    numbers.binary_search_by_key(&seq, seq_of)
+}
+
+fn make_room<T>(queue: &mut VecDeque<T>) {
+    if queue.len() == queue.capacity() {
+        queue.reserve_exact(STEP + queue.len() / 8);
+    }
 }
 
 /// What was needed in busier times.

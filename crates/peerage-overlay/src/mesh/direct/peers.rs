@@ -1,8 +1,8 @@
 //! Whispers and results that come from peers: for us, or to be passed on.
 
-use std::sync::Arc;
 use std::time::Duration;
 
+use bytes::Bytes;
 use peerage_machine::{Effect, JobId, LinkId, UnixMillis};
 
 use super::{DELIVERED_DOMAIN, DOMAIN, Direct, Directory, Relay, Verifying, forward, result};
@@ -16,11 +16,11 @@ use crate::mesh::snapshot::MeshStats;
 const RELAY_FOR: Duration = Duration::from_secs(30);
 
 impl Direct {
-    pub(crate) fn on_whisper(&mut self, link: LinkId, message: Arc<Signed>, hops: u32, cx: &mut Cx<'_>) {
+    pub(crate) fn on_whisper(&mut self, link: LinkId, message: Signed, hops: u32, cx: &mut Cx<'_>) {
         if message.network() != self.config.name.as_bytes() {
             return cx.fault(link, "a whisper of another mesh");
         }
-        if message.body.len() as u64 > self.config.max_message {
+        if message.body().len() as u64 > self.config.max_message {
             return cx.fault(link, "a whisper longer than the mesh's limit");
         }
         if self.is_stale(message.sent, cx.now.wall) {
@@ -39,7 +39,7 @@ impl Direct {
             job,
             signer: message.id.origin,
             domain: DOMAIN,
-            message: message.body.clone(),
+            message: message.shared_body(),
             signature: message.signature(),
         });
         self.verifying.insert(job, Verifying::Whisper { link, message, hops });
@@ -75,7 +75,7 @@ impl Direct {
                         job,
                         signer: state.target,
                         domain: DELIVERED_DOMAIN,
-                        message: state.message.signature.clone(),
+                        message: Bytes::copy_from_slice(&state.message.signature()),
                         signature,
                     });
                     self.verifying.insert(job, Verifying::Delivered { link, id });
@@ -126,14 +126,7 @@ impl Direct {
         true
     }
 
-    fn genuine(
-        &mut self,
-        link: LinkId,
-        message: Arc<Signed>,
-        hops: u32,
-        stats: &mut MeshStats,
-        cx: &mut Cx<'_>,
-    ) {
+    fn genuine(&mut self, link: LinkId, message: Signed, hops: u32, stats: &mut MeshStats, cx: &mut Cx<'_>) {
         let id = message.id;
         self.learn(id.origin, link);
         if message.target.as_deref() == Some(&self.me) {
@@ -143,20 +136,13 @@ impl Direct {
                 stats.whispers_delivered += 1;
                 cx.out.emit(MeshEvent::Message(message.deliver(hops)));
             }
-            let signature = self.identity.sign(DELIVERED_DOMAIN, &message.signature);
+            let signature = self.identity.sign(DELIVERED_DOMAIN, &message.signature());
             return result(id, Outcome::Delivered(signature), link, cx);
         }
         self.relay(link, message, hops, stats, cx);
     }
 
-    fn relay(
-        &mut self,
-        link: LinkId,
-        message: Arc<Signed>,
-        hops: u32,
-        stats: &mut MeshStats,
-        cx: &mut Cx<'_>,
-    ) {
+    fn relay(&mut self, link: LinkId, message: Signed, hops: u32, stats: &mut MeshStats, cx: &mut Cx<'_>) {
         let (id, now) = (message.id, cx.now.mono);
         while self.relays.oldest().is_some_and(|(_, relay)| relay.until <= now) {
             self.relays.pop_oldest();

@@ -1,0 +1,190 @@
+//! Messages as their origins signed them: read from the packets that they come in, and put into those that they leave in.
+
+use std::ops::Range;
+
+use bytes::{BufMut, Bytes};
+use peerage_machine::{Malformed, UnixMillis};
+use peerage_wire::PeerId;
+use peerage_wire::proto::mesh::v1 as proto;
+use prost::Message as _;
+use prost::encoding::{WireType, decode_varint, encode_key, encode_varint, encoded_len_varint};
+
+use super::{fields, peer, signature, to_peer};
+use crate::mesh::message::{MessageId, SIGNATURE, Signed, StreamKey};
+use crate::mesh::packet::MAX_PARTS;
+
+const NETWORK_TAG: u32 = 1;
+const ORIGIN_TAG: u32 = 2;
+const EPOCH_TAG: u32 = 3;
+const SENT_TAG: u32 = 5;
+const PARTS_TAG: u32 = 6;
+
+/// A `Payload` or a `Whisper`, whose signed bytes go from where they are kept to where they leave from.
+pub(super) struct Passed<'a> {
+    pub(super) tag: u32,
+    pub(super) message: &'a Signed,
+    pub(super) hops: u32,
+    pub(super) pulled: bool,
+}
+
+const BODY_TAG: u32 = 1;
+const SIGNATURE_TAG: u32 = 2;
+const HOPS_TAG: u32 = 3;
+const PULLED_TAG: u32 = 4;
+
+impl Passed<'_> {
+    fn inner_len(&self) -> usize {
+        let bytes = |len| 1 + encoded_len_varint(len as u64) + len;
+        let hops = if self.hops > 0 { 1 + encoded_len_varint(self.hops.into()) } else { 0 };
+        bytes(self.message.body().len()) + bytes(SIGNATURE) + hops + if self.pulled { 2 } else { 0 }
+    }
+
+    pub(super) fn encoded_len(&self) -> usize {
+        let inner = self.inner_len();
+        1 + encoded_len_varint(inner as u64) + inner
+    }
+
+    pub(super) fn encode(&self, into: &mut impl BufMut) {
+        let body = self.message.body();
+        encode_key(self.tag, WireType::LengthDelimited, into);
+        encode_varint(self.inner_len() as u64, into);
+        encode_key(BODY_TAG, WireType::LengthDelimited, into);
+        encode_varint(body.len() as u64, into);
+        into.put_slice(body);
+        encode_key(SIGNATURE_TAG, WireType::LengthDelimited, into);
+        encode_varint(SIGNATURE as u64, into);
+        into.put_slice(&self.message.signature());
+        if self.hops > 0 {
+            encode_key(HOPS_TAG, WireType::Varint, into);
+            encode_varint(self.hops.into(), into);
+        }
+        if self.pulled {
+            encode_key(PULLED_TAG, WireType::Varint, into);
+            encode_varint(1, into);
+        }
+    }
+}
+
+/// What an origin signs.
+pub(crate) struct Draft<'a> {
+    pub(crate) network: &'a str,
+    pub(crate) id: MessageId,
+    pub(crate) sent: UnixMillis,
+    pub(crate) parts: Vec<Bytes>,
+    pub(crate) target: Option<PeerId>,
+}
+
+impl Draft<'_> {
+    /// The length of the body.
+    pub(crate) fn len(&self) -> usize {
+        self.to_proto().encoded_len()
+    }
+
+    /// The message, signed by `sign`.
+    pub(crate) fn sign(self, sign: impl FnOnce(&[u8]) -> [u8; SIGNATURE]) -> Signed {
+        let mut bytes = self.to_proto().encode_to_vec();
+        let signature = sign(&bytes);
+        bytes.extend_from_slice(&signature);
+        // In memory of just that length: the parts that were given are dropped.
+        Signed { id: self.id, sent: self.sent, bytes: bytes.into(), target: self.target.map(Box::new) }
+    }
+
+    fn to_proto(&self) -> proto::WhisperBody {
+        // A Body is a WhisperBody without a target: same tags, same bytes.
+        proto::WhisperBody {
+            network: self.network.to_owned(),
+            origin: to_peer(&self.id.origin),
+            epoch: self.id.epoch,
+            seq: self.id.seq,
+            sent: self.sent.0,
+            parts: self.parts.clone(),
+            target: self.target.as_ref().map(to_peer).unwrap_or_default(),
+        }
+    }
+}
+
+/// Where a body says what mesh it is for.
+pub(crate) fn network(body: &[u8]) -> Range<usize> {
+    let mut network = 0..0;
+    // It was looked through when it came.
+    let _ = fields("Body", body, |field| {
+        if field.tag == NETWORK_TAG {
+            network = field.place();
+        }
+        true
+    });
+    network
+}
+
+/// Where the parts of a body are.
+pub(crate) fn parts(body: &[u8]) -> Vec<Range<usize>> {
+    let mut parts = Vec::with_capacity(1);
+    // It was looked through when it came.
+    let _ = fields("Body", body, |field| {
+        if field.tag == PARTS_TAG {
+            parts.push(field.place());
+        }
+        true
+    });
+    parts
+}
+
+/// The stream of a message that is kept.
+pub(crate) fn stream_of(body: &[u8]) -> Option<StreamKey> {
+    let (mut origin, mut epoch) = (None, 0);
+    let _ = fields("Body", body, |field| {
+        let mut bytes = body.get(field.place()).unwrap_or_default();
+        match field.tag {
+            ORIGIN_TAG => origin = PeerId::try_from(bytes).ok(),
+            EPOCH_TAG => epoch = decode_varint(&mut bytes).unwrap_or_default(),
+            _ => {}
+        }
+        true
+    });
+    Some(StreamKey { origin: origin?, epoch })
+}
+
+/// When a message that is kept was said.
+pub(crate) fn sent(body: &[u8]) -> UnixMillis {
+    let mut sent = 0;
+    let _ = fields("Body", body, |field| {
+        if field.tag == SENT_TAG {
+            sent = decode_varint(&mut body.get(field.place()).unwrap_or_default()).unwrap_or_default();
+        }
+        true
+    });
+    UnixMillis(sent)
+}
+
+pub(super) fn signed(
+    what: &'static str,
+    body: &Bytes,
+    signature_bytes: &Bytes,
+    whisper: bool,
+) -> Result<Signed, Malformed> {
+    signature(what, signature_bytes)?;
+    let mut parts = 0;
+    fields(what, body, |field| {
+        parts += usize::from(field.tag == PARTS_TAG);
+        parts <= MAX_PARTS
+    })?;
+    let (origin, epoch, seq, sent, target) = if whisper {
+        let it =
+            proto::WhisperBody::decode(body.clone()).map_err(|error| Malformed::new("WhisperBody", error))?;
+        let target = peer("WhisperBody", &it.target)?;
+        (it.origin, it.epoch, it.seq, it.sent, Some(Box::new(target)))
+    } else {
+        let it = proto::Body::decode(body.clone()).map_err(|error| Malformed::new("Body", error))?;
+        (it.origin, it.epoch, it.seq, it.sent, None)
+    };
+    if parts == 0 {
+        return Err(Malformed::new(what, "it has no part"));
+    }
+    if seq == 0 {
+        return Err(Malformed::new(what, "sequence numbers begin with 1"));
+    }
+    let id = MessageId { origin: peer(what, &origin)?, epoch, seq };
+    // Copied out of the packet, of which neither its heads nor its counts are kept.
+    let bytes = body.iter().chain(signature_bytes).copied().collect();
+    Ok(Signed { id, sent: UnixMillis(sent), bytes, target })
+}
