@@ -19,6 +19,8 @@ use peerage_wire::hello::Instance;
 use peerage_wire::proto::link::v1 as proto;
 use peerage_wire::proto::link::v1::refusal::Reason;
 
+use crate::few::Few;
+
 #[derive(Debug)]
 struct Local {
     instance: Instance,
@@ -41,24 +43,23 @@ struct Remote {
 }
 
 impl Remote {
-    fn new(instance: Instance) -> Box<Self> {
-        Box::new(Self { instance, local: None })
+    fn new(instance: Instance) -> Self {
+        Self { instance, local: None }
     }
 }
 
 /// The channels of one link.
 #[derive(Debug)]
 pub(crate) struct Channels {
-    /// In boxes: a map has room for eleven where most links have one.
-    local: BTreeMap<u32, Box<Local>>,
+    local: Few<Local>,
     next_local: u32,
     /// Closed before the peer had answered their `Open`; and whether the peer has been told of the end.
     withdrawn: BTreeMap<u32, (Instance, bool)>,
     /// The most that are up at once.
     max: u32,
     /// The peer's instances from its `Hello`, and those that are up, by its numbers. What came with an `Open` and met nothing is not kept, so that there is no end to how often a
-    /// peer may try. In boxes as well.
-    remote: BTreeMap<u32, Box<Remote>>,
+    /// peer may try.
+    remote: Few<Remote>,
     next_remote: u64,
     /// What this side's `Accept` agreed to: its number and the peer's.
     accepted: Vec<(u32, u32)>,
@@ -120,11 +121,11 @@ fn refusal(channel: u32, (reason, detail): (Reason, String)) -> proto::Refusal {
 impl Channels {
     pub(crate) fn new(instances: Vec<Instance>, max: u32) -> Self {
         let mut channels = Self {
-            local: BTreeMap::new(),
+            local: Few::default(),
             next_local: 0,
             withdrawn: BTreeMap::new(),
             max,
-            remote: BTreeMap::new(),
+            remote: Few::default(),
             next_remote: 0,
             accepted: Vec::new(),
             beyond_limit: BTreeSet::new(),
@@ -168,7 +169,7 @@ impl Channels {
     pub(crate) fn add_local(&mut self, instance: Instance, offered: bool) -> u32 {
         let number = self.next_number();
         let local = Local { instance, offered, answered: offered, turned_away: None, remote: None };
-        self.local.insert(number, Box::new(local));
+        self.local.insert(number, local);
         number
     }
 
@@ -189,13 +190,13 @@ impl Channels {
         rest.take_while(|(_, local)| !must_wait(&local.instance) && !is_withdrawn(&local.instance))
             .map(|(number, local)| {
                 local.offered = true;
-                (*number, local.instance.clone())
+                (number, local.instance.clone())
             })
             .collect()
     }
 
     pub(crate) fn instance(&self, local: u32) -> Option<&Instance> {
-        self.local.get(&local).map(|local| &local.instance)
+        self.local.get(local).map(|local| &local.instance)
     }
 
     /// The peer's instances from its `Hello`.
@@ -208,7 +209,7 @@ impl Channels {
     pub(crate) fn refusals(&self) -> Vec<proto::Refusal> {
         let all = self.remote.iter();
         all.filter_map(|(number, theirs)| {
-            self.best_match(&theirs.instance).err().map(|why| refusal(*number, why))
+            self.best_match(&theirs.instance).err().map(|why| refusal(number, why))
         })
         .collect()
     }
@@ -217,16 +218,16 @@ impl Channels {
     pub(crate) fn accept(&mut self) -> Vec<proto::Refusal> {
         let mut refused = Vec::new();
         let mut taken = BTreeSet::new();
-        for (number, theirs) in &self.remote {
+        for (number, theirs) in self.remote.iter() {
             match self.best_match_but(&theirs.instance, &taken) {
-                Err(why) => refused.push(refusal(*number, why)),
+                Err(why) => refused.push(refusal(number, why)),
                 Ok(local) if self.accepted.len() < self.max as usize => {
                     taken.insert(local);
-                    self.accepted.push((local, *number));
+                    self.accepted.push((local, number));
                 }
                 Ok(local) => {
                     self.beyond_limit.insert(local);
-                    refused.push(refusal(*number, self.limit()));
+                    refused.push(refusal(number, self.limit()));
                 }
             }
         }
@@ -240,7 +241,7 @@ impl Channels {
 
     fn best_match_but(&self, theirs: &Instance, taken: &BTreeSet<u32>) -> Result<u32, (Reason, String)> {
         let mut why = (Reason::UnknownInstance, String::new());
-        for (number, local) in &self.local {
+        for (number, local) in self.local.iter() {
             if !local.offered
                 || local.instance.protocol != theirs.protocol
                 || local.instance.name != theirs.name
@@ -249,10 +250,10 @@ impl Channels {
             }
             match mismatch(&local.instance, theirs) {
                 Some(found) => why = found,
-                None if local.remote.is_some() || taken.contains(number) => {
+                None if local.remote.is_some() || taken.contains(&number) => {
                     why = (Reason::Limit, "one channel for each instance".to_owned());
                 }
-                None => return Ok(*number),
+                None => return Ok(number),
             }
         }
         Err(why)
@@ -293,7 +294,7 @@ impl Channels {
     /// The first refusal, for a link on which nothing meets.
     pub(crate) fn first_why_not(&self) -> Option<Refusal> {
         let offered = self.local.iter().filter(|(_, local)| local.offered);
-        let numbers: Vec<u32> = offered.map(|(number, _)| *number).collect();
+        let numbers: Vec<u32> = offered.map(|(number, _)| number).collect();
         // A version or a parameter that differs says more than a name that is missing.
         let all: Vec<Refusal> = numbers.into_iter().filter_map(|number| self.why_not(number)).collect();
         all.iter().find(|refusal| refusal.reason != RefusalReason::UnknownInstance).or(all.first()).cloned()
@@ -316,9 +317,9 @@ impl Channels {
         let alone = self.local.iter().filter(|(_, local)| local.offered && local.remote.is_none());
         settled.refused = alone
             .filter_map(|(number, _)| {
-                let told = told.get(number).and_then(|told| self.refusal_told(*number, told));
-                let full = || self.beyond_limit.contains(number).then(|| self.full(*number)).flatten();
-                Some((*number, told.or_else(full).or_else(|| self.why_not(*number))?))
+                let told = told.get(&number).and_then(|told| self.refusal_told(number, told));
+                let full = || self.beyond_limit.contains(&number).then(|| self.full(number)).flatten();
+                Some((number, told.or_else(full).or_else(|| self.why_not(number))?))
             })
             .collect();
         self.beyond_limit = BTreeSet::new();
@@ -339,8 +340,8 @@ impl Channels {
     }
 
     fn pair(&mut self, local: u32, remote: u32) -> bool {
-        let Some(ours) = self.local.get_mut(&local) else { return false };
-        let Some(theirs) = self.remote.get_mut(&remote) else { return false };
+        let Some(ours) = self.local.get_mut(local) else { return false };
+        let Some(theirs) = self.remote.get_mut(remote) else { return false };
         if ours.remote.is_some() || theirs.local.is_some() {
             return false;
         }
@@ -357,7 +358,7 @@ impl Channels {
         self.next_remote = u64::from(remote) + 1;
         let local = self.best_match(&instance)?;
         if self.up() >= self.max as usize {
-            if let Some(local) = self.local.get_mut(&local) {
+            if let Some(local) = self.local.get_mut(local) {
                 local.turned_away = Some(remote);
             }
             return Err(self.limit());
@@ -378,11 +379,11 @@ impl Channels {
         if let Some((_, told)) = self.withdrawn.remove(&local) {
             return Ok(if told { Opened::Over } else { Opened::Gone });
         }
-        let Some(ours) = self.local.get_mut(&local) else { return Ok(Opened::Over) };
+        let Some(ours) = self.local.get_mut(local) else { return Ok(Opened::Over) };
         ours.answered = true;
         let turned_away = ours.turned_away == Some(remote);
-        let Some(ours) = self.local.get(&local) else { return Ok(Opened::Over) };
-        match self.remote.get(&remote) {
+        let Some(ours) = self.local.get(local) else { return Ok(Opened::Over) };
+        match self.remote.get(remote) {
             Some(theirs) if ours.instance != theirs.instance => return Err(()),
             Some(theirs) if theirs.local.is_some_and(|paired| paired != local) => return Err(()),
             _ => {}
@@ -394,7 +395,9 @@ impl Channels {
             None => {}
         }
         let instance = ours.instance.clone();
-        self.remote.entry(remote).or_insert_with(|| Remote::new(instance));
+        if self.remote.get(remote).is_none() {
+            self.remote.insert(remote, Remote::new(instance));
+        }
         self.pair(local, remote);
         Ok(Opened::Up)
     }
@@ -402,27 +405,27 @@ impl Channels {
     /// The peer closed or refused one of this side's channels; whether it was up.
     pub(crate) fn closed_by_peer(&mut self, local: u32) -> bool {
         self.withdrawn.remove(&local);
-        let Some(ours) = self.local.get_mut(&local) else { return false };
+        let Some(ours) = self.local.get_mut(local) else { return false };
         ours.answered = true;
         let Some(remote) = ours.remote.take() else { return false };
-        self.remote.remove(&remote);
+        self.remote.remove(remote);
         true
     }
 
     /// This side ends an instance for good; itself and the peer's number when the channel was up.
     pub(crate) fn close_local(&mut self, local: u32) -> Option<(Instance, u32)> {
-        let Local { instance, remote, offered, answered, .. } = *self.local.remove(&local)?;
+        let Local { instance, remote, offered, answered, .. } = self.local.remove(local)?;
         if offered && !answered {
             self.withdrawn.insert(local, (instance.clone(), remote.is_some()));
         }
         let remote = remote?;
-        self.remote.remove(&remote);
+        self.remote.remove(remote);
         Some((instance, remote))
     }
 
     /// Whose message is it: this side's number, when the channel is up; `Err` when the peer never offered it.
     pub(crate) fn route(&self, remote: u32) -> Result<Option<u32>, ()> {
-        match self.remote.get(&remote) {
+        match self.remote.get(remote) {
             Some(theirs) => Ok(theirs.local),
             None if u64::from(remote) < self.next_remote => Ok(None),
             None => Err(()),
@@ -430,7 +433,7 @@ impl Channels {
     }
 
     pub(crate) fn remote_of(&self, local: u32) -> Option<u32> {
-        self.local.get(&local)?.remote
+        self.local.get(local)?.remote
     }
 
     pub(crate) fn next_remote(&self) -> u64 {

@@ -12,7 +12,7 @@
 mod partial;
 mod reclaim;
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::VecDeque;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -24,6 +24,7 @@ use reclaim::Asked;
 pub(crate) use reclaim::Kept;
 
 use crate::budget::{Memory, Share};
+use crate::few::Few;
 use crate::window::{Gauge, LEAST_IDLE, Window};
 use crate::{FRAGMENT_COST, LinkConfig, MAX_CONTROL_MESSAGE};
 
@@ -101,8 +102,7 @@ pub(crate) struct Inbound {
     windows: Share,
     room: Share,
     epochs: u32,
-    /// In boxes: a map has room for eleven where most links have one.
-    channels: BTreeMap<u32, Box<Receiving>>,
+    channels: Few<Receiving>,
     /// Large messages that wait for the budget, the first that came first.
     waiting: VecDeque<(u32, u32)>,
     /// Channels and classes that are due a `Credit`.
@@ -133,7 +133,7 @@ impl Inbound {
             windows: Share::new(memory.windows.clone()),
             room: Share::new(memory.messages.clone()),
             epochs: 0,
-            channels: BTreeMap::new(),
+            channels: Few::default(),
             waiting: VecDeque::new(),
             due: VecDeque::new(),
             untaken: [0; 2],
@@ -165,12 +165,12 @@ impl Inbound {
             partial: None,
             asked: None,
         });
-        self.channels.insert(channel, Box::new(Receiving { epoch: self.epochs, classes }));
+        self.channels.insert(channel, Receiving { epoch: self.epochs, classes });
     }
 
     /// Forgets a channel, and what of it came in part; how much credit of each class the peer is left without.
     pub(crate) fn close(&mut self, channel: u32) -> [u64; CLASSES] {
-        let Some(closed) = self.channels.remove(&channel) else { return [0; CLASSES] };
+        let Some(closed) = self.channels.remove(channel) else { return [0; CLASSES] };
         let spent = closed.classes.each_ref().map(|lane| lane.window.spent());
         self.waiting.retain(|(waiting, _)| *waiting != channel);
         self.due.retain(|(due, _)| *due != channel);
@@ -189,7 +189,7 @@ impl Inbound {
     /// Forgets everything that is not a whole message.
     pub(crate) fn close_all(&mut self) {
         self.waiting.clear();
-        for channel in self.channels.keys().copied().collect::<Vec<u32>>() {
+        for channel in self.channels.keys().collect::<Vec<u32>>() {
             self.close(channel);
         }
     }
@@ -205,7 +205,7 @@ impl Inbound {
         total: u64,
         payload: &[u8],
     ) -> Result<Option<Whole>, String> {
-        let Some(receiving) = self.channels.get_mut(&channel) else { return Ok(None) };
+        let Some(receiving) = self.channels.get_mut(channel) else { return Ok(None) };
         let epoch = receiving.epoch;
         let Some(lane) = receiving.classes.get_mut(class as usize) else {
             return Err(format!("class {class} does not exist"));
@@ -264,7 +264,7 @@ impl Inbound {
         payload: &[u8],
         cost: u64,
     ) -> Result<Option<Whole>, String> {
-        let Some(receiving) = self.channels.get_mut(&channel) else { return Ok(None) };
+        let Some(receiving) = self.channels.get_mut(channel) else { return Ok(None) };
         let epoch = receiving.epoch;
         let Some(lane) = receiving.classes.get_mut(class as usize) else { return Ok(None) };
         let Some(partial) = &mut lane.partial else { return Ok(None) };
@@ -317,7 +317,7 @@ impl Inbound {
         let length = length as u64;
         let untaken = self.untaken_of(receipt.room);
         *untaken = untaken.saturating_sub(length);
-        if self.channels.get(&channel).is_some_and(|receiving| receiving.epoch == receipt.epoch) {
+        if self.channels.get(channel).is_some_and(|receiving| receiving.epoch == receipt.epoch) {
             self.owe(channel, receipt.class, receipt.cost);
         }
         self.free(receipt.room, length);
@@ -398,11 +398,11 @@ impl Inbound {
     }
 
     fn lane(&mut self, channel: u32, class: u32) -> Option<&mut Lane> {
-        self.channels.get_mut(&channel)?.classes.get_mut(class as usize)
+        self.channels.get_mut(channel)?.classes.get_mut(class as usize)
     }
 
     fn owe(&mut self, channel: u32, class: u32, cost: u64) {
-        let Some(receiving) = self.channels.get_mut(&channel) else { return };
+        let Some(receiving) = self.channels.get_mut(channel) else { return };
         let Some(lane) = receiving.classes.get_mut(class as usize) else { return };
         if cost > 0 && lane.window.give_back(cost, &self.gauge, &mut self.windows) {
             lane.line_up(&mut self.due, channel, class);
@@ -422,7 +422,7 @@ impl Inbound {
         self.ask_again = None;
         while let Some((channel, class)) = self.waiting.front().copied() {
             let (now, reassembly) = (self.gauge.now, self.reassembly);
-            let Some(receiving) = self.channels.get_mut(&channel) else { return };
+            let Some(receiving) = self.channels.get_mut(channel) else { return };
             if let Some(partial) =
                 receiving.classes.get_mut(class as usize).and_then(|lane| lane.partial.as_mut())
             {

@@ -48,6 +48,7 @@ mod closing;
 mod config;
 mod door;
 mod event;
+mod few;
 mod handshake;
 mod inbound;
 mod keep_alive;

@@ -40,6 +40,13 @@ enum Phase {
     Closed,
 }
 
+/// What the host has yet to hear. What comes with each message is here as it is, and small: a quiet link keeps room for some.
+enum Waiting {
+    Message { channel: u32, message: Bytes, receipt: Receipt },
+    Room { channel: u32, class: Class, bytes: u64 },
+    Other(Box<LinkEvent>),
+}
+
 /// One connection. See the crate's page for how to drive it.
 pub struct Link {
     config: Arc<LinkConfig>,
@@ -71,7 +78,7 @@ pub struct Link {
     /// When a link that nobody holds gives up on a peer that does not take what waits.
     drain_ends: Option<Instant>,
     ended: bool,
-    events: VecDeque<(LinkEvent, Option<Receipt>)>,
+    events: VecDeque<Waiting>,
     /// How many of them waited at once since room for them was given back.
     most_events: usize,
     stats: LinkStats,
@@ -346,18 +353,21 @@ impl Link {
     /// Tells the host; nothing follows [`LinkEvent::Closed`].
     fn event(&mut self, event: LinkEvent) {
         if !self.ended {
-            self.events.push_back((event, None));
+            self.events.push_back(Waiting::Other(Box::new(event)));
         }
     }
 
     /// The next thing that the host must know. Taking a message gives its credit back to the peer.
     pub fn poll_event(&mut self) -> Option<LinkEvent> {
-        let (event, receipt) = self.events.pop_front()?;
-        if let (LinkEvent::Message { channel, message }, Some(receipt)) = (&event, receipt) {
-            self.inbound.taken(*channel, receipt, message.len());
-            self.give_credit(false);
-        }
-        Some(event)
+        Some(match self.events.pop_front()? {
+            Waiting::Message { channel, message, receipt } => {
+                self.inbound.taken(channel, receipt, message.len());
+                self.give_credit(false);
+                LinkEvent::Message { channel, message }
+            }
+            Waiting::Room { channel, class, bytes } => LinkEvent::Room { channel, class, bytes },
+            Waiting::Other(event) => *event,
+        })
     }
 
     /// Tells the peer what it may send more: all of it, if something else leaves, and otherwise what is urgent.
@@ -391,7 +401,7 @@ impl Link {
         let events = &mut self.events;
         if !matches!(self.phase, Phase::Closed) {
             self.outbound.take_room(|channel, class, bytes| {
-                events.push_back((LinkEvent::Room { channel, class, bytes }, None));
+                events.push_back(Waiting::Room { channel, class, bytes });
             });
         }
         if self.outbound.queued() == (0, 0)

@@ -2,7 +2,7 @@
 
 mod serve;
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::VecDeque;
 
 use bytes::{Bytes, BytesMut};
 use peerage_identity::Sealer;
@@ -12,6 +12,7 @@ use peerage_wire::proto::link::v1 as proto;
 use peerage_wire::proto::link::v1::control::Kind;
 
 use crate::MAX_CONTROL_MESSAGE;
+use crate::few::Few;
 use crate::inbound::needs_credit;
 use crate::pace::Pace;
 
@@ -75,8 +76,7 @@ pub(crate) struct Outbound {
     pongs: usize,
     /// `Opened` and `Closed` among the controls.
     answers: usize,
-    /// In boxes: a map has room for eleven where most links have one.
-    lanes: BTreeMap<u32, Box<Lane>>,
+    lanes: Few<Lane>,
     lines: [VecDeque<u32>; 3],
     interactive_turns: u32,
     control_queue: u64,
@@ -99,7 +99,7 @@ impl Outbound {
             controls: VecDeque::new(),
             pongs: 0,
             answers: 0,
-            lanes: BTreeMap::new(),
+            lanes: Few::default(),
             lines: Default::default(),
             interactive_turns: 0,
             control_queue,
@@ -216,7 +216,7 @@ impl Outbound {
     /// Opens a channel with the peer's window for the credit of each class.
     pub(crate) fn open(&mut self, channel: u32, window: u64) {
         let queues = [(); 3].map(|()| Queue { credit: window, ..Queue::default() });
-        self.lanes.insert(channel, Box::new(Lane { queues, last_word: None }));
+        self.lanes.insert(channel, Lane { queues, last_word: None });
     }
 
     /// Forgets a channel, and drops what waits on it.
@@ -224,13 +224,13 @@ impl Outbound {
         for line in &mut self.lines {
             line.retain(|waiting| *waiting != channel);
         }
-        let Some(lane) = self.lanes.remove(&channel) else { return };
+        let Some(lane) = self.lanes.remove(channel) else { return };
         self.dropped += lane.queues.iter().map(|queue| queue.messages.len() as u64).sum::<u64>();
     }
 
     /// Closes a channel once what waits on it has gone out; whether anything does.
     pub(crate) fn close_after(&mut self, channel: u32, last_word: proto::Closed) -> bool {
-        match self.lanes.get_mut(&channel) {
+        match self.lanes.get_mut(channel) {
             Some(lane) if !lane.is_empty() => {
                 lane.last_word = Some(last_word);
                 true
@@ -245,7 +245,7 @@ impl Outbound {
 
     /// Says the last word of a channel, and drops what still waits before it.
     pub(crate) fn say_last_word(&mut self, channel: u32) {
-        let last_word = self.lanes.get_mut(&channel).and_then(|lane| lane.last_word.take());
+        let last_word = self.lanes.get_mut(channel).and_then(|lane| lane.last_word.take());
         self.close(channel);
         if let Some(last_word) = last_word {
             self.control(Kind::Closed(last_word));
@@ -266,7 +266,7 @@ impl Outbound {
         if !needs_credit(class) {
             return Err(format!("credit for class {class}, which takes none"));
         }
-        let Some(lane) = self.lanes.get_mut(&channel) else { return Ok(()) };
+        let Some(lane) = self.lanes.get_mut(channel) else { return Ok(()) };
         let (Some(queue), Some(line)) = (lane.queues.get_mut(index), self.lines.get_mut(index)) else {
             return Ok(());
         };
@@ -287,7 +287,7 @@ impl Outbound {
         if !needs_credit(class) {
             return Err(format!("wanted credit of class {class} back, which takes none"));
         }
-        let lane = self.lanes.get_mut(&channel);
+        let lane = self.lanes.get_mut(channel);
         let Some(queue) = lane.and_then(|lane| lane.queues.get_mut(class as usize)) else { return Ok(()) };
         let bytes = bytes.min(queue.credit);
         queue.credit -= bytes;
@@ -298,7 +298,7 @@ impl Outbound {
     }
 
     pub(crate) fn send(&mut self, channel: u32, class: Class, message: Bytes) -> Result<(), Why> {
-        let lane = self.lanes.get_mut(&channel).filter(|lane| lane.last_word.is_none()).ok_or(Why::NotUp)?;
+        let lane = self.lanes.get_mut(channel).filter(|lane| lane.last_word.is_none()).ok_or(Why::NotUp)?;
         let index = class_index(class);
         let (Some(queue), Some(line)) = (lane.queues.get_mut(index), self.lines.get_mut(index)) else {
             return Err(Why::NotUp);
@@ -347,7 +347,7 @@ impl Outbound {
         for (channel, lane) in self.lanes.iter_mut().filter(|(_, lane)| lane.last_word.is_none()) {
             for (class, queue) in CLASSES.iter().zip(&mut lane.queues) {
                 if queue.gone > 0 {
-                    tell(*channel, *class, std::mem::take(&mut queue.gone));
+                    tell(channel, *class, std::mem::take(&mut queue.gone));
                 }
             }
         }

@@ -137,6 +137,9 @@ pub enum Effect<M, E, A> {
     },
 }
 
+/// Effects for which a machine at rest has room: more than most turns have.
+const KEPT: usize = 8;
+
 /// Effects, in the order in which the machine wanted them.
 #[derive(Debug)]
 pub struct Outbox<M, E, A> {
@@ -203,6 +206,11 @@ impl<M, E, A> Outbox<M, E, A> {
     /// Takes everything out, in order.
     pub fn drain(&mut self) -> impl Iterator<Item = Effect<M, E, A>> + '_ {
         self.effects.drain(..)
+    }
+
+    /// Gives back room that only a busy turn needed. For hosts, once they have carried out what there was.
+    pub fn rest(&mut self) {
+        self.effects.shrink_to(KEPT);
     }
 
     /// Gives every id that the machine chose (of dials, sends, batches, checks and calls) another number.

@@ -38,8 +38,8 @@ use crate::waiter::Waiter;
 const TURNS: u32 = 16;
 /// The same as a time. A link on which a peer catches up must not keep others of the shard from being heard.
 const SLICE: Duration = Duration::from_millis(2);
-/// The room for messages that a link keeps: 512 bytes.
-const KEPT_BATCH: usize = 16;
+/// The room for messages that a link keeps: 128 bytes.
+const KEPT_BATCH: usize = 4;
 /// The room for commands that a link keeps, twice: 224 bytes.
 const KEPT_COMMANDS: usize = 4;
 

@@ -179,6 +179,7 @@ impl<M: Machine + Send + 'static> Cell<M> {
                 self.carry_out(shared, inner);
             }
         }
+        inner.out.rest();
         inner.armed = inner.machine.deadline();
         // A timer that rings too early finds the later deadline by itself; only a sooner one must wake it.
         let is_late = match (inner.armed, inner.rings) {

@@ -74,10 +74,10 @@ impl Inbound {
                     let bytes = lane.window.shrink(gauge, windows);
                     if bytes > 0 {
                         lane.asked = Some(Asked { since: gauge.now, bytes });
-                        reclaims.push_back((*channel, class, bytes));
+                        reclaims.push_back((channel, class, bytes));
                     }
                     if lane.window.is_due() {
-                        lane.line_up(due, *channel, class);
+                        lane.line_up(due, channel, class);
                     }
                 }
             }
@@ -99,7 +99,7 @@ impl Inbound {
     /// # Errors
     /// It has not got as much.
     pub(crate) fn returned(&mut self, channel: u32, class: u32, bytes: u64) -> Result<(), String> {
-        let Some(receiving) = self.channels.get_mut(&channel) else { return Ok(()) };
+        let Some(receiving) = self.channels.get_mut(channel) else { return Ok(()) };
         let Some(lane) = receiving.classes.get_mut(class as usize) else { return Ok(()) };
         let had = lane.window.available();
         let is_due = lane.window.returned(bytes, &mut self.windows);

@@ -8,7 +8,7 @@ use peerage_wire::hello::{Instance, Limits};
 use peerage_wire::proto::link::v1 as proto;
 use peerage_wire::proto::link::v1::control::Kind;
 
-use super::{Link, Phase};
+use super::{Link, Phase, Waiting};
 use crate::LinkEvent;
 use crate::channels::Opened;
 use crate::handshake::{Greeted, Progress};
@@ -19,7 +19,7 @@ use crate::reason;
 
 /// Events that wait when [`Link::receive`] stops taking records. One record holds thousands.
 const EVENTS_AHEAD: usize = 1024;
-/// Events for which there is room on a quiet link, some 140 bytes each.
+/// Events for which there is room on a quiet link, 64 bytes each.
 const KEPT_EVENTS: usize = 4;
 /// Bytes of messages that wait when [`Link::receive`] stops taking records, those with room of their own aside.
 pub(crate) const BYTES_AHEAD: u64 = 256 << 10;
@@ -188,7 +188,7 @@ impl Link {
                 let rate = self.config.max_messages_per_second.unwrap_or(0);
                 return Err(format!("more than {rate} messages a second"));
             }
-            self.events.push_back((LinkEvent::Message { channel, message }, Some(receipt)));
+            self.events.push_back(Waiting::Message { channel, message, receipt });
         }
         self.give_credit(false);
         Ok(())

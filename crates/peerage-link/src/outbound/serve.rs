@@ -97,7 +97,7 @@ impl Outbound {
 
     /// Whether the channel is in the middle of a message, which no rate holds up.
     pub(super) fn has_begun(&self, channel: u32, class: usize) -> bool {
-        let queue = self.lanes.get(&channel).and_then(|lane| lane.queues.get(class));
+        let queue = self.lanes.get(channel).and_then(|lane| lane.queues.get(class));
         queue.is_some_and(|queue| queue.offset > 0)
     }
 
@@ -133,7 +133,7 @@ impl Outbound {
         }
         let Some(line) = self.lines.get_mut(index) else { return Served::Next };
         let Some(channel) = line.front().copied() else { return Served::Next };
-        let Some(lane) = self.lanes.get_mut(&channel) else {
+        let Some(lane) = self.lanes.get_mut(channel) else {
             line.pop_front();
             return Served::Next;
         };

@@ -345,7 +345,7 @@ impl MeshConfig {
     }
 
     /// The most memory that the machine takes, in bytes, as far as it is its own: not the messages that the host queues
-    /// on links, nor the handle's inbox ([`MeshConfig::inbox_bytes`]). 201 MiB with the defaults, nearly all of it for
+    /// on links, nor the handle's inbox ([`MeshConfig::inbox_bytes`]). 200 MiB with the defaults, nearly all of it for
     /// messages that are retained or being checked.
     pub fn worst_case_bytes(&self) -> u64 {
         let count = |count: usize, each: usize| (count as u64).saturating_mul(each as u64);

@@ -297,11 +297,12 @@ fn contact(what: &'static str, contact: proto::Contact) -> Result<Contact, Malfo
     if contact.addresses.len() > MAX_CONTACT_ADDRESSES {
         return Err(Malformed::new(what, format!("a contact with {} addresses", contact.addresses.len())));
     }
-    let addresses: Result<Vec<Address>, _> = contact.addresses.iter().map(|text| text.parse()).collect();
-    Ok(Contact {
-        peer: peer(what, &contact.peer)?,
-        addresses: addresses.map_err(|error| Malformed::new(what, error))?,
-    })
+    // Many are kept, most with one address.
+    let mut addresses: Vec<Address> = Vec::with_capacity(contact.addresses.len());
+    for text in &contact.addresses {
+        addresses.push(text.parse().map_err(|error| Malformed::new(what, error))?);
+    }
+    Ok(Contact { peer: peer(what, &contact.peer)?, addresses })
 }
 
 fn to_contacts(contacts: &[Contact]) -> Vec<proto::Contact> {

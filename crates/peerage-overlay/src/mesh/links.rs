@@ -189,7 +189,8 @@ pub(crate) struct Remembered {
 
 #[derive(Debug)]
 pub(crate) struct Links {
-    links: BTreeMap<LinkId, Link>,
+    /// In boxes: a node of a map has room for eleven, and most peers have seven.
+    links: BTreeMap<LinkId, Box<Link>>,
     by_peer: BTreeMap<PeerId, LinkId>,
     pub(crate) sent: VecDeque<Remembered>,
     next_send: u64,
@@ -217,7 +218,7 @@ impl Links {
         self.by_peer.insert(info.peer, link);
         self.links.insert(
             link,
-            Link {
+            Box::new(Link {
                 peer: info.peer,
                 addresses: info.addresses.iter().take(MAX_CONTACT_ADDRESSES).cloned().collect(),
                 rtt: info.rtt.unwrap_or(UNKNOWN_RTT),
@@ -243,7 +244,7 @@ impl Links {
                 asked: false,
                 whispers: 0,
                 held: false,
-            },
+            }),
         );
     }
 
@@ -252,15 +253,15 @@ impl Links {
         if self.by_peer.get(&gone.peer) == Some(&link) {
             self.by_peer.remove(&gone.peer);
         }
-        Some(gone)
+        Some(*gone)
     }
 
     pub(crate) fn get(&self, link: LinkId) -> Option<&Link> {
-        self.links.get(&link)
+        self.links.get(&link).map(|link| &**link)
     }
 
     pub(crate) fn get_mut(&mut self, link: LinkId) -> Option<&mut Link> {
-        self.links.get_mut(&link)
+        self.links.get_mut(&link).map(|link| &mut **link)
     }
 
     pub(crate) fn to(&self, peer: &PeerId) -> Option<LinkId> {

@@ -20,7 +20,6 @@ pub(crate) use places::GUESTS;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use bytes::Bytes;
 use peerage_machine::{CallId, DialId, Instant, LinkId, OpId, Rng, Seed, Side, Target, Timers, Why};
 use peerage_wire::{Address, PeerId};
 
@@ -133,7 +132,7 @@ pub(crate) struct Membership {
     /// When a neighbour was found to be gone last.
     broken: Option<Instant>,
     /// What was written last, and the operation that is under way.
-    saved: Option<Bytes>,
+    saved: Option<blake3::Hash>,
     saving: Option<OpId>,
     /// Whether the host keeps anything.
     keeps: bool,

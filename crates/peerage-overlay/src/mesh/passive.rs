@@ -12,6 +12,9 @@ const MAX_FAILURES: u32 = 5;
 const FIRST_BACK_OFF: Duration = Duration::from_secs(1);
 const LAST_BACK_OFF: Duration = Duration::from_secs(30);
 
+/// Room is made for so many at a time.
+const STEP: usize = 8;
+
 /// Of one source come at most this part of a full view, and so many in any case.
 const SHARE: usize = 4;
 const LEAST_SHARE: usize = 8;
@@ -86,6 +89,9 @@ impl Passive {
         };
         if let Some(gone) = gone {
             self.entries.swap_remove(gone);
+        }
+        if self.entries.len() == self.entries.capacity() {
+            self.entries.reserve_exact(STEP);
         }
         self.entries.push(Entry { contact, source, retry_at, failures: 0, silent: false });
     }

@@ -136,7 +136,7 @@ impl Line {
     /// Both sides agree on what the sender may send, what is on its way counted.
     fn check(&self) {
         let gauge = &self.inbound.gauge;
-        let lanes = &self.inbound.channels[&0].classes;
+        let lanes = &self.inbound.channels.get(0).unwrap().classes;
         for (class, lane) in (0_u32..).zip(lanes) {
             let there: u64 = self
                 .there

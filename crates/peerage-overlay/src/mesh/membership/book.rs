@@ -37,10 +37,11 @@ impl Membership {
             all.extend(self.passive.contacts().into_iter().cloned());
             all.truncate(self.config.passive_view);
             let book = encode_book(&all);
-            if self.saved.as_ref() != Some(&book) {
+            let hash = blake3::hash(&book);
+            if self.saved != Some(hash) {
                 let op = cx.ids.op();
                 self.saving = Some(op);
-                self.saved = Some(book.clone());
+                self.saved = Some(hash);
                 let batch = vec![Write { key: Bytes::from_static(BOOK), value: Some(book) }];
                 cx.out.push(Effect::Store { op, batch });
             }
@@ -73,7 +74,7 @@ impl Membership {
         let Some(contacts) = decode_book(book.clone(), self.config.passive_view) else {
             return cx.out.count("mesh_unreadable_book_total", 1);
         };
-        self.saved = Some(book.clone());
+        self.saved = Some(blake3::hash(book));
         for contact in contacts.into_iter().filter(|contact| contact.peer != self.me.peer) {
             self.passive.add(contact, Source::Kept, cx.now.mono, &mut self.rng);
         }
