@@ -62,8 +62,6 @@ impl Keys {
 #[derive(Debug)]
 struct Given {
     stream: Arc<StreamKey>,
-    /// When it was said first.
-    since: Instant,
     /// When it was used last, by the count of uses.
     used: u64,
 }
@@ -73,6 +71,8 @@ struct Given {
 pub(crate) struct Names {
     given: Vec<Given>,
     uses: u64,
+    /// When a number was given last, and the places of those that were given then.
+    fresh: (Instant, Vec<u8>),
     /// The peer's: the first is that of 1.
     taken: Vec<Option<Arc<StreamKey>>>,
 }
@@ -86,14 +86,19 @@ impl Names {
         self.uses += 1;
         let used = self.uses;
         let known = self.given.iter().position(|given| Arc::ptr_eq(&given.stream, &key));
-        let at = known.unwrap_or_else(|| self.give(Given { stream: key, since: now, used }));
-        let mut since = now;
-        if let Some(given) = self.given.get_mut(at) {
-            given.used = used;
-            since = given.since;
+        if self.fresh.0 < now {
+            self.fresh = (now, Vec::new());
         }
-        // It fits: at most 127.
-        Notice { name: at as u8 + 1, stream: (since >= now).then_some(stream), ranges, hops, now: urgent }
+        // It fits: at most 126.
+        let at = known.unwrap_or_else(|| self.give(Given { stream: key, used })) as u8;
+        if known.is_none() {
+            self.fresh.1.push(at);
+        }
+        if let Some(given) = self.given.get_mut(usize::from(at)) {
+            given.used = used;
+        }
+        let is_fresh = self.fresh.1.contains(&at);
+        Notice { name: at + 1, stream: is_fresh.then_some(stream), ranges, hops, now: urgent }
     }
 
     /// A number that is free, or that of the stream that was not spoken of for longest.
@@ -115,6 +120,7 @@ impl Names {
     /// The link refused something: what our numbers stand for is said again.
     pub(crate) fn refused(&mut self) {
         self.given.clear();
+        self.fresh.1.clear();
     }
 
     /// What a notice of the peer's is about; `None` if nobody said what its number stands for.
