@@ -74,7 +74,7 @@ pub struct Link {
     held: bool,
     held_by_peer: bool,
     unheld_at: Option<Instant>,
-    draining: Option<Why>,
+    draining: Option<Box<Why>>,
     /// When a link that nobody holds gives up on a peer that does not take what waits.
     drain_ends: Option<Instant>,
     ended: bool,
@@ -331,7 +331,7 @@ impl Link {
         }
         // A link that nobody held may have begun before; it has this much time no more.
         self.drain_ends = None;
-        self.draining = Some(why);
+        self.draining = Some(Box::new(why));
     }
 
     fn end(&mut self, why: Why) {
@@ -407,7 +407,7 @@ impl Link {
         if self.outbound.queued() == (0, 0)
             && let Some(why) = self.draining.take()
         {
-            self.close(why);
+            self.close(*why);
             self.seal(out, usize::MAX);
         }
     }

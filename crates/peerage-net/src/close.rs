@@ -138,7 +138,7 @@ pub(crate) async fn close_links(shared: &Arc<Shared>) -> CloseReport {
     let links = handles.iter().filter(|handle| handle.up.load(Ordering::Acquire)).count();
     let mut report = CloseReport { links, ..CloseReport::default() };
     for handle in &handles {
-        handle.ask(Command::Drain(shut_down()));
+        handle.ask(Command::Drain(Box::new(shut_down())));
     }
     if tokio::time::timeout(shared.config.close_grace, all_gone(shared)).await.is_err() {
         for handle in shared.connections() {

@@ -119,7 +119,7 @@ pub(crate) struct Driver {
     was_up: bool,
     greeted: bool,
     /// The link is over: what is left is to flush and hang up.
-    over: Option<Why>,
+    over: Option<Box<Why>>,
     over_at: Option<tokio::time::Instant>,
     /// When all was written and the sending half was shut.
     flushed_at: Option<tokio::time::Instant>,
@@ -224,7 +224,7 @@ impl Driver {
             let now = self.shared.clock.mono();
             lock(&self.shared.cookies).keep(self.handle.remote.clone(), cookie, now);
         }
-        let (why, peer) = (why.clone(), self.link.peer());
+        let (why, peer) = (Why::clone(why), self.link.peer());
         let counter_offer = self.link.counter_offer();
         Ending::NeverUp { waiter, why, peer, counter_offer, asked: cookie.is_some() }
     }
@@ -348,7 +348,7 @@ impl Driver {
     }
 
     fn reroute(&self, waiter: Waiter) {
-        let Some(why) = self.over.clone() else { return };
+        let Some(why) = self.over.as_deref().cloned() else { return };
         self.shared.reroute(self.link.peer(), waiter, why);
     }
 
@@ -384,8 +384,8 @@ impl Driver {
                 self.link.set_held(now, self.handle.is_held());
             }
             Command::Fault(what) => self.link.fault(what),
-            Command::Close(why) => self.link.close(why),
-            Command::Drain(why) => self.link.drain(why),
+            Command::Close(why) => self.link.close(*why),
+            Command::Drain(why) => self.link.drain(*why),
             Command::Abort => {
                 self.broken = true;
                 self.link.close(shut_down());

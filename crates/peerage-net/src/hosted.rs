@@ -422,7 +422,8 @@ impl<M: Machine + Send + 'static> Instance for Cell<M> {
         if let Some((handle, malformed)) = fault {
             // Bytes that are no message at all are no bug of a newer version: the link ends here.
             let by = peerage_machine::Side::Them;
-            handle.ask(Command::Close(Why::Fault { by, what: format!("{}: {malformed}", self.spec.name) }));
+            let why = Why::Fault { by, what: format!("{}: {malformed}", self.spec.name) };
+            handle.ask(Command::Close(Box::new(why)));
         }
     }
 

@@ -50,8 +50,9 @@ pub(crate) enum Command {
     /// Tell when all that was asked to be sent before this has been written.
     Flush(oneshot::Sender<()>),
     Fault(&'static str),
-    Close(Why),
-    Drain(Why),
+    /// In boxes: every link keeps room for some commands, most of which are of half the size.
+    Close(Box<Why>),
+    Drain(Box<Why>),
     /// Drop everything now.
     Abort,
 }

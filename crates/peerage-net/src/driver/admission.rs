@@ -101,7 +101,7 @@ impl Driver {
         // Before anybody hears of this link: no instance ever sees two to one peer that did not ask for it.
         for (old, why) in established.replaced {
             old.detach(&why);
-            old.ask(Command::Close(why));
+            old.ask(Command::Close(Box::new(why)));
         }
         for old in established.superseded {
             old.supersede();

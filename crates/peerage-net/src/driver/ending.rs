@@ -16,7 +16,7 @@ impl Driver {
         self.handshake_over();
         self.shared.counters.ended(self.was_up, &why);
         tracing::debug!(why = self.shared.shown_why(&why), was_up = self.was_up, "link ended");
-        self.over = Some(why.clone());
+        self.over = Some(Box::new(why.clone()));
         // Before anybody hears of the end: who looks then sees all of it.
         self.report();
         let gone = self.reported.messages_sent + self.reported.messages_dropped;

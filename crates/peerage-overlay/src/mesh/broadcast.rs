@@ -61,7 +61,7 @@ pub(crate) struct Stream {
     /// Who would do in place of the parent: by it we would be no farther from the origin.
     pub(crate) second: Option<(LinkId, u32)>,
     /// Who is to show that it pushes before it takes the parent's place.
-    pub(crate) trial: Option<Trial>,
+    pub(crate) trial: Option<Box<Trial>>,
     /// Parents that others took the place of and that were not told, because they push until the others do.
     pub(crate) replaced: Vec<LinkId>,
 }
@@ -519,7 +519,7 @@ impl Broadcast {
         for stream in self.streams.values_mut() {
             stream.better = stream.better.filter(|(better, _)| *better != link);
             stream.second = stream.second.filter(|(second, _)| *second != link);
-            stream.trial = stream.trial.filter(|trial| trial.link != link);
+            stream.trial.take_if(|trial| trial.link == link);
             stream.replaced.retain(|replaced| *replaced != link);
         }
         let fed = self.streams.iter().filter(|(_, stream)| stream.from == Some(link));

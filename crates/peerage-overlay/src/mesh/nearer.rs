@@ -139,7 +139,7 @@ impl Broadcast {
         let Some(stream) = self.streams.peek_mut(&key).filter(|stream| stream.trial.is_none()) else {
             return;
         };
-        stream.trial = Some(Trial { link, hops, since: cx.now.mono });
+        stream.trial = Some(Box::new(Trial { link, hops, since: cx.now.mono }));
         if let Some(tree) = self.trees.peek_mut(&key.origin) {
             tree.pruned.remove(link);
             tree.dry.remove(link);

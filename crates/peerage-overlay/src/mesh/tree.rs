@@ -226,7 +226,7 @@ impl Broadcast {
         let pruned = self.is_pruned(stream.origin, link);
         let parent = self.parent(stream);
         let Some(known) = self.streams.peek_mut(&stream) else { return };
-        known.trial = known.trial.filter(|trial| trial.link != link);
+        known.trial.take_if(|trial| trial.link == link);
         // Who fails us now and then is no parent while there is another one, however quick it was this time.
         let doubtful = cx.doubts(link);
         let stays = parent.is_some_and(|parent| {
