@@ -144,11 +144,13 @@ const KEPT: usize = 8;
 #[derive(Debug)]
 pub struct Outbox<M, E, A> {
     effects: Vec<Effect<M, E, A>>,
+    /// How many there were at once since room was given back.
+    most: usize,
 }
 
 impl<M, E, A> Default for Outbox<M, E, A> {
     fn default() -> Self {
-        Self { effects: Vec::new() }
+        Self { effects: Vec::new(), most: 0 }
     }
 }
 
@@ -205,12 +207,17 @@ impl<M, E, A> Outbox<M, E, A> {
 
     /// Takes everything out, in order.
     pub fn drain(&mut self) -> impl Iterator<Item = Effect<M, E, A>> + '_ {
+        self.most = self.most.max(self.effects.len());
         self.effects.drain(..)
     }
 
-    /// Gives back room that only a busy turn needed. For hosts, once they have carried out what there was.
+    /// Gives back room that was not needed since the last call, in halves: a machine that is busy again has most of it. For
+    /// hosts, once they have carried out what there was.
     pub fn rest(&mut self) {
-        self.effects.shrink_to(KEPT);
+        let needed = std::mem::take(&mut self.most).max(KEPT);
+        if self.effects.capacity() >= 2 * needed {
+            self.effects.shrink_to(self.effects.capacity() / 2);
+        }
     }
 
     /// Gives every id that the machine chose (of dials, sends, batches, checks and calls) another number.

@@ -414,7 +414,7 @@ impl Driver {
     /// Tells the instances what the link has to say; messages in batches.
     fn pump(&mut self) {
         let mut batch = std::mem::take(&mut self.batch);
-        let mut batch_of = 0;
+        let (mut batch_of, mut most) = (0, KEPT_BATCH);
         while let Some(event) = self.link.poll_event() {
             if let LinkEvent::Message { channel, message } = event {
                 if channel != batch_of {
@@ -422,16 +422,18 @@ impl Driver {
                     batch_of = channel;
                 }
                 batch.push(message);
+                most = most.max(batch.len());
                 continue;
             }
             self.deliver(batch_of, &mut batch);
             self.event(event);
         }
         self.deliver(batch_of, &mut batch);
-        // An idle link keeps no room for a flood.
-        if batch.capacity() <= KEPT_BATCH {
-            self.batch = batch;
+        if batch.capacity() >= 2 * most {
+            // An idle link keeps no room for a flood; as with commands.
+            batch.shrink_to(batch.capacity() / 2);
         }
+        self.batch = batch;
     }
 
     fn deliver(&self, channel: u32, batch: &mut Vec<Bytes>) {

@@ -50,9 +50,10 @@ impl Message for Packet {
 
     fn decode(bytes: Bytes) -> Result<Self, Malformed> {
         check_size(&bytes)?;
-        let packet = proto::Packet::decode(bytes).map_err(|error| Malformed::new("mesh packet", error))?;
+        let packet =
+            proto::Packet::decode(bytes.clone()).map_err(|error| Malformed::new("mesh packet", error))?;
         let kind = packet.kind.ok_or_else(|| Malformed::new("mesh packet", "it is of no known kind"))?;
-        words(kind).map(Self)
+        words(kind, &bytes).map(Self)
     }
 }
 
@@ -110,7 +111,8 @@ fn fields(what: &'static str, bytes: &[u8], mut allow: impl FnMut(Field) -> bool
     Ok(())
 }
 
-fn words(kind: Kind) -> Result<Words, Malformed> {
+/// What a packet of these bytes says.
+fn words(kind: Kind, bytes: &[u8]) -> Result<Words, Malformed> {
     Ok(match kind {
         Kind::Join(it) => Words::Join { urgent: it.urgent },
         Kind::Neighbour(it) => Words::Neighbour { urgent: it.urgent },
@@ -138,7 +140,7 @@ fn words(kind: Kind) -> Result<Words, Malformed> {
         Kind::Payload(it) => Words::Payload {
             hops: at_most("Payload", "hops", it.hops, MAX_HOPS)?,
             pulled: it.pulled,
-            message: signed("Payload", &it.body, &it.signature, false)?,
+            message: signed("Payload", bytes, &it.body, &it.signature, false)?,
         },
         Kind::Announce(it) => Words::Announce { notices: notices("Announce", it.runs)? },
         Kind::Want(it) => Words::Want { runs: runs("Want", it.runs)? },
@@ -157,7 +159,7 @@ fn words(kind: Kind) -> Result<Words, Malformed> {
         Kind::Probe(it) => Words::Probe { answer: it.answer },
         Kind::Whisper(it) => Words::Whisper {
             hops: at_most("Whisper", "hops", it.hops, MAX_WHISPER_HOPS)?,
-            message: signed("Whisper", &it.body, &it.signature, true)?,
+            message: signed("Whisper", bytes, &it.body, &it.signature, true)?,
         },
         Kind::WhisperResult(it) => {
             let outcome = match it.outcome() {

@@ -221,11 +221,14 @@ pub(crate) fn footprint(bytes: &[u8]) -> u64 {
 
 /// The bytes of a signature.
 pub(crate) const SIGNATURE: usize = 64;
+/// What is between a body and its signature in a packet: the signature's tag and length, the same in all.
+pub(crate) const GAP: usize = 2;
 
 /// The body and the signature in the bytes of a message.
 pub(crate) fn split(bytes: &[u8]) -> (&[u8], &[u8]) {
     // They are never shorter.
-    bytes.split_at_checked(bytes.len().wrapping_sub(SIGNATURE)).unwrap_or_default()
+    let (body, rest) = bytes.split_at_checked(bytes.len().wrapping_sub(GAP + SIGNATURE)).unwrap_or_default();
+    (body, rest.get(GAP..).unwrap_or_default())
 }
 
 /// A message as its origin signed it: the bytes are forwarded as they came. Thousands of these are kept, so that all of one
@@ -234,7 +237,7 @@ pub(crate) fn split(bytes: &[u8]) -> (&[u8], &[u8]) {
 pub(crate) struct Signed {
     pub(crate) id: MessageId,
     pub(crate) sent: UnixMillis,
-    /// The body, and its signature behind it.
+    /// The body, a gap, and the signature.
     pub(crate) bytes: Arc<[u8]>,
     /// Of a whisper.
     pub(crate) target: Option<Box<PeerId>>,

@@ -258,3 +258,44 @@ pub(crate) fn give_back<T>(queue: &mut VecDeque<T>) {
         queue.shrink_to(2 * queue.len());
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::mesh::convert::Draft;
+    use bytes::Bytes;
+    use peerage_wire::PeerId;
+
+    fn message(origin: u8, seq: u64) -> Signed {
+        let id = MessageId { origin: PeerId::from_bytes([origin; 32]), epoch: 7, seq };
+        let parts = vec![Bytes::copy_from_slice(&[origin; 9])];
+        let draft = Draft { network: "news", id, sent: UnixMillis(1000 + seq), parts, target: None };
+        draft.sign(|_| [origin; 64])
+    }
+
+    #[test]
+    fn what_came_first_goes_first_and_all_else_is_found_however_many_have_come() {
+        let mut window = Window::new(&MeshConfig { retain_messages: 5, ..MeshConfig::named("news") });
+        // The places of messages are counted beyond what 32 bits hold.
+        window.gone = u32::MAX - 3;
+        let came = [(1, 2), (2, 1), (1, 1), (1, 4), (2, 2), (1, 3), (2, 3), (3, 1)];
+        for (at, (origin, seq)) in (0..).zip(came) {
+            let (message, now) = (message(origin, seq), Instant::START + Duration::from_secs(at));
+            window.insert(message.id.stream(), Held::new(&message, 3, true, Some(LinkId(at)), now));
+        }
+        for (at, (origin, seq)) in (0..).zip(came) {
+            let message = message(origin, seq);
+            let held = window.get(&message.id);
+            assert_eq!(held.and_then(Held::from), (at >= 3).then_some(LinkId(at)), "{origin}/{seq}");
+            assert!(held.is_none_or(|held| held.message(message.id.stream()) == message));
+        }
+        let first = window.first_in(message(1, 1).id.stream(), Range::new(1, 9));
+        assert_eq!(first.map(|(seq, _)| seq), Some(3));
+        let span = Span { since: UnixMillis(1002), until: UnixMillis(1003) };
+        let kept: Vec<u64> = window.between(span).map(|id| id.seq).collect();
+        assert_eq!(kept, [3, 2, 3]);
+        assert_eq!(window.deadline(), Some(Instant::START + Duration::from_secs(3) + window.max_age));
+        window.expire(Instant::START + Duration::from_secs(60) + window.max_age);
+        assert_eq!((window.len(), window.bytes(), window.streams.len()), (0, 0, 0));
+    }
+}

@@ -1,6 +1,7 @@
 //! Messages as their origins signed them: read from the packets that they come in, and put into those that they leave in.
 
 use std::ops::Range;
+use std::sync::Arc;
 
 use bytes::{BufMut, Bytes};
 use peerage_machine::{Malformed, UnixMillis};
@@ -10,7 +11,7 @@ use prost::Message as _;
 use prost::encoding::{WireType, decode_varint, encode_key, encode_varint, encoded_len_varint};
 
 use super::{fields, peer, signature, to_peer};
-use crate::mesh::message::{MessageId, SIGNATURE, Signed, StreamKey};
+use crate::mesh::message::{GAP, MessageId, SIGNATURE, Signed, StreamKey};
 use crate::mesh::packet::MAX_PARTS;
 
 const NETWORK_TAG: u32 = 1;
@@ -29,6 +30,9 @@ pub(super) struct Passed<'a> {
 
 const BODY_TAG: u32 = 1;
 const SIGNATURE_TAG: u32 = 2;
+/// The tag and the length of a signature, as they are written.
+const SIGNATURE_HEAD: [u8; GAP] =
+    [(SIGNATURE_TAG << 3) as u8 | WireType::LengthDelimited as u8, SIGNATURE as u8];
 const HOPS_TAG: u32 = 3;
 const PULLED_TAG: u32 = 4;
 
@@ -82,11 +86,9 @@ impl Draft<'_> {
 
     /// The message, signed by `sign`.
     pub(crate) fn sign(self, sign: impl FnOnce(&[u8]) -> [u8; SIGNATURE]) -> Signed {
-        let mut bytes = self.to_proto().encode_to_vec();
-        let signature = sign(&bytes);
-        bytes.extend_from_slice(&signature);
-        // In memory of just that length: the parts that were given are dropped.
-        Signed { id: self.id, sent: self.sent, bytes: bytes.into(), target: self.target.map(Box::new) }
+        let body = self.to_proto().encode_to_vec();
+        let bytes = joined(&body, &sign(&body));
+        Signed { id: self.id, sent: self.sent, bytes, target: self.target.map(Box::new) }
     }
 
     fn to_proto(&self) -> proto::WhisperBody {
@@ -101,6 +103,15 @@ impl Draft<'_> {
             target: self.target.as_ref().map(to_peer).unwrap_or_default(),
         }
     }
+}
+
+/// As they are in a packet that has the signature behind the body: one copy takes both.
+fn joined(body: &[u8], signature: &[u8]) -> Arc<[u8]> {
+    let mut bytes = Vec::with_capacity(body.len() + GAP + SIGNATURE);
+    bytes.extend_from_slice(body);
+    bytes.extend_from_slice(&SIGNATURE_HEAD);
+    bytes.extend_from_slice(signature);
+    bytes.into()
 }
 
 /// Where a body says what mesh it is for.
@@ -156,8 +167,10 @@ pub(crate) fn sent(body: &[u8]) -> UnixMillis {
     UnixMillis(sent)
 }
 
+/// What `packet` has in it: these two, which are parts of it.
 pub(super) fn signed(
     what: &'static str,
+    packet: &[u8],
     body: &Bytes,
     signature_bytes: &Bytes,
     whisper: bool,
@@ -184,7 +197,13 @@ pub(super) fn signed(
         return Err(Malformed::new(what, "sequence numbers begin with 1"));
     }
     let id = MessageId { origin: peer(what, &origin)?, epoch, seq };
-    // Copied out of the packet, of which neither its heads nor its counts are kept.
-    let bytes = body.iter().chain(signature_bytes).copied().collect();
+    // Copied out of the packet, whose other bytes and counts are not kept.
+    let at = |part: &[u8]| (part.as_ptr() as usize).wrapping_sub(packet.as_ptr() as usize);
+    let (start, end) = (at(body), at(signature_bytes).wrapping_add(SIGNATURE));
+    let is_usual = at(signature_bytes) == start.wrapping_add(body.len() + GAP);
+    let bytes = match packet.get(start..end).filter(|_| is_usual) {
+        Some(both) => both.into(),
+        None => joined(body, signature_bytes),
+    };
     Ok(Signed { id, sent: UnixMillis(sent), bytes, target })
 }
