@@ -359,7 +359,7 @@ impl Inbound {
     }
 
     fn is_urgent(&self, (channel, class): (u32, u32)) -> bool {
-        let lane = self.channels.get(&channel).and_then(|receiving| receiving.classes.get(class as usize));
+        let lane = self.channels.get(channel).and_then(|receiving| receiving.classes.get(class as usize));
         lane.is_some_and(|lane| lane.window.is_urgent(&self.gauge))
     }
 
