@@ -271,17 +271,12 @@ impl Signed {
     }
 
     pub(crate) fn deliver(&self, hops: u32) -> Message {
-        let whole = self.shared_body();
         Message {
             id: self.id,
             origin: self.id.origin,
             sent: self.sent,
             kind: if self.target.is_some() { Kind::Whisper } else { Kind::Broadcast },
-            parts: parts(&whole)
-                .into_iter()
-                .filter(|it| it.end <= whole.len())
-                .map(|it| whole.slice(it))
-                .collect(),
+            parts: parts(&self.shared_body()),
             hops,
         }
     }

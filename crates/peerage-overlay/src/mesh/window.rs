@@ -15,7 +15,7 @@ use super::ranges::{Range, append};
 /// What an entry takes beside the message's bytes, in bytes: its place in the queue and that in its stream, either of which
 /// may have room for twice as many, and the stream's in the map, for its only message.
 pub(crate) const ENTRY_BYTES: u64 = 288;
-/// A queue that is full gets room for an eighth more and so many: most of what a peer takes is its window.
+/// A queue that is full gets room for a quarter more and so many: most of what a peer takes is its window.
 const STEP: usize = 4;
 /// Where a message is is told by 32 bits.
 const MOST: usize = 1 << 31;
@@ -248,7 +248,7 @@ fn find(numbers: &VecDeque<u32>, messages: &VecDeque<Held>, gone: u32, seq: u64)
 
 fn make_room<T>(queue: &mut VecDeque<T>) {
     if queue.len() == queue.capacity() {
-        queue.reserve_exact(STEP + queue.len() / 8);
+        queue.reserve_exact(STEP + queue.len() / 4);
     }
 }
 

@@ -127,13 +127,14 @@ pub(crate) fn network(body: &[u8]) -> Range<usize> {
     network
 }
 
-/// Where the parts of a body are.
-pub(crate) fn parts(body: &[u8]) -> Vec<Range<usize>> {
+/// The parts of a body, slices of it.
+pub(crate) fn parts(body: &Bytes) -> Vec<Bytes> {
     let mut parts = Vec::with_capacity(1);
     // It was looked through when it came.
     let _ = fields("Body", body, |field| {
         if field.tag == PARTS_TAG {
-            parts.push(field.place());
+            // A field ends where the body does, or before.
+            parts.push(body.slice(field.place()));
         }
         true
     });
