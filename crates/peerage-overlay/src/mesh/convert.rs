@@ -112,7 +112,7 @@ fn fields(what: &'static str, bytes: &[u8], mut allow: impl FnMut(Field) -> bool
 }
 
 /// What a packet of these bytes says.
-fn words(kind: Kind, bytes: &[u8]) -> Result<Words, Malformed> {
+fn words(kind: Kind, bytes: &Bytes) -> Result<Words, Malformed> {
     Ok(match kind {
         Kind::Join(it) => Words::Join { urgent: it.urgent },
         Kind::Neighbour(it) => Words::Neighbour { urgent: it.urgent },

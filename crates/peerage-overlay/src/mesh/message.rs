@@ -2,7 +2,6 @@
 
 use std::fmt;
 use std::str::FromStr;
-use std::sync::Arc;
 
 use bytes::Bytes;
 use peerage_machine::UnixMillis;
@@ -174,8 +173,9 @@ impl<const N: usize> IntoParts for [String; N] {
     }
 }
 
-/// What a message takes beside its bytes: two counts of who has it, and 8 to 16 bytes lost to its piece of memory.
-const AROUND: usize = 32;
+/// What a message takes beside its bytes: up to 32 that its packet has more, the packet's count of who has it, which is a piece of memory of its
+/// own, and 16 bytes lost to both.
+const AROUND: usize = 96;
 
 /// One start of one origin's mesh.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -238,7 +238,7 @@ pub(crate) struct Signed {
     pub(crate) id: MessageId,
     pub(crate) sent: UnixMillis,
     /// The body, a gap, and the signature.
-    pub(crate) bytes: Arc<[u8]>,
+    pub(crate) bytes: Bytes,
     /// Of a whisper.
     pub(crate) target: Option<Box<PeerId>>,
 }
@@ -256,9 +256,7 @@ impl Signed {
 
     /// The same for whoever keeps it beyond this call.
     pub(crate) fn shared_body(&self) -> Bytes {
-        let mut whole = Bytes::from_owner(Arc::clone(&self.bytes));
-        whole.truncate(self.body().len());
-        whole
+        self.bytes.slice(..self.body().len())
     }
 
     pub(crate) fn signature(&self) -> [u8; SIGNATURE] {

@@ -1,9 +1,9 @@
 //! The messages that are kept for neighbours that did not get them yet.
 
 use std::collections::{BTreeMap, VecDeque};
-use std::sync::Arc;
 use std::time::Duration;
 
+use bytes::Bytes;
 use peerage_machine::{Instant, LinkId, UnixMillis};
 
 use super::config::MeshConfig;
@@ -14,7 +14,7 @@ use super::ranges::{Range, append};
 
 /// What an entry takes beside the message's bytes, in bytes: its place in the queue and that in its stream, either of which
 /// may have room for twice as many, and the stream's in the map, for its only message.
-pub(crate) const ENTRY_BYTES: u64 = 288;
+pub(crate) const ENTRY_BYTES: u64 = 320;
 /// A queue that is full gets room for a quarter more and so many: most of what a peer takes is its window.
 const STEP: usize = 4;
 /// Where a message is is told by 32 bits.
@@ -27,7 +27,7 @@ const NOBODY: LinkId = LinkId(u64::MAX);
 #[derive(Clone, Debug)]
 pub(crate) struct Held {
     /// As in [`Signed`].
-    bytes: Arc<[u8]>,
+    bytes: Bytes,
     seq: u64,
     from: LinkId,
     /// When it came.
@@ -46,7 +46,7 @@ impl Held {
         from: Option<LinkId>,
         since: Instant,
     ) -> Self {
-        let (bytes, seq) = (Arc::clone(&message.bytes), message.id.seq);
+        let (bytes, seq) = (message.bytes.clone(), message.id.seq);
         Self { bytes, seq, from: from.unwrap_or(NOBODY), since, hops, pushed }
     }
 
@@ -58,7 +58,7 @@ impl Held {
     /// The message again.
     pub(crate) fn message(&self, stream: StreamKey) -> Signed {
         let (id, sent) = (stream.message(self.seq), self.sent());
-        Signed { id, sent, bytes: Arc::clone(&self.bytes), target: None }
+        Signed { id, sent, bytes: self.bytes.clone(), target: None }
     }
 
     fn body(&self) -> &[u8] {

@@ -1,7 +1,6 @@
 //! Messages as their origins signed them: read from the packets that they come in, and put into those that they leave in.
 
 use std::ops::Range;
-use std::sync::Arc;
 
 use bytes::{BufMut, Bytes};
 use peerage_machine::{Malformed, UnixMillis};
@@ -106,7 +105,7 @@ impl Draft<'_> {
 }
 
 /// As they are in a packet that has the signature behind the body: one copy takes both.
-fn joined(body: &[u8], signature: &[u8]) -> Arc<[u8]> {
+fn joined(body: &[u8], signature: &[u8]) -> Bytes {
     let mut bytes = Vec::with_capacity(body.len() + GAP + SIGNATURE);
     bytes.extend_from_slice(body);
     bytes.extend_from_slice(&SIGNATURE_HEAD);
@@ -168,10 +167,13 @@ pub(crate) fn sent(body: &[u8]) -> UnixMillis {
     UnixMillis(sent)
 }
 
+/// So many bytes more than a message a packet may have that is kept for it: tags, lengths and counts.
+const BESIDES: usize = 32;
+
 /// What `packet` has in it: these two, which are parts of it.
 pub(super) fn signed(
     what: &'static str,
-    packet: &[u8],
+    packet: &Bytes,
     body: &Bytes,
     signature_bytes: &Bytes,
     whisper: bool,
@@ -198,13 +200,13 @@ pub(super) fn signed(
         return Err(Malformed::new(what, "sequence numbers begin with 1"));
     }
     let id = MessageId { origin: peer(what, &origin)?, epoch, seq };
-    // Copied out of the packet, whose other bytes and counts are not kept.
+    // A slice of the packet, which has hardly anything else in it.
     let at = |part: &[u8]| (part.as_ptr() as usize).wrapping_sub(packet.as_ptr() as usize);
     let (start, end) = (at(body), at(signature_bytes).wrapping_add(SIGNATURE));
     let is_usual = at(signature_bytes) == start.wrapping_add(body.len() + GAP);
     let bytes = match packet.get(start..end).filter(|_| is_usual) {
-        Some(both) => both.into(),
-        None => joined(body, signature_bytes),
+        Some(both) if both.len() + BESIDES >= packet.len() => packet.slice(start..end),
+        _ => joined(body, signature_bytes),
     };
     Ok(Signed { id, sent: UnixMillis(sent), bytes, target })
 }
