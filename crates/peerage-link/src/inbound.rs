@@ -28,8 +28,9 @@ use crate::few::Few;
 use crate::window::{Gauge, LEAST_IDLE, Window};
 use crate::{FRAGMENT_COST, LinkConfig, MAX_CONTROL_MESSAGE};
 
-/// The longest message that is not large, by the least window. With the quarter of a window that may be owed it fits
-/// into the credit, also where a sender cuts it into fragments so short that each costs twice its payload.
+/// The longest message that is not large, by the least window. With what may be owed it fits into the credit, also where a sender cuts it
+/// into fragments so short that each costs twice its payload: that is a quarter of the window, or up to half of it while as
+/// much is left.
 const fn largest_small(least_window: u64) -> u64 {
     least_window / 4
 }
@@ -51,19 +52,36 @@ struct Receiving {
 #[derive(Debug)]
 struct Lane {
     window: Window,
-    /// Whether the lane is in the list of those that are due a `Credit`.
-    due: bool,
+    /// Whether the lane is among those that are due a `Credit`.
+    is_due: bool,
+    /// And among those for which that is urgent.
+    is_urgent: bool,
     partial: Option<Partial>,
     asked: Option<Asked>,
 }
 
 impl Lane {
-    /// It is due a `Credit`.
-    fn line_up(&mut self, due: &mut VecDeque<(u32, u32)>, channel: u32, class: u32) {
-        if !std::mem::replace(&mut self.due, true) {
-            due.push_back((channel, class));
+    /// It may have become due a `Credit`, or that may have become urgent.
+    fn line_up(&mut self, due: &mut Due, gauge: &Gauge, channel: u32, class: u32) {
+        if !self.window.is_due() {
+            return;
+        }
+        if !std::mem::replace(&mut self.is_due, true) {
+            due.at_leisure.push_back((channel, class));
+        }
+        if !self.is_urgent && self.window.is_urgent(gauge) {
+            self.is_urgent = true;
+            due.at_once.push_back((channel, class));
         }
     }
+}
+
+/// Channels and classes that are due a `Credit`.
+#[derive(Debug, Default)]
+struct Due {
+    at_once: VecDeque<(u32, u32)>,
+    /// All, and some that were: those got theirs at once.
+    at_leisure: VecDeque<(u32, u32)>,
 }
 
 /// What taking a message gives back.
@@ -105,8 +123,7 @@ pub(crate) struct Inbound {
     channels: Few<Receiving>,
     /// Large messages that wait for the budget, the first that came first.
     waiting: VecDeque<(u32, u32)>,
-    /// Channels and classes that are due a `Credit`.
-    due: VecDeque<(u32, u32)>,
+    due: Due,
     /// Bytes of whole messages that nobody took yet: with room of their own, and without.
     untaken: [u64; 2],
     /// Bytes of buffers for messages in parts.
@@ -135,7 +152,7 @@ impl Inbound {
             epochs: 0,
             channels: Few::default(),
             waiting: VecDeque::new(),
-            due: VecDeque::new(),
+            due: Due::default(),
             untaken: [0; 2],
             in_parts: 0,
             ask_again: None,
@@ -161,7 +178,8 @@ impl Inbound {
         self.epochs = self.epochs.wrapping_add(1);
         let classes = [(); CLASSES].map(|()| Lane {
             window: Window::new(&self.gauge),
-            due: false,
+            is_due: false,
+            is_urgent: false,
             partial: None,
             asked: None,
         });
@@ -173,7 +191,9 @@ impl Inbound {
         let Some(closed) = self.channels.remove(channel) else { return [0; CLASSES] };
         let spent = closed.classes.each_ref().map(|lane| lane.window.spent());
         self.waiting.retain(|(waiting, _)| *waiting != channel);
-        self.due.retain(|(due, _)| *due != channel);
+        for due in [&mut self.due.at_once, &mut self.due.at_leisure] {
+            due.retain(|(due, _)| *due != channel);
+        }
         self.reclaims.retain(|(asked, ..)| *asked != channel);
         for lane in closed.classes {
             self.windows.give(lane.window.grown(&self.gauge));
@@ -215,6 +235,8 @@ impl Inbound {
             return Err(format!("sent {cost} bytes with {} bytes of credit left", lane.window.available()));
         }
         lane.answered(cost);
+        // Less is left than before.
+        lane.line_up(&mut self.due, &self.gauge, channel, class);
         if lane.partial.is_some() {
             return self.go_on(channel, class, total, payload, cost);
         }
@@ -346,21 +368,16 @@ impl Inbound {
     /// because it is urgent.
     pub(crate) fn next_credit(&mut self, has_company: bool) -> Option<(u32, u32, u64)> {
         loop {
-            let at = if has_company { 0 } else { self.due.iter().position(|due| self.is_urgent(*due))? };
-            let (channel, class) = self.due.remove(at)?;
-            let Some(lane) = self.lane(channel, class) else { continue };
-            lane.due = false;
+            let leisure = || has_company.then(|| self.due.at_leisure.pop_front()).flatten();
+            let (channel, class) = self.due.at_once.pop_front().or_else(leisure)?;
+            let Some(lane) = self.lane(channel, class).filter(|lane| lane.is_due) else { continue };
+            (lane.is_due, lane.is_urgent) = (false, false);
             // It may have been kept since.
             let owed = lane.window.take_owed();
             if owed > 0 {
                 return Some((channel, class, owed));
             }
         }
-    }
-
-    fn is_urgent(&self, (channel, class): (u32, u32)) -> bool {
-        let lane = self.channels.get(channel).and_then(|receiving| receiving.classes.get(class as usize));
-        lane.is_some_and(|lane| lane.window.is_urgent(&self.gauge))
     }
 
     /// When [`Inbound::on_timer`] is due.
@@ -404,8 +421,9 @@ impl Inbound {
     fn owe(&mut self, channel: u32, class: u32, cost: u64) {
         let Some(receiving) = self.channels.get_mut(channel) else { return };
         let Some(lane) = receiving.classes.get_mut(class as usize) else { return };
-        if cost > 0 && lane.window.give_back(cost, &self.gauge, &mut self.windows) {
-            lane.line_up(&mut self.due, channel, class);
+        if cost > 0 {
+            lane.window.give_back(cost, &self.gauge, &mut self.windows);
+            lane.line_up(&mut self.due, &self.gauge, channel, class);
         }
         if self.look_at.is_none() && self.windows.is_used() {
             self.look_at = Some(self.gauge.now + LEAST_IDLE);

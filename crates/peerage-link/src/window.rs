@@ -111,24 +111,20 @@ impl Window {
         }
     }
 
-    /// So much of what the peer sent has found its place. Whether it is due a `Credit`.
-    pub(crate) fn give_back(&mut self, cost: u64, gauge: &Gauge, share: &mut Share) -> bool {
+    /// So much of what the peer sent has found its place.
+    pub(crate) fn give_back(&mut self, cost: u64, gauge: &Gauge, share: &mut Share) {
         let kept = cost.min(self.size.saturating_sub(self.target));
         if kept > 0 {
             self.size -= kept;
             share.give(kept);
         }
-        if self.owed == 0 {
-            self.owed_since = gauge.now;
-        }
-        self.owed += cost - kept;
+        self.owe(cost - kept, gauge);
         self.used += cost;
         self.unchecked += cost;
         if self.unchecked >= CHECK {
             self.unchecked = 0;
             self.adjust(gauge, share);
         }
-        self.is_due()
     }
 
     fn adjust(&mut self, gauge: &Gauge, share: &mut Share) {
@@ -188,15 +184,24 @@ impl Window {
         self.size.saturating_sub(self.target).min(self.available)
     }
 
-    /// The peer will not use so much of its credit; `None` when it has not got as much. What is not to shrink is owed to it
-    /// again, so whether it is due a `Credit`.
-    pub(crate) fn returned(&mut self, bytes: u64, share: &mut Share) -> Option<bool> {
-        self.available = self.available.checked_sub(bytes)?;
+    /// The peer will not use so much of its credit; false when it has not got as much. What is not to shrink is owed to it
+    /// again.
+    pub(crate) fn returned(&mut self, bytes: u64, gauge: &Gauge, share: &mut Share) -> bool {
+        if !self.spend(bytes) {
+            return false;
+        }
         let kept = bytes.min(self.size.saturating_sub(self.target));
         self.size -= kept;
         share.give(kept);
-        self.owed += bytes - kept;
-        Some(self.is_due())
+        self.owe(bytes - kept, gauge);
+        true
+    }
+
+    fn owe(&mut self, bytes: u64, gauge: &Gauge) {
+        if self.owed == 0 {
+            self.owed_since = gauge.now;
+        }
+        self.owed += bytes;
     }
 
     /// Once a quarter of the window is owed, so that credit costs one frame in a few.

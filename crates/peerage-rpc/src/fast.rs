@@ -85,8 +85,8 @@ const fn bytes_len(len: usize) -> usize {
 const BLOCK: usize = 1000;
 /// The longest of them, in bytes.
 const LONGEST_IN_BLOCK: usize = 256;
-/// Room for several packets as one, twice: one may still be under way.
-const SEVERAL_BLOCK: usize = 10 << 10;
+/// Room for several packets as one, more than twice: one may still be under way. A power of two, for as much is taken each time.
+const SEVERAL_BLOCK: usize = 16 << 10;
 
 /// Where packets are written. Small ones that follow each other lie in one block, which stays as long as any of them does:
 /// memory for each of them by itself costs more than writing it.

@@ -299,7 +299,12 @@ impl Session {
         self.heard();
         self.main.acknowledged(ack.up_to)?;
         self.main.done_there(ack.done)?;
-        self.bulk.acknowledged(ack.bulk_up_to)
+        self.bulk.acknowledged(ack.bulk_up_to)?;
+        if self.untold() == 0 && !self.has_unsent() {
+            // Something may be kept for long, such as a call that waits for its answer.
+            self.paper.clear();
+        }
+        Ok(())
     }
 
     /// Gives its room back, if it keeps no item and has acknowledged all that came; whether it does. While there is something to
@@ -334,6 +339,8 @@ impl Session {
         if self.ack_at.is_some_and(|at| at <= now) {
             self.ack_at = None;
             self.ack_now = true;
+            // So little has come that it took so long.
+            self.paper.clear();
         }
     }
 

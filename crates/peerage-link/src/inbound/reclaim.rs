@@ -76,9 +76,7 @@ impl Inbound {
                         lane.asked = Some(Asked { since: gauge.now, bytes });
                         reclaims.push_back((channel, class, bytes));
                     }
-                    if lane.window.is_due() {
-                        lane.line_up(due, channel, class);
-                    }
+                    lane.line_up(due, gauge, channel, class);
                 }
             }
         }
@@ -102,12 +100,11 @@ impl Inbound {
         let Some(receiving) = self.channels.get_mut(channel) else { return Ok(()) };
         let Some(lane) = receiving.classes.get_mut(class as usize) else { return Ok(()) };
         let had = lane.window.available();
-        let is_due = lane.window.returned(bytes, &mut self.windows);
-        let is_due = is_due.ok_or_else(|| format!("returned {bytes} bytes of credit and had {had}"))?;
-        lane.answered(bytes);
-        if is_due {
-            lane.line_up(&mut self.due, channel, class);
+        if !lane.window.returned(bytes, &self.gauge, &mut self.windows) {
+            return Err(format!("returned {bytes} bytes of credit and had {had}"));
         }
+        lane.answered(bytes);
+        lane.line_up(&mut self.due, &self.gauge, channel, class);
         Ok(())
     }
 }

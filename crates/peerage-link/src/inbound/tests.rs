@@ -23,7 +23,7 @@ impl Greedy {
     }
 
     fn take_credit(&mut self) {
-        while let Some((channel, class, bytes)) = self.inbound.next_credit(true) {
+        while let Some((channel, class, bytes)) = self.inbound.next_credit(false) {
             assert_eq!((channel, class), (0, BULK));
             self.credit += bytes;
         }

@@ -246,6 +246,9 @@ impl<Q, R> fmt::Debug for Method<Q, R> {
 /// Parameters or a reply, as they are on the wire.
 pub(crate) fn encode(message: &impl Message) -> Bytes {
     let length = message.encoded_len();
+    if length == 0 {
+        return Bytes::new();
+    }
     let on_sheet = |sheet: &RefCell<BytesMut>| {
         // A message of the application's own kind may encode another while it is encoded.
         let mut sheet = sheet.try_borrow_mut().ok()?;

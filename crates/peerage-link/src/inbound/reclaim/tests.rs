@@ -34,6 +34,8 @@ struct Line {
     credit: [u64; 3],
     /// What is missing of the message under way of each class.
     rest: [usize; 3],
+    /// How often the receiver could say something: each third time something else leaves that credit can go with.
+    spoken: u32,
 }
 
 impl Line {
@@ -43,7 +45,7 @@ impl Line {
         inbound.measured(ROUND);
         inbound.open(0);
         let credit = [config.window; 3];
-        Self { inbound, there: VecDeque::new(), back: VecDeque::new(), credit, rest: [0; 3] }
+        Self { inbound, there: VecDeque::new(), back: VecDeque::new(), credit, rest: [0; 3], spoken: 0 }
     }
 
     /// Sends as much of a message as there is credit for, in whole fragments: the one under way, or a new one.
@@ -99,7 +101,8 @@ impl Line {
     }
 
     fn speak(&mut self) {
-        while let Some((_, class, bytes)) = self.inbound.next_credit(true) {
+        self.spoken += 1;
+        while let Some((_, class, bytes)) = self.inbound.next_credit(self.spoken.is_multiple_of(3)) {
             assert!(bytes > 0);
             self.back.push_back(Back::Credit(class, bytes));
         }
@@ -157,6 +160,7 @@ impl Line {
                 .sum();
             assert_eq!(lane.window.available(), self.credit[class as usize] + there + back, "class {class}");
             assert!(lane.window.available() + lane.window.spent() >= gauge.least, "class {class}");
+            assert!(!lane.window.is_urgent(gauge), "class {class} may have to wait for what it is owed");
         }
         let grown: u64 = lanes.iter().map(|lane| lane.window.grown(gauge)).sum();
         assert_eq!(grown, self.grown());
