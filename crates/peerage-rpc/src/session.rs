@@ -32,6 +32,9 @@ const TOGETHER: usize = 4 << 10;
 /// Longer items leave by themselves: copying them would cost more than a message does.
 const LONGEST_TOGETHER: usize = 1 << 10;
 
+/// While it keeps so few items a session needs no room for packets that follow.
+const FEW: usize = 4;
+
 /// An acknowledgement leaves beside items while no more waits in front of them: by itself it overtakes what waits.
 const ACK_BESIDE: u64 = 16 << 10;
 
@@ -300,8 +303,8 @@ impl Session {
         self.main.acknowledged(ack.up_to)?;
         self.main.done_there(ack.done)?;
         self.bulk.acknowledged(ack.bulk_up_to)?;
-        if self.untold() == 0 && !self.has_unsent() {
-            // Something may be kept for long, such as a call that waits for its answer.
+        if self.kept().0 <= FEW && !self.has_unsent() {
+            // They may be kept for long, such as calls that wait for their answers.
             self.paper.clear();
         }
         Ok(())
