@@ -2,6 +2,8 @@
 
 mod common;
 
+use std::time::Duration;
+
 use bytes::Bytes;
 use common::host::Host;
 use common::wire::{self, Body};
@@ -12,6 +14,7 @@ use peerage_wire::proto::rpc::v1 as proto;
 
 const STREAM_UP: u32 = 2;
 const ONE_WAY: u32 = 1;
+const IDEMPOTENT: u32 = 32;
 
 fn config() -> BrokerConfig {
     let limits = Limits {
@@ -334,4 +337,77 @@ fn a_node_that_takes_nothing_in_is_given_no_more_and_its_callers_are_served_by_o
         host.item(link, to_all(0));
         assert_eq!((host.replies(link).len(), calls_at(&mut host, free).len()), (0, 1), "of the group, too");
     }
+}
+
+/// The first node of the group has no room for the first user, whose eight calls with numbers from 1 on were at the second, which has
+/// left.
+fn waiting_for_room(config: BrokerConfig) -> (Host, LinkId, Vec<u64>, LinkId) {
+    let mut host = Host::new(config);
+    let (full, leaves) = (host.opened_node(100, &["all"]), host.opened_node(101, &["all"]));
+    let (first, waits) = (host.opened(1), host.opened(1));
+    until_refused(&mut host, first, &to_node(100, 0, 0));
+    let theirs = calls_at(&mut host, full);
+    for _ in 0..8 {
+        host.item(waits, to_all(IDEMPOTENT));
+    }
+    assert_eq!(calls_at(&mut host, leaves).len(), 8);
+    host.item(leaves, Body::Leave(proto::Leave {}));
+    (host, full, theirs, waits)
+}
+
+/// Which calls of their caller came to a node, and under which numbers.
+fn origins_at(host: &mut Host, node: LinkId) -> Vec<(u64, u64)> {
+    let packets = host.said.remove(&node).unwrap_or_default().into_iter();
+    let calls = packets.filter_map(|packet| match packet.body {
+        Some(Body::Call(call)) => Some((call.origin, packet.seq)),
+        _ => None,
+    });
+    calls.collect()
+}
+
+#[test]
+fn an_idempotent_call_of_a_node_that_left_waits_for_room_at_another_of_its_group() {
+    let (mut host, full, theirs, waits) = waiting_for_room(config());
+    assert_eq!((host.replies(waits), origins_at(&mut host, full)), (vec![], vec![]));
+    // An answer makes room for the first of them.
+    let mut at_full = Vec::new();
+    for (to, origin) in theirs.into_iter().zip(1..=3) {
+        host.item(full, Body::Reply(proto::Reply { to, ..proto::Reply::default() }));
+        let came = origins_at(&mut host, full);
+        assert!(matches!(came[..], [(of, _)] if of == origin), "{came:?}");
+        at_full.extend(came);
+    }
+    // The next start of the one that left takes the rest.
+    let back = host.up(101);
+    let groups = vec!["all".to_owned()];
+    host.say(back, wire::packet(0, false, Body::Open(proto::Open { groups, ..proto::Open::default() })));
+    host.acknowledge(back);
+    let at_back = origins_at(&mut host, back);
+    assert!(at_back.iter().map(|(origin, _)| *origin).eq(4..=8), "{at_back:?}");
+    assert_eq!((host.replies(waits), origins_at(&mut host, full)), (vec![], vec![]));
+    for (node, calls) in [(full, at_full), (back, at_back)] {
+        for (_, to) in calls {
+            host.item(node, Body::Reply(proto::Reply { to, ..proto::Reply::default() }));
+        }
+    }
+    let replies = host.replies(waits);
+    assert!(replies.len() == 8 && replies.iter().all(|reply| reply.status.is_none()), "{replies:?}");
+}
+
+#[test]
+fn who_waited_for_room_in_vain_hears_that_there_was_none() {
+    let (mut host, full, _, waits) = waiting_for_room(config());
+    host.wait(Duration::from_millis(4_900));
+    assert_eq!(host.replies(waits), []);
+    host.wait(Duration::from_millis(200));
+    let replies = host.replies(waits);
+    let says_so = |reply: &proto::Reply| {
+        reply.status.as_ref().is_some_and(|status| {
+            status.code == Code::ResourceExhausted.number()
+                && status.may_have_run
+                && status.message.contains("that the node takes")
+        })
+    };
+    assert!(replies.len() == 8 && replies.iter().all(says_so), "{replies:?}");
+    assert_eq!(origins_at(&mut host, full), []);
 }

@@ -3,7 +3,7 @@
 use peerage_machine::Instant;
 use peerage_wire::PeerId;
 
-use super::machine::BrokerMachine;
+use super::machine::{BrokerMachine, Sess};
 use crate::event::{Out, SessionKey};
 use crate::lane::Until;
 use crate::packet::{Call, Destination, Item, Shape};
@@ -23,9 +23,7 @@ impl BrokerMachine {
                 let load = |key: &&SessionKey| {
                     let session = self.sessions.get(key);
                     session.map(|session| {
-                        let has_room = session.talk.has_room(cost)
-                            && self.held.may_grow(&self.config, &session.peer, session.kind).is_ok();
-                        (!has_room, session.talk.load().1, session.last_given)
+                        (!self.has_room(session, cost), session.talk.load().1, session.last_given)
                     })
                 };
                 members.min_by_key(load).copied().ok_or_else(|| {
@@ -34,6 +32,11 @@ impl BrokerMachine {
                 })
             }
         }
+    }
+
+    /// Whether a node has room for a call that takes so much.
+    pub(super) fn has_room(&self, node: &Sess, cost: &Cost) -> bool {
+        node.talk.has_room(cost) && self.held.may_grow(&self.config, &node.peer, node.kind).is_ok()
     }
 
     pub(super) fn node_session(&self, node: &PeerId) -> Result<SessionKey, Status> {

@@ -155,7 +155,6 @@ impl BrokerMachine {
         for group in &session.groups {
             self.groups.entry(group.clone()).or_default().insert(key);
         }
-        self.wake_waiting(key);
     }
 
     /// A node cannot be called.
