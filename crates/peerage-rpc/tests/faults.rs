@@ -475,16 +475,22 @@ fn an_idempotent_call_waits_no_longer_than_the_grace_its_own_time_and_its_caller
 
 #[test]
 fn an_idempotent_call_does_not_wait_for_a_node_that_is_shut_out() {
-    let mut world = world(18, BrokerConfig::default(), 1, 1);
-    let (client, node) = (world.parties[0], world.parties[1]);
-    world.handle(node, "work", |_| (60 * SECOND, Ok(Bytes::new()), Vec::new()));
-    let to = Destination::Node(peer(100));
-    let call = world.call(client, World::placing("work", number(0), to, Shape::IDEMPOTENT)).unwrap();
-    world.run_until(10 * SECOND, |world| !world.handled.is_empty());
-    let (broker, before) = (world.broker, world.sim.now());
-    let suspend =
-        |actor: &mut Actor, now, out: &mut _| actor.broker().suspend(now, &peer(100), out).map(drop);
-    world.sim.command(broker, suspend).unwrap();
-    assert!(answered(&mut world, client, call.id).unwrap_err().may_have_run);
-    assert!(world.sim.now().since(before) < SECOND);
+    // At once, or when it has left and is waited for.
+    for (to, leaves) in [(Destination::Node(peer(100)), false), (all(), false), (all(), true)] {
+        let mut world = world(18, BrokerConfig::default(), 1, 1);
+        let (client, node) = (world.parties[0], world.parties[1]);
+        world.handle(node, "work", |_| (60 * SECOND, Ok(Bytes::new()), Vec::new()));
+        let call = world.call(client, World::placing("work", number(0), to, Shape::IDEMPOTENT)).unwrap();
+        world.run_until(10 * SECOND, |world| !world.handled.is_empty());
+        if leaves {
+            goes(&mut world, node, true);
+        }
+        let (broker, before) = (world.broker, world.sim.now());
+        let suspend =
+            |actor: &mut Actor, now, out: &mut _| actor.broker().suspend(now, &peer(100), out).map(drop);
+        world.sim.command(broker, suspend).unwrap();
+        let status = answered(&mut world, client, call.id).unwrap_err();
+        assert_eq!((status.code, status.may_have_run), (Code::Unavailable, true), "{status}");
+        assert!(world.sim.now().since(before) < SECOND);
+    }
 }

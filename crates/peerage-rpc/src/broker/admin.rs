@@ -167,6 +167,7 @@ impl BrokerMachine {
     fn shut_out(&mut self, peer: &PeerId, writes: Vec<Write>, why: &str, out: &mut OutboxOf<Self>) -> CallId {
         let call = self.kept(writes, out);
         self.end_all(peer, &Status::permission_denied(why), out);
+        self.wait_no_longer_for(peer);
         self.settle(out);
         call
     }

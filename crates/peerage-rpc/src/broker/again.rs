@@ -7,6 +7,7 @@
 use std::ops::Bound;
 
 use peerage_machine::Instant;
+use peerage_wire::PeerId;
 
 use super::machine::{BrokerMachine, Sess, Timer};
 use crate::accounts::Kind;
@@ -24,6 +25,14 @@ pub(super) struct OnceMore {
     pub(super) from: SessionKey,
     pub(super) seq: u64,
     pub(super) again: Box<Again>,
+    pub(super) lost: Lost,
+}
+
+/// How a call lost its node.
+#[derive(Clone, Debug)]
+pub(super) struct Lost {
+    /// Whose session it was.
+    pub(super) node: PeerId,
     /// What its caller hears if nobody can run it.
     pub(super) why: Status,
     /// How long it may wait for a node.
@@ -35,8 +44,7 @@ pub(super) struct OnceMore {
 pub(super) struct Waiting {
     to: Destination,
     cost: Cost,
-    why: Status,
-    until: Instant,
+    lost: Lost,
 }
 
 impl Waiting {
@@ -62,19 +70,20 @@ impl BrokerMachine {
     }
 
     fn pass_one_on_again(&mut self, call: OnceMore, out: &mut Out) {
-        let OnceMore { from, seq, mut again, why, until } = call;
+        let OnceMore { from, seq, mut again, lost } = call;
         let now = self.now;
         let Some(caller) = self.sessions.get(&from).filter(|caller| caller.talk.is_wanted(seq)) else {
             return;
         };
         if again.tries >= TRIES {
-            return self.completed(now, from, seq, Err(Box::new(why)));
+            return self.completed(now, from, seq, Err(Box::new(lost.why)));
         }
         let cost = caller.cost_of(&again.call);
         let node = self.node_for(&again.call.to, &cost).ok().and_then(|node| self.sessions.get(&node));
         let (is_there, has_room) = (node.is_some(), node.is_some_and(|node| self.has_room(node, &cost)));
-        if !has_room && until > now && (is_there || self.may_come(&again.call.to)) {
-            let waiting = Waiting { to: again.call.to.clone(), cost, why, until };
+        // One that is shut out does not come, and others of its group that are not there need not.
+        if !has_room && lost.until > now && (is_there || self.accounts.may_act(&lost.node).is_ok()) {
+            let waiting = Waiting { to: again.call.to.clone(), cost, lost };
             return self.wait_for_node(from, seq, again, waiting);
         }
         let mut call = again.call.clone();
@@ -87,19 +96,10 @@ impl BrokerMachine {
             Ok(()) => out.count("rpc_passed_on_again_total", 1),
             // A node is there, and has no room: its caller may do something about that.
             Err(mut full) if is_there => {
-                full.may_have_run |= why.may_have_run;
+                full.may_have_run |= lost.why.may_have_run;
                 self.completed(now, from, seq, Err(Box::new(full)));
             }
-            Err(_) => self.completed(now, from, seq, Err(Box::new(why))),
-        }
-    }
-
-    /// Whether a node may come that such a call goes to: not one that is shut out.
-    fn may_come(&self, to: &Destination) -> bool {
-        match to {
-            Destination::Node(node) => self.accounts.may_act(node).is_ok(),
-            Destination::Group(_) => true,
-            Destination::Peer => false,
+            Err(_) => self.completed(now, from, seq, Err(Box::new(lost.why))),
         }
     }
 
@@ -108,7 +108,7 @@ impl BrokerMachine {
         let Some(session) = self.sessions.get_mut(&from) else { return };
         session.talk.waits_again(seq, again);
         self.touch(from);
-        self.timers.arm(Timer::Again(from, seq), waiting.until);
+        self.timers.arm(Timer::Again(from, seq), waiting.lost.until);
         self.waiting.insert((from, seq), waiting);
     }
 
@@ -144,16 +144,26 @@ impl BrokerMachine {
     }
 
     fn take_waiting(&mut self, from: SessionKey, seq: u64) -> Option<OnceMore> {
-        let Waiting { why, until, .. } = self.waiting.remove(&(from, seq))?;
+        let Waiting { lost, .. } = self.waiting.remove(&(from, seq))?;
         self.timers.cancel(&Timer::Again(from, seq));
         let again = self.sessions.get_mut(&from)?.talk.take_again(seq)?;
-        Some(OnceMore { from, seq, again, why, until })
+        Some(OnceMore { from, seq, again, lost })
     }
 
     /// It has waited as long as it may: it is passed on now, or never.
     pub(super) fn waited_too_long(&mut self, from: SessionKey, seq: u64) {
         let call = self.take_waiting(from, seq);
         self.again.extend(call);
+    }
+
+    /// An account is shut out: what its node has left waits no longer for it.
+    pub(super) fn wait_no_longer_for(&mut self, peer: &PeerId) {
+        let is_left = |(_, waiting): &(&_, &Waiting)| waiting.lost.node == *peer;
+        let calls: Vec<_> = self.waiting.iter().filter(is_left).map(|(call, _)| *call).collect();
+        for (from, seq) in calls {
+            let call = self.take_waiting(from, seq);
+            self.again.extend(call);
+        }
     }
 
     /// A call comes to nothing, and waits for no node any more.

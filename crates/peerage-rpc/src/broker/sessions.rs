@@ -8,7 +8,7 @@ use bytes::Bytes;
 use peerage_machine::{Effect, Instant, LinkId, LinkInfo, Side, Why};
 use peerage_wire::PeerId;
 
-use super::again::OnceMore;
+use super::again::{Lost, OnceMore};
 use super::journal::Journal;
 use super::machine::{BrokerMachine, Sess, Timer};
 use crate::accounts::Kind;
@@ -225,7 +225,9 @@ impl BrokerMachine {
             }
         }
         for call in session.talk.give_up_ours() {
-            self.give_up(key, call, status, until, out);
+            let mut why = Status::unavailable(status.message.clone());
+            why.may_have_run = call.may_have_run;
+            self.give_up(key, call, Lost { node: session.peer, why, until }, out);
         }
         for node in std::mem::take(&mut session.introduced_to) {
             if let Some(node_session) = self.sessions.get_mut(&node) {
@@ -249,22 +251,20 @@ impl BrokerMachine {
     }
 
     /// A call to a session that is over.
-    fn give_up(&mut self, key: SessionKey, call: GivenUp, status: &Status, until: Instant, out: &mut Out) {
-        let mut why = Status::unavailable(status.message.clone());
-        why.may_have_run = call.may_have_run;
+    fn give_up(&mut self, key: SessionKey, call: GivenUp, lost: Lost, out: &mut Out) {
         match call.owner {
             OutOwner::Abandoned => {}
-            OutOwner::Local(_) => crate::party::fail(key, call, &why, out),
+            OutOwner::Local(_) => crate::party::fail(key, call, &lost.why, out),
             OutOwner::Relayed { from, seq } => {
                 let Some(caller) = self.sessions.get_mut(&from) else { return };
                 if call.is_replied {
                     let stream = Stream { call: seq, to_caller: true };
-                    caller.talk.pass(true, Item::End { stream, status: Some(Box::new(why)) });
+                    caller.talk.pass(true, Item::End { stream, status: Some(Box::new(lost.why)) });
                     self.touch(from);
                 } else if let Some(again) = caller.talk.take_again(seq) {
-                    self.again.push(OnceMore { from, seq, again, why, until });
+                    self.again.push(OnceMore { from, seq, again, lost });
                 } else {
-                    self.on_reply(self.now, from, seq, Err(Box::new(why)), out);
+                    self.on_reply(self.now, from, seq, Err(Box::new(lost.why)), out);
                 }
             }
         }
