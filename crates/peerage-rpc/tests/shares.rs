@@ -411,3 +411,24 @@ fn who_waited_for_room_in_vain_hears_that_there_was_none() {
     assert!(replies.len() == 8 && replies.iter().all(says_so), "{replies:?}");
     assert_eq!(origins_at(&mut host, full), []);
 }
+
+#[test]
+fn the_application_does_not_hear_of_the_end_of_a_call_that_waits_for_a_node() {
+    let mut host = Host::new(config());
+    let (node, link) = (host.opened_node(100, &["all"]), host.opened(1));
+    let group = Bytes::from_static(b"all");
+    for timeout_micros in [0, 1_000_000, 0] {
+        let call = proto::Call { group: group.clone(), timeout_micros, ..wire::call("work", IDEMPOTENT) };
+        host.item(link, Body::Call(call));
+    }
+    host.item(node, Body::Leave(proto::Leave {}));
+    host.events.clear();
+    host.item(link, Body::Cancel(proto::Cancel { call: 1 }));
+    host.wait(Duration::from_secs(2));
+    let replies = host.replies(link);
+    let codes = replies.iter().map(|reply| (reply.to, reply.status.as_ref().map_or(0, |status| status.code)));
+    assert!(codes.eq([(1, Code::Cancelled.number()), (2, Code::DeadlineExceeded.number())]), "{replies:?}");
+    host.item(link, Body::Leave(proto::Leave {}));
+    let told: Vec<_> = host.events.iter().filter(|event| matches!(event, Event::Cancelled(_))).collect();
+    assert!(told.is_empty(), "it never got them to run: {told:?}");
+}

@@ -216,6 +216,7 @@ impl BrokerMachine {
         for (seq, owner) in session.talk.give_up_theirs() {
             match owner {
                 InOwner::Local => out.emit(Event::Cancelled(RunKey { session: key, seq })),
+                InOwner::Waiting => {}
                 InOwner::Relayed { to, seq } => {
                     if let Some(node) = self.sessions.get_mut(&to) {
                         node.talk.cancel(seq);

@@ -57,7 +57,7 @@ impl Talk {
     pub(crate) fn passed_on(&self) -> impl Iterator<Item = (u64, SessionKey, u64)> + '_ {
         self.theirs.iter().filter_map(|(seq, call)| match call.owner {
             super::InOwner::Relayed { to, seq: on } => Some((seq, to, on)),
-            super::InOwner::Local => None,
+            super::InOwner::Local | super::InOwner::Waiting => None,
         })
     }
 

@@ -185,7 +185,7 @@ impl Talk {
             let call = self.theirs.get_mut(stream.call)?;
             let relayed = match call.owner {
                 InOwner::Relayed { to, seq } => Some((to, seq)),
-                InOwner::Local => None,
+                InOwner::Local | InOwner::Waiting => None,
             };
             let is_abandoned = call.is_cancelled && relayed.is_none();
             let held = call.waits.then_some(&mut call.held);
@@ -385,6 +385,7 @@ impl Talk {
                 }
                 Heard::Cancelled(seq)
             }
+            InOwner::Waiting => Heard::Cancelled(seq),
         }
     }
 

@@ -35,6 +35,8 @@ pub(crate) enum InOwner {
     Local,
     /// It is passed on by this session, under this number.
     Relayed { to: SessionKey, seq: u64 },
+    /// It waits for a node: nobody has it.
+    Waiting,
 }
 
 /// Where a call that was made comes from.
@@ -274,8 +276,10 @@ impl Talk {
                     out.answer(id, Err(status));
                 }
                 self.cancel(seq);
-            } else if self.theirs.get(seq).is_some_and(|call| !call.is_replied) {
-                out.emit(Event::Cancelled(RunKey { session: self.key, seq }));
+            } else if let Some(call) = self.theirs.get(seq).filter(|call| !call.is_replied) {
+                if call.owner != InOwner::Waiting {
+                    out.emit(Event::Cancelled(RunKey { session: self.key, seq }));
+                }
                 over.push(seq);
             }
         }

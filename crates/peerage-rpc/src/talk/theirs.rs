@@ -161,7 +161,7 @@ impl Talk {
     /// A call that may be passed on once more has nobody to go to, and waits.
     pub(crate) fn waits_again(&mut self, seq: u64, again: Box<Again>) {
         let Some(call) = self.theirs.get_mut(seq) else { return };
-        call.owner = InOwner::Local;
+        call.owner = InOwner::Waiting;
         call.waits = true;
         let timeout = again.call.timeout_micros;
         call.until = (timeout > 0).then(|| again.since + Duration::from_micros(timeout));
