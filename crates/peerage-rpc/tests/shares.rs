@@ -396,20 +396,26 @@ fn an_idempotent_call_of_a_node_that_left_waits_for_room_at_another_of_its_group
 
 #[test]
 fn who_waited_for_room_in_vain_hears_that_there_was_none() {
-    let (mut host, full, _, waits) = waiting_for_room(config());
-    host.wait(Duration::from_millis(4_900));
-    assert_eq!(host.replies(waits), []);
-    host.wait(Duration::from_millis(200));
-    let replies = host.replies(waits);
-    let says_so = |reply: &proto::Reply| {
-        reply.status.as_ref().is_some_and(|status| {
-            status.code == Code::ResourceExhausted.number()
-                && status.may_have_run
-                && status.message.contains("that the node takes")
-        })
-    };
-    assert!(replies.len() == 8 && replies.iter().all(says_so), "{replies:?}");
-    assert_eq!(origins_at(&mut host, full), []);
+    // It is there that there may be room, whether or not the one that left may come back.
+    for is_shut_out in [false, true] {
+        let (mut host, full, _, waits) = waiting_for_room(config());
+        if is_shut_out {
+            host.ask(|broker, now, out| broker.suspend(now, &peer(101), out)).unwrap();
+        }
+        host.wait(Duration::from_millis(4_900));
+        assert_eq!(host.replies(waits), []);
+        host.wait(Duration::from_millis(200));
+        let replies = host.replies(waits);
+        let says_so = |reply: &proto::Reply| {
+            reply.status.as_ref().is_some_and(|status| {
+                status.code == Code::ResourceExhausted.number()
+                    && status.may_have_run
+                    && status.message.contains("that the node takes")
+            })
+        };
+        assert!(replies.len() == 8 && replies.iter().all(says_so), "{replies:?}");
+        assert_eq!(origins_at(&mut host, full), []);
+    }
 }
 
 #[test]

@@ -5,6 +5,7 @@
 //! are there and full are waited for as well, until they have room.
 
 use std::ops::Bound;
+use std::sync::Arc;
 
 use peerage_machine::Instant;
 use peerage_wire::PeerId;
@@ -29,14 +30,24 @@ pub(super) struct OnceMore {
 }
 
 /// How a call lost its node.
-#[derive(Clone, Debug)]
+#[derive(Debug)]
 pub(super) struct Lost {
     /// Whose session it was.
     pub(super) node: PeerId,
-    /// What its caller hears if nobody can run it.
-    pub(super) why: Status,
+    /// What its caller hears if nobody can run it: the same for all calls of that session, of which there may be many.
+    pub(super) why: Arc<Status>,
+    pub(super) may_have_run: bool,
     /// How long it may wait for a node.
     pub(super) until: Instant,
+}
+
+impl Lost {
+    /// What its caller hears.
+    pub(super) fn status(&self) -> Box<Status> {
+        let mut status = Status::clone(&self.why);
+        status.may_have_run = self.may_have_run;
+        Box::new(status)
+    }
 }
 
 /// A call that waits for a node, or for room at one that is there: its session and its number there name it.
@@ -76,7 +87,7 @@ impl BrokerMachine {
             return;
         };
         if again.tries >= TRIES {
-            return self.completed(now, from, seq, Err(Box::new(lost.why)));
+            return self.completed(now, from, seq, Err(lost.status()));
         }
         let cost = caller.cost_of(&again.call);
         let node = self.node_for(&again.call.to, &cost).ok().and_then(|node| self.sessions.get(&node));
@@ -96,10 +107,10 @@ impl BrokerMachine {
             Ok(()) => out.count("rpc_passed_on_again_total", 1),
             // A node is there, and has no room: its caller may do something about that.
             Err(mut full) if is_there => {
-                full.may_have_run |= lost.why.may_have_run;
+                full.may_have_run |= lost.may_have_run;
                 self.completed(now, from, seq, Err(Box::new(full)));
             }
-            Err(_) => self.completed(now, from, seq, Err(Box::new(lost.why))),
+            Err(_) => self.completed(now, from, seq, Err(lost.status())),
         }
     }
 

@@ -225,10 +225,10 @@ impl BrokerMachine {
                 }
             }
         }
+        let why = Arc::new(Status::unavailable(status.message.clone()));
         for call in session.talk.give_up_ours() {
-            let mut why = Status::unavailable(status.message.clone());
-            why.may_have_run = call.may_have_run;
-            self.give_up(key, call, Lost { node: session.peer, why, until }, out);
+            let (node, why, may_have_run) = (session.peer, why.clone(), call.may_have_run);
+            self.give_up(key, call, Lost { node, why, may_have_run, until }, out);
         }
         for node in std::mem::take(&mut session.introduced_to) {
             if let Some(node_session) = self.sessions.get_mut(&node) {
@@ -255,17 +255,17 @@ impl BrokerMachine {
     fn give_up(&mut self, key: SessionKey, call: GivenUp, lost: Lost, out: &mut Out) {
         match call.owner {
             OutOwner::Abandoned => {}
-            OutOwner::Local(_) => crate::party::fail(key, call, &lost.why, out),
+            OutOwner::Local(_) => crate::party::fail(key, call, &lost.status(), out),
             OutOwner::Relayed { from, seq } => {
                 let Some(caller) = self.sessions.get_mut(&from) else { return };
                 if call.is_replied {
                     let stream = Stream { call: seq, to_caller: true };
-                    caller.talk.pass(true, Item::End { stream, status: Some(Box::new(lost.why)) });
+                    caller.talk.pass(true, Item::End { stream, status: Some(lost.status()) });
                     self.touch(from);
                 } else if let Some(again) = caller.talk.take_again(seq) {
                     self.again.push(OnceMore { from, seq, again, lost });
                 } else {
-                    self.on_reply(self.now, from, seq, Err(Box::new(lost.why)), out);
+                    self.on_reply(self.now, from, seq, Err(lost.status()), out);
                 }
             }
         }
