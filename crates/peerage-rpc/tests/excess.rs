@@ -170,6 +170,73 @@ fn one_that_takes_everything_and_acknowledges_nothing_is_ended() {
 }
 
 #[test]
+fn one_that_never_says_that_it_has_heard_of_a_failure_does_not_make_the_journal_grow() {
+    let mut host = Host::new(BrokerConfig { limits: STRICT, journal: true, ..BrokerConfig::default() });
+    let other = host.opened(2);
+    let link = host.opened(1);
+    let one_way = |host: &mut Host, result: Result<Bytes, Status>| {
+        host.item(link, Body::Call(wire::call("x", 1)));
+        for run in host.runs() {
+            host.complete(run.key, result.clone());
+        }
+    };
+    one_way(&mut host, Err(Status::not_found("no such command")));
+    for _ in 0..10_000 {
+        one_way(&mut host, Ok(Bytes::new()));
+        let records = host.stored.len();
+        assert!(records < 1100, "{records} records");
+    }
+    host.faulted(link, "acknowledges nothing");
+    host.serves(other);
+}
+
+#[test]
+fn failures_that_are_not_acknowledged_count_also_when_their_answers_have_arrived() {
+    let (mut host, _) = strict();
+    let link = host.opened(1);
+    for _ in 0..100 {
+        host.item(link, Body::Call(wire::call("x", 1)));
+        for run in host.runs() {
+            host.complete(run.key, Err(Status::not_found("no such command")));
+        }
+    }
+    let session = host.broker.sessions().last().unwrap();
+    // What has arrived is said on a new link, and nothing is acknowledged.
+    let next = host.up(1);
+    let lanes = Some(proto::Lanes { arrived: 100, sent: 100, ..proto::Lanes::default() });
+    let id = Bytes::copy_from_slice(&session.id.0);
+    host.say(next, control(Body::Open(proto::Open { session: id, lanes, groups: Vec::new() })));
+    let held = |host: &Host| {
+        let session = host.broker.sessions().last().unwrap();
+        (session.kept_items, session.held_bytes)
+    };
+    assert_eq!(held(&host), (0, 100 * 100));
+    host.say(next, control(Body::Ack(proto::Ack { up_to: 100, bulk_up_to: 0, done: 100 })));
+    assert_eq!(held(&host), (0, 0));
+}
+
+#[test]
+fn one_that_acknowledges_late_may_have_any_number_of_failures() {
+    let mut host = Host::new(BrokerConfig { limits: STRICT, journal: true, ..BrokerConfig::default() });
+    let (node, link) = (host.opened_node(100, &[]), host.opened(1));
+    // This one takes long, so that nothing after it is finished.
+    host.item(link, with_node(100, 1));
+    for n in 0..10_000 {
+        host.item(link, Body::Call(wire::call("x", 1)));
+        for run in host.runs() {
+            host.complete(run.key, Err(Status::not_found("no such command")));
+        }
+        if n % 255 == 254 {
+            host.acknowledge(link);
+        }
+    }
+    assert_eq!(host.closed, std::collections::BTreeMap::new());
+    assert!(host.stored.len() < 1100, "{} records", host.stored.len());
+    host.serves(link);
+    host.serves(node);
+}
+
+#[test]
 fn calls_that_are_cancelled_behind_one_that_takes_long_are_not_held() {
     let (mut host, other) = strict();
     let link = host.opened(1);

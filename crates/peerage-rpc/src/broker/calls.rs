@@ -6,7 +6,7 @@ use bytes::Bytes;
 use peerage_machine::{CallId, Instant, Now, OutboxOf, Write};
 use peerage_wire::PeerId;
 
-use super::machine::BrokerMachine;
+use super::machine::{BrokerMachine, Sess};
 use crate::accounts::Kind;
 use crate::event::{Event, Out, Run, RunKey, SendError, SessionKey, StreamKey};
 use crate::flow::longest_items;
@@ -14,6 +14,31 @@ use crate::packet::{Ack, Call, Destination, Item, Shape, Stream};
 use crate::party::{NotPlaced, Placed, Placing};
 use crate::status::Status;
 use crate::talk::{Cost, Heard, OutOwner, Payer, Talk};
+
+/// One-way calls that the journal keeps of a session, at most: so many windows of calls under way, and so many more. An honest party
+/// has one window of those that were not said to be done or to have failed, and says that it has heard of failures at the latest
+/// after 256; the rest is for acknowledgements that are overtaken.
+const WINDOWS_KEPT: usize = 4;
+const MORE_KEPT: usize = 1024;
+
+impl Sess {
+    /// Whether an item may be taken. Who has more one-way calls kept than any honest party acknowledges nothing, or sends more
+    /// than it may. Nothing has been taken then, so that the item can come again on another link.
+    fn takes(&self, seq: u64, item: &Item) -> Result<(), String> {
+        let kept = self.journal.one_ways();
+        if kept < MORE_KEPT || self.talk.session.has_arrived(seq) {
+            return Ok(());
+        }
+        let most = (self.talk.limits.calls as usize).saturating_mul(WINDOWS_KEPT).saturating_add(MORE_KEPT);
+        let is_one_way = matches!(item, Item::Call(call) if call.shape.has(Shape::ONE_WAY));
+        if is_one_way && kept >= most {
+            return Err(format!(
+                "it acknowledges nothing: {kept} of its one-way calls are kept, at most {most} can be"
+            ));
+        }
+        Ok(())
+    }
+}
 
 impl BrokerMachine {
     pub(super) fn on_item(
@@ -27,6 +52,9 @@ impl BrokerMachine {
     ) -> Result<(), String> {
         let Some(session) = self.sessions.get_mut(&key) else { return Ok(()) };
         session.touch(key, &mut self.touched);
+        if !at.1 {
+            session.takes(at.0, &item)?;
+        }
         let heard = session.talk.on_item(now, at, item, size, out)?;
         let has_early = session.talk.has_early() && matches!(heard, Heard::Call(..));
         self.on_heard(now, key, at.1, heard, out)?;

@@ -154,6 +154,11 @@ impl Journal {
         Some(Err(Box::new(status.may_have_run())))
     }
 
+    /// How many one-way calls are kept because one before them is not done.
+    pub(super) fn one_ways(&self) -> usize {
+        self.one_ways.len()
+    }
+
     fn put(&mut self, tag: u8, seq: u64, value: Bytes) -> Write {
         self.records.insert((tag, seq));
         Write { key: key_of(tag, &self.id, Some(seq)), value: Some(value) }
@@ -390,15 +395,11 @@ impl BrokerMachine {
         let later = journal.sent.split_off(&(up_to + 1));
         let mut has_failed = false;
         for (_, seq) in std::mem::replace(&mut journal.sent, later) {
-            has_failed |= journal.refused.remove(&seq).is_some();
-            if journal.one_ways.contains(&seq) {
-                // It is needed until all before it is finished.
-                has_failed = true;
-            } else {
-                journal.answers.remove(&seq);
-                journal.remove(ANSWER, seq, &mut self.garbage);
-                journal.remove(PASSED_ON, seq, &mut self.garbage);
-            }
+            // One that failed does not come again either, when its party has heard so, whatever is before it.
+            has_failed |= journal.refused.remove(&seq).is_some() | journal.one_ways.remove(&seq);
+            journal.answers.remove(&seq);
+            journal.remove(ANSWER, seq, &mut self.garbage);
+            journal.remove(PASSED_ON, seq, &mut self.garbage);
         }
         if has_failed {
             journal.finished_up_to(session.talk.session.done_with(&journal.submitted), &mut self.garbage);

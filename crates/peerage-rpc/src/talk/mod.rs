@@ -162,6 +162,9 @@ fn shared(limit: &dyn Display, what: &str, has: &dyn Display, left: &dyn Display
 /// What an item costs besides its bytes: places in tables, and what an allocation has for itself.
 pub(crate) const ITEM_COST: u64 = 128;
 
+/// What a one-way call that failed costs besides its answer, until that is acknowledged: places in tables.
+const FAILING_COST: u64 = 100;
+
 /// Calls, one-way calls and bytes that are under way in one direction.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 struct UnderWay {
@@ -319,6 +322,7 @@ impl Talk {
         (items as u64) * ITEM_COST
             + (bytes + gathered) as u64
             + waiting
+            + (self.failing.len() as u64) * FAILING_COST
             + self.early_bytes
             + self.waiting_bytes
     }

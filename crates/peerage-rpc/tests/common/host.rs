@@ -6,7 +6,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use peerage_machine::{
     Class, Direction, Effect, Incarnation, Input, Instant, LinkId, LinkInfo, Machine as _, Now, OpId, Outbox,
-    OutboxOf, Seed, UnixMillis, Why,
+    OutboxOf, Seed, StoreError, UnixMillis, Why, Write,
 };
 use peerage_rpc::accounts::{Accounts, AccountsConfig, Confirmation, Kind, NewInvite, Token};
 use peerage_rpc::{BrokerConfig, BrokerMachine, Event, Limits, Packet, Run, RunKey, Status};
@@ -25,7 +25,11 @@ pub(crate) struct Host {
     pub(crate) closed: BTreeMap<LinkId, Why>,
     pub(crate) events: Vec<Event>,
     pub(crate) counted: BTreeMap<&'static str, u64>,
-    storing: Vec<OpId>,
+    storing: Vec<(OpId, Vec<Write>)>,
+    /// What is in the broker's store.
+    pub(crate) stored: BTreeMap<Bytes, Bytes>,
+    /// Whether the store fails.
+    pub(crate) is_broken: bool,
     numbers: BTreeMap<LinkId, u64>,
     /// The last item that came on a link.
     came: BTreeMap<LinkId, u64>,
@@ -72,9 +76,14 @@ pub(crate) fn strict() -> (Host, LinkId) {
 
 impl Host {
     pub(crate) fn new(config: BrokerConfig) -> Self {
+        Self::started(config, BTreeMap::new())
+    }
+
+    /// With a broker that finds this in its store.
+    pub(crate) fn started(config: BrokerConfig, stored: BTreeMap<Bytes, Bytes>) -> Self {
         let now = Now { mono: Instant::START, wall: UnixMillis(0) };
         Self {
-            broker: BrokerMachine::new(config, accounts(), [], now, &Seed::from_u64(1)),
+            broker: BrokerMachine::new(config, accounts(), stored.clone(), now, &Seed::from_u64(1)),
             now: Instant::START,
             out: Outbox::new(),
             next_link: 0,
@@ -83,6 +92,8 @@ impl Host {
             events: Vec::new(),
             counted: BTreeMap::new(),
             storing: Vec::new(),
+            stored,
+            is_broken: false,
             numbers: BTreeMap::new(),
             came: BTreeMap::new(),
             drains: true,
@@ -127,14 +138,21 @@ impl Host {
                 }
                 Effect::Emit(event) => self.events.push(event),
                 Effect::Count { name, by } => *self.counted.entry(name).or_default() += by,
-                Effect::Store { op, .. } => self.storing.push(op),
+                Effect::Store { op, batch } => self.storing.push((op, batch)),
                 _ => {}
             }
         }
         self.out = out;
         self.broker.check().unwrap();
-        for op in std::mem::take(&mut self.storing) {
-            self.input(Input::Stored { op, result: Ok(()) });
+        for (op, batch) in std::mem::take(&mut self.storing) {
+            let result = if self.is_broken { Err(StoreError::Failed("full".to_owned())) } else { Ok(()) };
+            for Write { key, value } in batch.into_iter().filter(|_| result.is_ok()) {
+                match value {
+                    Some(value) => self.stored.insert(key, value),
+                    None => self.stored.remove(&key),
+                };
+            }
+            self.input(Input::Stored { op, result });
         }
         for (link, why) in closed {
             self.input(Input::Down { link, why });
