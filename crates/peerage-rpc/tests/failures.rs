@@ -11,9 +11,12 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use bytes::Bytes;
+use common::host::Host;
+use common::wire::{self, Body, control};
 use common::{MS, SECOND, World, number, seeds};
 use peerage_rpc::{BrokerConfig, Code, Destination, Event, Shape, Status};
 use peerage_sim::{Config, NodeId};
+use peerage_wire::proto::rpc::v1 as proto;
 
 /// What is said of one-way commands that failed, each once.
 fn failed(world: &World, client: NodeId) -> BTreeMap<u64, Status> {
@@ -175,4 +178,40 @@ fn a_one_way_command_that_was_refused_is_not_run_after_one_that_came_later() {
     assert_eq!((status.code, status.may_have_run), (Code::Unavailable, false), "{status}");
     world.run_for(SECOND);
     assert_eq!((world.runs(node, "note", client), world.runs(broker, "note", client)), (vec![], vec![1]));
+}
+
+#[test]
+fn a_one_way_command_that_could_not_be_kept_has_failed_also_after_a_restart() {
+    let mut host = Host::new(broker(true));
+    let link = host.opened(1);
+    let complete = |host: &mut Host, result| {
+        host.item(link, Body::Call(wire::call("note", 1)));
+        let run = host.runs()[0].key;
+        host.complete(run, result);
+    };
+    complete(&mut host, Err(Status::not_found("no such note")));
+    host.is_broken = true;
+    complete(&mut host, Ok(Bytes::new()));
+    host.is_broken = false;
+    // The party has heard of the first failure, and not of the second.
+    host.say(link, control(Body::Ack(proto::Ack { up_to: 1, bulk_up_to: 0, done: 0 })));
+    complete(&mut host, Ok(Bytes::new()));
+
+    let id = host.broker.sessions().next().unwrap().id;
+    let mut host = Host::started(broker(true), host.stored);
+    let link = host.up(1);
+    let lanes = Some(proto::Lanes { arrived: 1, sent: 3, ..proto::Lanes::default() });
+    let session = Bytes::copy_from_slice(&id.0);
+    host.say(link, control(Body::Open(proto::Open { session, lanes, groups: Vec::new() })));
+    let heard = host.hears(link);
+    let Some(Body::Opened(opened)) = heard.first() else { panic!("{heard:?}") };
+    assert_eq!((opened.resumed, opened.acknowledged), (true, 1));
+    for seq in [2, 3] {
+        host.say(link, wire::item(seq, Body::Call(wire::call("note", 1))));
+    }
+    assert!(host.runs().is_empty(), "one is run again");
+    let replies = host.replies(link);
+    let statuses: Vec<_> = replies.iter().map(|reply| (reply.to, reply.status.clone().unwrap())).collect();
+    let [(2, status)] = &statuses[..] else { panic!("{statuses:?}") };
+    assert_eq!((status.code, status.may_have_run), (Code::Internal.number(), true));
 }

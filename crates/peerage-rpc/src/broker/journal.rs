@@ -380,6 +380,22 @@ impl BrokerMachine {
         None
     }
 
+    /// That a call was done could not be written: it has failed, and its party may hear that after a restart.
+    fn not_kept(&mut self, now: Instant, key: SessionKey, seq: u64, mut status: Status) {
+        if let Some(session) = self.sessions.get_mut(&key).filter(|session| session.journal.is_on)
+            && session.talk.is_one_way(seq)
+        {
+            status.fit(&session.talk.limits);
+            let journal = &mut session.journal;
+            // Or what is written next would say that it is done.
+            journal.submitted.remove(&seq);
+            journal.one_ways.insert(seq);
+            let answer = Err(Box::new(status.clone()));
+            self.garbage.push(journal.put(ANSWER, seq, answer_to_bytes(&answer)));
+        }
+        self.completed(now, key, seq, Err(Box::new(status)));
+    }
+
     fn has_passed(&mut self, key: SessionKey) {
         if let Some(session) = self.sessions.get_mut(&key) {
             session.journal.passing = session.journal.passing.saturating_sub(1);
@@ -430,7 +446,7 @@ impl BrokerMachine {
                 self.completed(now, session, seq, result)
             }
             (Some(Pending::Completed { session, seq, .. }), Some(status)) => {
-                self.completed(now, session, seq, Err(Box::new(status.may_have_run())));
+                self.not_kept(now, session, seq, status.may_have_run());
             }
             (Some(Pending::PassOn { session, seq, call }), None) => {
                 self.has_passed(session);
