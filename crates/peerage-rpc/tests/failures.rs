@@ -14,7 +14,7 @@ use bytes::Bytes;
 use common::host::Host;
 use common::wire::{self, Body, control};
 use common::{MS, SECOND, World, number, seeds};
-use peerage_rpc::{BrokerConfig, Code, Destination, Event, Shape, Status};
+use peerage_rpc::{BrokerConfig, Code, Destination, Event, JOURNAL_PREFIX, Limits, Shape, Status};
 use peerage_sim::{Config, NodeId};
 use peerage_wire::proto::rpc::v1 as proto;
 
@@ -130,6 +130,32 @@ fn with_the_journal_no_failure_of_a_one_way_command_is_lost_with_the_broker() {
 }
 
 #[test]
+fn whoever_sends_nothing_but_commands_that_fail_as_fast_as_it_may_is_at_no_fault() {
+    for (seed, calls) in [(1, 64), (2, 1024)] {
+        let mut config = config(seed);
+        config.link_loss_per_second = 0.2;
+        config.stalls_per_second = 0.5;
+        let limits = Limits { calls, ..Limits::default() };
+        let mut world = World::new(config, BrokerConfig { limits, ..broker(true) }, 1, 1);
+        let (broker, client, node) = (world.broker, world.parties[0], world.parties[1]);
+        world.handle(node, "long", |_| (3600 * SECOND, Ok(Bytes::new()), Vec::new()));
+        world.connect();
+        // Nothing after this one is finished.
+        world.call(client, World::placing("long", Bytes::new(), all(), Shape::ONE_WAY)).unwrap();
+        let mut sent = 0;
+        // Twice as many as may be kept.
+        world.run_until(600 * SECOND, |world| {
+            let unknown = World::placing("unknown", Bytes::new(), Destination::Peer, Shape::ONE_WAY);
+            while world.call(client, unknown.clone()).is_some() {
+                sent += 1;
+            }
+            sent > 2 * (4 * calls + 1024)
+        });
+        assert_eq!(world.sim.counter(broker, "rpc_faults_total"), 0, "{}", world.sim.reproduction());
+    }
+}
+
+#[test]
 fn one_way_commands_to_a_node_that_ran_one_when_its_broker_was_killed_are_done() {
     let mut world = World::new(config(5), broker(true), 1, 1);
     let (broker, client, node) = (world.broker, world.parties[0], world.parties[1]);
@@ -148,23 +174,32 @@ fn one_way_commands_to_a_node_that_ran_one_when_its_broker_was_killed_are_done()
     assert_eq!(world.runs(node, "note", client), [0, 1]);
 }
 
-#[test]
-fn a_one_way_command_that_was_refused_is_not_run_after_one_that_came_later() {
-    let mut world = World::new(config(6), broker(true), 1, 1);
-    let (broker, client, node) = (world.broker, world.parties[0], world.parties[1]);
-    for at in [broker, node] {
+/// A one-way command to the second node, which is not there, and a later one of that shape, to the broker or the first node. The
+/// broker is killed when it has kept that, and the node is there when both come again.
+fn what_was_refused_is_not_run_after(shape: Shape, to_node: bool) {
+    let mut world = World::new(config(6), broker(true), 1, 2);
+    let (client, first, node) = (world.parties[0], world.parties[1], world.parties[2]);
+    let broker = world.broker;
+    for at in [broker, first, node] {
         world.handle(at, "note", |_| (Duration::ZERO, Ok(Bytes::new()), Vec::new()));
     }
     world.connect();
     world.crash(node);
     world.run_for(SECOND);
+    let named = |world: &World, node| Destination::Node(world.sim.peer(node));
+    let to_gone = named(&world, node);
+    let to = if to_node { named(&world, first) } else { Destination::Peer };
     // While the link has something, what is small waits, so that the next two come together.
     world.call(client, World::placing("other", Bytes::new(), Destination::Peer, Shape::REQUEST)).unwrap();
-    let refused = world.call(client, World::placing("note", number(0), all(), Shape::ONE_WAY)).unwrap();
-    world.call(client, World::placing("note", number(1), Destination::Peer, Shape::ONE_WAY)).unwrap();
-    // The second is kept by the broker, and its client has heard of neither.
-    world.run_until(SECOND, |world| !world.runs(broker, "note", client).is_empty());
-    world.run_for(4 * MS);
+    let refused = world.call(client, World::placing("note", number(0), to_gone, Shape::ONE_WAY)).unwrap();
+    world.call(client, World::placing("note", number(1), to, shape)).unwrap();
+    if to_node {
+        // Its mark is kept, and its client has heard of neither.
+        world.run_until(SECOND, |world| !kept(world).is_empty());
+    } else {
+        world.run_until(SECOND, |world| !world.runs(broker, "note", client).is_empty());
+        world.run_for(4 * MS);
+    }
     assert!(failed(&world, client).is_empty());
     world.crash(broker);
     // The node is there before the client is back.
@@ -177,7 +212,33 @@ fn a_one_way_command_that_was_refused_is_not_run_after_one_that_came_later() {
     let status = &failed(&world, client)[&refused.seq];
     assert_eq!((status.code, status.may_have_run), (Code::Unavailable, false), "{status}");
     world.run_for(SECOND);
-    assert_eq!((world.runs(node, "note", client), world.runs(broker, "note", client)), (vec![], vec![1]));
+    assert_eq!(world.runs(node, "note", client), []);
+    assert!(to_node || world.runs(broker, "note", client) == [1]);
+}
+
+/// Records of calls that the broker has passed on.
+fn kept(world: &World) -> Vec<Bytes> {
+    let is_mark = |key: &&Bytes| {
+        key.starts_with(JOURNAL_PREFIX)
+            && key.len() == JOURNAL_PREFIX.len() + 25
+            && key[key.len() - 9] == b'd'
+    };
+    world.sim.stored(world.broker).keys().filter(is_mark).cloned().collect()
+}
+
+#[test]
+fn a_one_way_command_that_was_refused_is_not_run_after_one_that_came_later() {
+    what_was_refused_is_not_run_after(Shape::ONE_WAY, false);
+}
+
+#[test]
+fn a_one_way_command_that_was_refused_is_not_run_after_a_request_that_came_later() {
+    what_was_refused_is_not_run_after(Shape::REQUEST, false);
+}
+
+#[test]
+fn a_one_way_command_that_was_refused_is_not_run_after_a_request_that_went_to_a_node() {
+    what_was_refused_is_not_run_after(Shape::REQUEST, true);
 }
 
 #[test]

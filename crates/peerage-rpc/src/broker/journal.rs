@@ -180,7 +180,7 @@ impl Journal {
         Write { key: key_of(OWNER, &self.id, None), value: Some(value.freeze()) }
     }
 
-    /// A one-way call after those that were refused is kept: they must not be run after it, if they come again.
+    /// A call after those that were refused is kept: they must not be run after it, if they come again.
     fn keep_refused(&mut self, before: u64, into: &mut Vec<Write>) {
         let later = self.refused.split_off(&before);
         for (seq, code) in std::mem::replace(&mut self.refused, later) {
@@ -324,6 +324,7 @@ impl BrokerMachine {
                 }
                 journal.finished_up_to(up_to, &mut writes);
             } else {
+                journal.keep_refused(seq, &mut writes);
                 writes.push(journal.put(ANSWER, seq, answer_to_bytes(&result)));
             }
         }
@@ -371,9 +372,9 @@ impl BrokerMachine {
         }
         session.journal.passing += 1;
         let mut marks = Vec::new();
+        session.journal.keep_refused(seq, &mut marks);
         if call.shape.has(crate::Shape::ONE_WAY) {
             session.journal.one_ways.insert(seq);
-            session.journal.keep_refused(seq, &mut marks);
         }
         marks.push(session.journal.put(PASSED_ON, seq, Bytes::new()));
         self.keep(marks, Pending::PassOn { session: key, seq, call: call.kept() }, out);
