@@ -3,6 +3,9 @@
 //! Whoever has many identities asks for a place with each, urgently, again and again. So nobody's place is given up for
 //! urgency: there are two places beyond the others for those in need, and they lose them to each other. The others keep
 //! theirs however many ask.
+//!
+//! In need is also who was lost and is there again: the mesh may have been cut in two, and where everybody on one side is
+//! everybody else's neighbour, no place would be free for the other side.
 
 use std::cmp::Reverse;
 use std::time::Duration;
@@ -46,6 +49,15 @@ impl Membership {
         self.neighbours().filter(|(_, link)| cx.links.get(*link).is_some_and(|it| it.guest))
     }
 
+    pub(super) fn has_guest_room(&self, cx: &Cx<'_>) -> bool {
+        self.guests(cx).count() < GUESTS
+    }
+
+    /// Whether the peer was taken for gone.
+    fn was_lost(&self, peer: &PeerId) -> bool {
+        self.lost.iter().any(|lost| lost.contact.peer == *peer) || self.passive.is_silent(peer)
+    }
+
     /// Whether one more may come by itself on this link.
     pub(super) fn has_inbound_room(&self, link: LinkId, cx: &Cx<'_>) -> bool {
         cx.links.get(link).is_some_and(Link::is_chosen) || self.inbound(cx) < self.most_inbound()
@@ -65,7 +77,7 @@ impl Membership {
     }
 
     /// The place that the peer may have though none is free: another one's if it proved useful and that one did not, and
-    /// one for those in need if it is alone or has spoken.
+    /// one for those in need if it is alone, was lost, or has spoken.
     pub(super) fn owed(&mut self, peer: &PeerId, urgent: bool, cx: &Cx<'_>) -> Option<Place> {
         let now = cx.now.mono;
         let merit = cx.links.scores.merit(peer, now);
@@ -75,6 +87,9 @@ impl Membership {
         };
         if merit == Merit::Brought && self.by_merit(peer, cx).first().is_some_and(is_last) {
             return Some(Place::OfAnother);
+        }
+        if self.was_lost(peer) && self.has_guest_room(cx) {
+            return Some(Place::Guest);
         }
         if !urgent && merit == Merit::None {
             return None;

@@ -74,12 +74,14 @@ impl Membership {
         }
         if accepted && !self.active.contains_key(&peer) {
             let uninvited = reason == Some(Reason::Invited) && !self.has_uninvited_room(cx);
-            if reason.is_none() || uninvited || self.lasting(cx) >= self.config.active_limit() {
+            let is_full = self.lasting(cx) >= self.config.active_limit();
+            let guest = is_full && matches!(reason, Some(Reason::Merge { .. })) && self.has_guest_room(cx);
+            if reason.is_none() || uninvited || (is_full && !guest) {
                 // It came too late, or others were quicker. It may have nobody else.
                 let others = self.others(&peer, cx);
                 cx.control(link, Words::Disconnect { leaving: false, others });
             } else {
-                self.add_active(link, peer, false, cx);
+                self.add_active(link, peer, guest, cx);
                 if reason == Some(Reason::Rotate) && self.lasting(cx) > self.config.active_view {
                     self.make_room(&peer, cx);
                 }
