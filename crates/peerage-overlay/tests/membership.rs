@@ -1,4 +1,9 @@
 //! Who finds whom, in virtual time. Each failure names its seed.
+#![expect(
+    clippy::unwrap_used,
+    clippy::indexing_slicing,
+    reason = "a test stops at the first thing that is not as it should be"
+)]
 
 mod common;
 
