@@ -40,6 +40,19 @@ pub(crate) fn softirq() -> Option<Duration> {
     Some(Duration::from_millis(10 * ticks))
 }
 
+/// The cores that this process may use.
+pub(crate) fn cores() -> Option<Vec<usize>> {
+    let status = std::fs::read_to_string("/proc/self/status").ok()?;
+    // Such as "0-3,8".
+    let list = status.lines().find_map(|line| line.strip_prefix("Cpus_allowed_list:"))?;
+    let mut cores = Vec::new();
+    for range in list.trim().split(',') {
+        let (first, last) = range.split_once('-').unwrap_or((range, range));
+        cores.extend(first.parse::<usize>().ok()?..=last.parse().ok()?);
+    }
+    Some(cores)
+}
+
 /// Resident memory in bytes.
 pub(crate) fn resident() -> Option<u64> {
     resident_of(std::process::id())

@@ -50,7 +50,11 @@ enum Bench {
     Mesh(MeshOptions),
     /// One round of a mesh for the parent process
     #[command(hide = true)]
-    MeshRound { peers: usize },
+    MeshRound {
+        peers: usize,
+        #[command(flatten)]
+        part: mesh::Part,
+    },
     /// Two sets of 100,000 keys: symbols, bytes and time for each key that only one of them has
     Reconcile(ReconcileOptions),
     /// Calls and streams through a broker, beside raw TCP through a relay; idle sessions, a storm of them, the journal
@@ -223,7 +227,7 @@ fn run(options: Options) -> Result<()> {
         Bench::Mesh(MeshOptions { peers, figures }) => {
             mesh::run(&mesh::Plan { peers, rounds: figures.rounds(), json: figures.json })
         }
-        Bench::MeshRound { peers } => mesh::round(peers),
+        Bench::MeshRound { peers, part } => mesh::round(peers, part),
         Bench::Reconcile(options) => reconcile::run(options.rounds.max(1), options.json),
         Bench::Rpc(options) => {
             let RpcOptions { links, only, sealed, sessions } = options;

@@ -40,6 +40,17 @@ pub(crate) struct Plan {
     pub(crate) json: Option<PathBuf>,
 }
 
+/// What the process of a round does.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::Args)]
+pub(crate) struct Part {
+    /// Bind each of tokio's threads to a core of its own
+    #[arg(long)]
+    bound: bool,
+    /// End when all have spoken in turn, before one speaks as fast as it can
+    #[arg(long)]
+    paced: bool,
+}
+
 /// Measures, shows, and appends.
 pub(crate) fn run(plan: &Plan) -> Result<()> {
     ensure!(plan.peers >= 2, "a mesh has two peers at least, not {}", plan.peers);
@@ -59,24 +70,64 @@ pub(crate) fn run(plan: &Plan) -> Result<()> {
     }
 }
 
-/// One round, in a process of its own: memory that an earlier one left would hide what this one takes.
+/// One round: the mesh as it is; the same with each thread on a core of its own, since a system may leave both to one core
+/// while the other one sleeps; and half of the peers, for what each further one takes without the process's own share.
 fn measure(peers: usize, figures: &mut Figures) -> Result<()> {
-    let output = std::process::Command::new(std::env::current_exe()?)
-        .args(["mesh-round", &peers.to_string()])
-        .stderr(std::process::Stdio::inherit())
-        .output()
-        .context("starting the process of the mesh")?;
-    ensure!(output.status.success(), "the process of the mesh failed: {}", output.status);
-    let said = String::from_utf8_lossy(&output.stdout);
-    for line in said.lines() {
-        let words: Vec<&str> = line.split_whitespace().collect();
-        let [metric, value, unit] = words[..] else { bail!("the process of the mesh said {line:?}") };
-        let unit = UNITS.iter().find(|known| **known == unit).with_context(|| format!("no unit {unit:?}"))?;
-        figures.add(metric, unit, value.parse().with_context(|| format!("in {line:?}"))?);
+    let whole = in_process(peers, Part { bound: false, paced: false })?;
+    let bound = in_process(peers, Part { bound: true, paced: true })?;
+    for said in &whole {
+        figures.add(said.metric.as_str(), said.unit, said.value);
+    }
+    for (metric, name) in [("delivered_p50", "delivered_bound_p50"), ("delivered_p99", "delivered_bound_p99")]
+    {
+        let said = find(&bound, metric)?;
+        figures.add(name, said.unit, said.value);
+    }
+    // Of two there is no half that is a mesh.
+    let fewer = (peers / 2).max(2);
+    if fewer < peers {
+        let half = in_process(fewer, Part { bound: false, paced: true })?;
+        let more = find(&whole, RESIDENT)?.value - find(&half, RESIDENT)?.value;
+        figures.add("rss_per_further_peer", "KiB", more / (peers - fewer) as f64);
     }
     Ok(())
 }
 
+/// A figure that the process of a round said.
+#[derive(Debug)]
+struct Said {
+    metric: String,
+    value: f64,
+    unit: &'static str,
+}
+
+fn find<'a>(all: &'a [Said], metric: &str) -> Result<&'a Said> {
+    let found = all.iter().find(|said| said.metric == metric);
+    found.with_context(|| format!("the process of the mesh did not say {metric}"))
+}
+
+/// In a process of its own: memory that an earlier one left would hide what this one takes.
+fn in_process(peers: usize, part: Part) -> Result<Vec<Said>> {
+    let options = [(part.bound, "--bound"), (part.paced, "--paced")];
+    let output = std::process::Command::new(std::env::current_exe()?)
+        .args(["mesh-round", &peers.to_string()])
+        .args(options.iter().filter(|(chosen, _)| *chosen).map(|(_, option)| option))
+        .stderr(std::process::Stdio::inherit())
+        .output()
+        .context("starting the process of the mesh")?;
+    ensure!(output.status.success(), "the process of the mesh failed: {}", output.status);
+    let read = |line: &str| {
+        let words: Vec<&str> = line.split_whitespace().collect();
+        let [metric, value, unit] = words[..] else { bail!("the process of the mesh said {line:?}") };
+        let unit = UNITS.iter().find(|known| **known == unit).with_context(|| format!("no unit {unit:?}"))?;
+        let value = value.parse().with_context(|| format!("in {line:?}"))?;
+        Ok(Said { metric: metric.to_owned(), value, unit })
+    };
+    String::from_utf8_lossy(&output.stdout).lines().map(read).collect()
+}
+
+/// What the process of a round takes in memory, all of it.
+const RESIDENT: &str = "rss";
 const UNITS: [&str; 5] = ["ms", "us", "ratio", "KiB", "msg/s"];
 /// What is counted for each delivery: messages that were pushed though they were here, and that were asked for though
 /// they came by themselves.
@@ -84,15 +135,42 @@ const WASTE: [(&str, &str); 2] =
     [("pushed_twice", "mesh_duplicate_pushes_total"), ("asked_twice", "mesh_duplicate_pulls_total")];
 
 /// The process of one round: prints a figure on each line.
-pub(crate) fn round(peers: usize) -> Result<()> {
-    let runtime =
-        tokio::runtime::Builder::new_multi_thread().enable_all().build().context("starting tokio")?;
+pub(crate) fn round(peers: usize, part: Part) -> Result<()> {
+    let mut builder = tokio::runtime::Builder::new_multi_thread();
+    let unbound = Arc::new(Mutex::new(None));
+    if part.bound {
+        let cores = cost::cores().context("there is no /proc to read the cores from")?;
+        let (next, failed) = (AtomicUsize::new(0), Arc::clone(&unbound));
+        builder.worker_threads(cores.len()).on_thread_start(move || {
+            let core = cores.get(next.fetch_add(1, Ordering::Relaxed) % cores.len());
+            if let Err(error) = core.context("no core").and_then(|core| bind(*core)) {
+                *failed.lock().unwrap_or_else(PoisonError::into_inner) = Some(error);
+            }
+        });
+    }
+    let runtime = builder.enable_all().build().context("starting tokio")?;
     runtime.block_on(async {
         let crowd = Crowd::form(peers).await?;
-        let measured = crowd.measure().await;
+        let measured = crowd.measure(part).await;
         crowd.close().await;
         measured
-    })
+    })?;
+    let unbound = unbound.lock().unwrap_or_else(PoisonError::into_inner).take();
+    unbound.map_or(Ok(()), |error| Err(error.context("binding a thread to a core")))
+}
+
+/// Has this thread run on that core alone.
+fn bind(core: usize) -> Result<()> {
+    let thread = std::fs::read_link("/proc/thread-self")?;
+    let thread = thread.file_name().context("no thread")?.to_owned();
+    let status = std::process::Command::new("taskset")
+        .args(["-cp", &core.to_string()])
+        .arg(thread)
+        .stdout(std::process::Stdio::null())
+        .status()
+        .context("it takes `taskset`, of util-linux")?;
+    ensure!(status.success(), "`taskset` failed: {status}");
+    Ok(())
 }
 
 fn say(metric: &str, value: f64, unit: &str) {
@@ -106,6 +184,8 @@ struct Tally {
     /// How many have each message, and how long the last of them had to wait, in nanoseconds.
     messages: Mutex<BTreeMap<u64, Delivery>>,
     deliveries: AtomicUsize,
+    /// How many somebody waits for: who is told of each takes time from the mesh.
+    awaited: AtomicUsize,
     lagged: AtomicU64,
     news: Notify,
 }
@@ -127,8 +207,9 @@ impl Tally {
         delivery.receivers += 1;
         delivery.last = delivery.last.max(waited);
         drop(messages);
-        self.deliveries.fetch_add(1, Ordering::Relaxed);
-        self.news.notify_one();
+        if self.deliveries.fetch_add(1, Ordering::SeqCst) + 1 >= self.awaited.load(Ordering::SeqCst) {
+            self.news.notify_one();
+        }
     }
 
     fn body(&self, number: u64) -> Bytes {
@@ -141,8 +222,9 @@ impl Tally {
     }
 
     async fn reached(&self, deliveries: usize) -> Result<()> {
+        self.awaited.store(deliveries, Ordering::SeqCst);
         let reached = async {
-            while self.deliveries.load(Ordering::Relaxed) < deliveries {
+            while self.deliveries.load(Ordering::SeqCst) < deliveries {
                 self.news.notified().await;
             }
         };
@@ -198,6 +280,7 @@ impl Crowd {
             began: Instant::now(),
             messages: Mutex::default(),
             deliveries: AtomicUsize::new(0),
+            awaited: AtomicUsize::new(usize::MAX),
             lagged: AtomicU64::new(0),
             news: Notify::new(),
         });
@@ -205,7 +288,7 @@ impl Crowd {
         Ok(Self { meshes, tally, readers, memory })
     }
 
-    async fn measure(&self) -> Result<()> {
+    async fn measure(&self, part: Part) -> Result<()> {
         tokio::time::sleep(SETTLE).await;
         // Everybody is heard once before it counts.
         self.speak_in_turn(self.meshes.len().max(50)).await?;
@@ -228,6 +311,10 @@ impl Crowd {
         let resident = cost::resident().context("there is no /proc")?;
         let each = resident.saturating_sub(self.memory) as f64 / self.meshes.len() as f64;
         say("rss_per_peer", each / 1024.0, "KiB");
+        say(RESIDENT, resident as f64 / 1024.0, "KiB");
+        if part.paced {
+            return Ok(());
+        }
 
         for counts in [false, true] {
             tokio::time::sleep(SETTLE).await;
@@ -283,7 +370,8 @@ impl Crowd {
 
     fn forget(&self) {
         self.tally.messages.lock().unwrap_or_else(PoisonError::into_inner).clear();
-        self.tally.deliveries.store(0, Ordering::Relaxed);
+        self.tally.awaited.store(usize::MAX, Ordering::SeqCst);
+        self.tally.deliveries.store(0, Ordering::SeqCst);
     }
 
     /// How long the last receiver waited for each message.
