@@ -168,9 +168,9 @@ impl Inbound {
         self.gauge.now = now;
     }
 
-    /// The least round-trip time that was ever seen.
-    pub(crate) fn measured(&mut self, rtt: Duration) {
-        self.gauge.measured(rtt);
+    /// The least round-trip time that was ever seen, and what it is now.
+    pub(crate) fn measured(&mut self, least: Duration, rtt: Duration) {
+        self.gauge.measured(least, rtt);
     }
 
     pub(crate) fn open(&mut self, channel: u32) {

@@ -31,6 +31,8 @@ pub(crate) const LEAST_IDLE: Duration = Duration::from_secs(1);
 pub(crate) struct Gauge {
     pub(crate) now: Instant,
     round: Duration,
+    /// How long the way there and back is at present.
+    way: Duration,
     /// The window that a channel starts with, and never falls below.
     pub(crate) least: u64,
     most: u64,
@@ -38,12 +40,13 @@ pub(crate) struct Gauge {
 
 impl Gauge {
     pub(crate) fn new(now: Instant, least: u64, most: u64) -> Self {
-        Self { now, round: LEAST_ROUND, least, most: most.max(least) }
+        Self { now, round: LEAST_ROUND, way: LEAST_ROUND, least, most: most.max(least) }
     }
 
-    /// The least round-trip time that was ever seen.
-    pub(crate) fn measured(&mut self, rtt: Duration) {
-        self.round = rtt.clamp(LEAST_ROUND, MOST_ROUND);
+    /// The least round-trip time that was ever seen, and what it is now.
+    pub(crate) fn measured(&mut self, least: Duration, rtt: Duration) {
+        self.round = least.clamp(LEAST_ROUND, MOST_ROUND);
+        self.way = rtt.clamp(self.round, MOST_ROUND);
     }
 
     /// For how long a window must have been used little to count as idle.
@@ -210,9 +213,10 @@ impl Window {
     }
 
     /// Whether the peer may soon have to wait for what it is owed: it sent that within a round trip, or has no more left. Until
-    /// then a `Credit` can wait for something to go with: by itself it costs a packet, and wakes the peer for nothing else.
+    /// then a `Credit` can wait for something to go with: by itself it costs a packet, and wakes the peer for nothing else. The
+    /// round trip is that of now: a peer that makes it look longer gets its credit sooner, and no more of it.
     pub(crate) fn is_urgent(&self, gauge: &Gauge) -> bool {
-        self.is_due() && (self.owed >= self.available || gauge.now.since(self.owed_since) < gauge.round)
+        self.is_due() && (self.owed >= self.available || gauge.now.since(self.owed_since) < gauge.way)
     }
 
     fn measure_anew(&mut self, gauge: &Gauge) {
@@ -233,6 +237,27 @@ mod tests {
 
     use super::*;
     use crate::budget::Budget;
+
+    #[test]
+    fn what_is_owed_waits_no_longer_than_the_way_is_now_however_short_it_was() {
+        let ms = Duration::from_millis;
+        let mut gauge = Gauge::new(Instant::START, 64 << 10, 16 << 20);
+        let mut share = Share::new(Arc::new(Budget::new(1 << 20)));
+        let urgent = |gauge: &mut Gauge, share: &mut Share| {
+            let mut window = Window::new(gauge);
+            for _ in 0..4 {
+                assert!(window.spend(4 << 10));
+                window.give_back(4 << 10, gauge, share);
+                gauge.now = gauge.now + ms(5);
+            }
+            assert!(window.is_due());
+            window.is_urgent(gauge)
+        };
+        gauge.measured(ms(10), ms(10));
+        assert!(!urgent(&mut gauge, &mut share));
+        gauge.measured(ms(10), ms(60));
+        assert!(urgent(&mut gauge, &mut share));
+    }
 
     #[test]
     fn whoever_stops_just_behind_the_half_is_idle_as_well() {

@@ -17,7 +17,7 @@ struct Greedy {
 impl Greedy {
     fn new(config: &LinkConfig, memory: &Memory) -> Self {
         let mut inbound = Inbound::new(config, config.max_message, memory, Instant::START);
-        inbound.measured(ROUND);
+        inbound.measured(ROUND, ROUND);
         inbound.open(0);
         Self { inbound, credit: config.window, arrived: 0 }
     }

@@ -87,7 +87,7 @@ impl Link {
         self.opener = Some(opener);
         self.keep_alive.heard(now);
         self.keep_alive.estimate(rtt);
-        self.inbound.measured(rtt);
+        self.inbound.measured(rtt, rtt);
         self.phase = Phase::Deciding;
         let hello = match hello {
             Ok(hello) => hello,
@@ -212,7 +212,7 @@ impl Link {
             (Kind::Ping(ping), _) => self.outbound.control(Kind::Pong(proto::Pong { nonce: ping.nonce })),
             (Kind::Pong(pong), _) => {
                 if let Some(rtt) = self.keep_alive.pong(now, pong.nonce) {
-                    self.inbound.measured(self.keep_alive.least().unwrap_or(rtt));
+                    self.inbound.measured(self.keep_alive.least().unwrap_or(rtt), rtt);
                     self.event(LinkEvent::Rtt(rtt));
                 }
                 if self.keep_alive.answers_probe(pong.nonce) {

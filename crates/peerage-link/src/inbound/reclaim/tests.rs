@@ -42,7 +42,7 @@ impl Line {
     fn new(memory: &Memory, now: Instant) -> Self {
         let config = LinkConfig::default();
         let mut inbound = Inbound::new(&config, config.max_message, memory, now);
-        inbound.measured(ROUND);
+        inbound.measured(ROUND, ROUND);
         inbound.open(0);
         let credit = [config.window; 3];
         Self { inbound, there: VecDeque::new(), back: VecDeque::new(), credit, rest: [0; 3], spoken: 0 }
