@@ -22,6 +22,27 @@ const FIELD: [u8; 32] = {
     field
 };
 
+/// The y of all eight points of small order, as they are written without the sign of x: 0, 1, −1, and the two of the points
+/// of order 8. Each of them has its y with no point of large order.
+const SMALL_ORDER: [[u8; 32]; 5] = {
+    let (zero, mut one, mut minus_one) = ([0; 32], [0; 32], FIELD);
+    one[0] = 1;
+    minus_one[0] -= 1;
+    [
+        zero,
+        one,
+        minus_one,
+        [
+            0x26, 0xe8, 0x95, 0x8f, 0xc2, 0xb2, 0x27, 0xb0, 0x45, 0xc3, 0xf4, 0x89, 0xf2, 0xef, 0x98, 0xf0,
+            0xd5, 0xdf, 0xac, 0x05, 0xd3, 0xc6, 0x33, 0x39, 0xb1, 0x38, 0x02, 0x88, 0x6d, 0x53, 0xfc, 0x05,
+        ],
+        [
+            0xc7, 0x17, 0x6a, 0x70, 0x3d, 0x4d, 0xd8, 0x4f, 0xba, 0x3c, 0x0b, 0x76, 0x0d, 0x10, 0x67, 0x0f,
+            0x2a, 0x20, 0x53, 0xfa, 0x2c, 0x39, 0xcc, 0xc6, 0x4e, 0xc7, 0xfd, 0x77, 0x92, 0xac, 0x03, 0x7a,
+        ],
+    ]
+};
+
 /// The domain as it is signed: its first 255 bytes.
 fn bounded(domain: &str) -> &[u8] {
     let domain = domain.as_bytes();
@@ -77,10 +98,10 @@ pub(crate) fn key(peer: &PeerId) -> Result<EdwardsPoint, SignatureError> {
 fn point(bytes: &[u8; 32]) -> Option<EdwardsPoint> {
     let mut y = *bytes;
     y[31] &= 0x7f;
-    if !y.iter().rev().lt(FIELD.iter().rev()) {
+    if !y.iter().rev().lt(FIELD.iter().rev()) || SMALL_ORDER.contains(&y) {
         return None;
     }
-    CompressedEdwardsY(*bytes).decompress().filter(|point| !point.is_small_order())
+    CompressedEdwardsY(*bytes).decompress()
 }
 
 /// What must hold of one signature.
@@ -124,7 +145,8 @@ impl Equation {
     pub(crate) fn holds(&self, key: &EdwardsPoint) -> bool {
         let Self { nonce, challenge, response } = self;
         let expected = EdwardsPoint::vartime_double_scalar_mul_basepoint(challenge, &-key, response);
-        (expected - nonce).mul_by_cofactor().is_identity()
+        // Whoever signs as it is usual makes both the same, which is seen at once.
+        expected == *nonce || (expected - nonce).mul_by_cofactor().is_identity()
     }
 }
 
@@ -149,6 +171,7 @@ pub enum SignatureError {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use curve25519_dalek::constants::EIGHT_TORSION;
 
     fn bytes<const N: usize>(hex: &str) -> [u8; N] {
         let mut bytes = [0; N];
@@ -198,8 +221,42 @@ mod tests {
         assert!(CompressedEdwardsY(other).decompress().is_some());
         assert_eq!(point(&other), None);
         assert_eq!(point(&FIELD), None);
-        for torsion in curve25519_dalek::constants::EIGHT_TORSION {
-            assert_eq!(point(torsion.compress().as_bytes()), None);
+    }
+
+    #[test]
+    fn points_of_small_order_are_none_and_the_list_of_them_has_no_others() {
+        let mut all = std::collections::BTreeSet::new();
+        for torsion in EIGHT_TORSION {
+            let mut bytes = torsion.compress().to_bytes();
+            for _ in 0..2 {
+                assert_eq!(point(&bytes), None);
+                bytes[31] ^= 0x80;
+            }
+            bytes[31] &= 0x7f;
+            all.insert(bytes);
+        }
+        assert_eq!(all, SMALL_ORDER.into());
+        // What the list is there for, of points at large.
+        let mut found = 0;
+        for seed in 0..=u8::MAX {
+            let bytes = digest::digest(&digest::SHA256, &[seed]).as_ref().try_into().unwrap();
+            let expected = CompressedEdwardsY(bytes).decompress();
+            found += usize::from(expected.is_some());
+            assert_eq!(point(&bytes), expected.filter(|point| !point.is_small_order()));
+        }
+        assert!(found > 64, "{found}");
+    }
+
+    #[test]
+    fn the_equation_holds_of_what_differs_by_a_point_of_small_order_and_of_nothing_else() {
+        let (secret, key) = (Scalar::from(7_u8), EdwardsPoint::mul_base(&Scalar::from(7_u8)));
+        let (blind, challenge) = (Scalar::from(11_u8), Scalar::from(13_u8));
+        let response = blind + challenge * secret;
+        let nonce = EdwardsPoint::mul_base(&blind);
+        for torsion in EIGHT_TORSION {
+            assert!(Equation { nonce: nonce + torsion, challenge, response }.holds(&key));
+            assert!(Equation { nonce, challenge, response }.holds(&(key + torsion)));
+            assert!(!Equation { nonce: nonce + key + torsion, challenge, response }.holds(&key));
         }
     }
 }
