@@ -1,18 +1,19 @@
 //! The only place where the generated messages become ours and back.
 
+mod fields;
 mod signed;
 
 pub(crate) use signed::{Draft, network, parts, sent, stream_of};
 
-use bytes::{Buf as _, Bytes, BytesMut};
+use bytes::{Bytes, BytesMut};
 use peerage_machine::{Malformed, Message, UnixMillis};
 use peerage_reconcile::Message as Step;
 use peerage_wire::proto::mesh::v1 as proto;
 use peerage_wire::proto::mesh::v1::packet::Kind;
 use peerage_wire::{Address, PeerId};
 use prost::Message as _;
-use prost::encoding::{DecodeContext, WireType, decode_key, decode_varint, skip_field};
 
+use self::fields::fields;
 use self::signed::{Passed, signed};
 use super::message::{MessageId, SIGNATURE, StreamKey};
 use super::packet::{
@@ -49,9 +50,12 @@ impl Message for Packet {
     }
 
     fn decode(bytes: Bytes) -> Result<Self, Malformed> {
-        check_size(&bytes)?;
-        let packet =
-            proto::Packet::decode(bytes.clone()).map_err(|error| Malformed::new("mesh packet", error))?;
+        // Whoever reads from shared bytes shares them, though next to no small packet has any in it.
+        let packet = match check_size(&bytes)? {
+            Size::Small => proto::Packet::decode(bytes.as_ref()),
+            Size::Large => proto::Packet::decode(bytes.clone()),
+        };
+        let packet = packet.map_err(|error| Malformed::new("mesh packet", error))?;
         let kind = packet.kind.ok_or_else(|| Malformed::new("mesh packet", "it is of no known kind"))?;
         words(kind, &bytes).map(Self)
     }
@@ -63,7 +67,7 @@ const PAYLOAD_TAG: u32 = 8;
 const WHISPER_TAG: u32 = 13;
 /// Small packets have repeated fields that take many times their bytes when decoded, so their size is bounded first;
 /// a Payload or Whisper holds two byte strings, which share the memory of the packet.
-fn check_size(bytes: &Bytes) -> Result<(), Malformed> {
+fn check_size(bytes: &Bytes) -> Result<Size, Malformed> {
     let (mut small, mut large) = (0, 0);
     fields("mesh packet", bytes, |field| {
         match field.tag {
@@ -71,44 +75,14 @@ fn check_size(bytes: &Bytes) -> Result<(), Malformed> {
             _ => small += field.size,
         }
         large <= 1 && small <= MAX_SMALL
-    })
+    })?;
+    Ok(if large > 0 { Size::Large } else { Size::Small })
 }
 
-/// One field of a message.
-struct Field {
-    tag: u32,
-    /// With its head.
-    size: usize,
-    /// Where its bytes are; without a head only when it is of bytes.
-    at: usize,
-    len: usize,
-}
-
-impl Field {
-    fn place(&self) -> std::ops::Range<usize> {
-        self.at..self.at + self.len
-    }
-}
-
-/// Walks over the fields of a message until `allow` says no to one.
-fn fields(what: &'static str, bytes: &[u8], mut allow: impl FnMut(Field) -> bool) -> Result<(), Malformed> {
-    let wrong = |error| Malformed::new(what, error);
-    let mut rest = bytes;
-    while rest.has_remaining() {
-        let before = rest.remaining();
-        let (tag, wire_type) = decode_key(&mut rest).map_err(wrong)?;
-        let mut body = rest;
-        if wire_type == WireType::LengthDelimited {
-            decode_varint(&mut body).map_err(wrong)?;
-        }
-        let at = bytes.len() - body.len();
-        skip_field(wire_type, tag, &mut rest, DecodeContext::default()).map_err(wrong)?;
-        let end = bytes.len() - rest.len();
-        if !allow(Field { tag, size: before - rest.len(), at, len: end.saturating_sub(at) }) {
-            return Err(Malformed::new(what, format!("there is too much of field {tag}")));
-        }
-    }
-    Ok(())
+/// Whether a packet has byte strings in it that may be large.
+enum Size {
+    Small,
+    Large,
 }
 
 /// What a packet of these bytes says.
@@ -277,8 +251,8 @@ fn at_most(what: &'static str, field: &str, value: u32, limit: u32) -> Result<u3
     Ok(value)
 }
 
-fn peer(what: &'static str, bytes: &Bytes) -> Result<PeerId, Malformed> {
-    PeerId::try_from(bytes.as_ref()).map_err(|error| Malformed::new(what, error))
+fn peer(what: &'static str, bytes: &[u8]) -> Result<PeerId, Malformed> {
+    PeerId::try_from(bytes).map_err(|error| Malformed::new(what, error))
 }
 
 fn to_peer(peer: &PeerId) -> Bytes {

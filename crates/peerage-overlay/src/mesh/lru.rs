@@ -57,6 +57,10 @@ impl<K: Key, V> Lru<K, V> {
     }
 
     fn at(&self, key: &K) -> Option<u32> {
+        // Mostly it is the one that was touched last: what a message is about is looked up many times on its way.
+        if self.slot(self.newest).is_some_and(|newest| newest.key == *key) {
+            return Some(self.newest);
+        }
         self.sorted.get(self.find(key).ok()?).map(|(_, slot)| *slot)
     }
 
@@ -82,8 +86,10 @@ impl<K: Key, V> Lru<K, V> {
     /// The entry, made when it is absent, and touched; and what it pushed out.
     pub(crate) fn touch(&mut self, key: &K, make: impl FnOnce() -> V) -> (&mut V, Option<(K, V)>) {
         let (at, out) = match self.at(key) {
+            Some(at) if at == self.newest => (at, None),
             Some(at) => {
                 self.unlink(at);
+                self.link_newest(at);
                 (at, None)
             }
             None => {
@@ -95,10 +101,10 @@ impl<K: Key, V> Lru<K, V> {
                 let (Ok(place) | Err(place)) = self.find(key);
                 self.slots.push(Slot { key: key.clone(), value: make(), older: NONE, newer: NONE });
                 self.sorted.insert(place, (key.head(), at));
+                self.link_newest(at);
                 (at, out)
             }
         };
-        self.link_newest(at);
         #[expect(clippy::indexing_slicing, reason = "it was found or pushed just now")]
         let slot = &mut self.slots[at as usize];
         (&mut slot.value, out)

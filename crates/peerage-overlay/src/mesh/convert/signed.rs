@@ -9,15 +9,18 @@ use peerage_wire::proto::mesh::v1 as proto;
 use prost::Message as _;
 use prost::encoding::{WireType, decode_varint, encode_key, encode_varint, encoded_len_varint};
 
-use super::{fields, peer, signature, to_peer};
+use super::fields::fields;
+use super::{peer, signature, to_peer};
 use crate::mesh::message::{GAP, MessageId, SIGNATURE, Signed, StreamKey};
 use crate::mesh::packet::MAX_PARTS;
 
 const NETWORK_TAG: u32 = 1;
 const ORIGIN_TAG: u32 = 2;
 const EPOCH_TAG: u32 = 3;
+const SEQ_TAG: u32 = 4;
 const SENT_TAG: u32 = 5;
 const PARTS_TAG: u32 = 6;
+const TARGET_TAG: u32 = 7;
 
 /// A `Payload` or a `Whisper`, whose signed bytes go from where they are kept to where they leave from.
 pub(super) struct Passed<'a> {
@@ -167,6 +170,65 @@ pub(crate) fn sent(body: &[u8]) -> UnixMillis {
     UnixMillis(sent)
 }
 
+/// What a body says, beside its parts.
+#[derive(Debug, PartialEq)]
+struct Said {
+    id: MessageId,
+    sent: UnixMillis,
+    target: Option<PeerId>,
+}
+
+/// Reads a body in one walk. What is wrong with one that is not as it should be is left to the generated code to say.
+fn said(what: &'static str, body: &Bytes, whisper: bool) -> Result<Said, Malformed> {
+    let mut parts = 0;
+    let (mut origin, mut epoch, mut seq, mut sent, mut target) = (&[][..], 0, 0, 0, &[][..]);
+    let mut is_usual = true;
+    fields(what, body, |field| {
+        let mut bytes = body.get(field.place()).unwrap_or_default();
+        match (field.tag, field.wire_type) {
+            (NETWORK_TAG, WireType::LengthDelimited) => is_usual &= std::str::from_utf8(bytes).is_ok(),
+            (ORIGIN_TAG, WireType::LengthDelimited) => origin = bytes,
+            (EPOCH_TAG | SEQ_TAG | SENT_TAG, WireType::Varint) => {
+                let number = decode_varint(&mut bytes);
+                is_usual &= number.is_ok();
+                match field.tag {
+                    EPOCH_TAG => epoch = number.unwrap_or_default(),
+                    SEQ_TAG => seq = number.unwrap_or_default(),
+                    _ => sent = number.unwrap_or_default(),
+                }
+            }
+            (PARTS_TAG, wire_type) => {
+                parts += 1;
+                is_usual &= wire_type == WireType::LengthDelimited;
+            }
+            (TARGET_TAG, WireType::LengthDelimited) => target = bytes,
+            (NETWORK_TAG..=SENT_TAG, _) => is_usual = false,
+            (TARGET_TAG, _) => is_usual &= !whisper,
+            _ => {}
+        }
+        parts <= MAX_PARTS
+    })?;
+    if !is_usual {
+        let wrong = if whisper {
+            proto::WhisperBody::decode(body.clone())
+                .map(drop)
+                .map_err(|error| Malformed::new("WhisperBody", error))
+        } else {
+            proto::Body::decode(body.clone()).map(drop).map_err(|error| Malformed::new("Body", error))
+        };
+        // It has a field of another type than it should.
+        return Err(wrong.err().unwrap_or_else(|| Malformed::new(what, "its fields are not of their types")));
+    }
+    let target = if whisper { Some(peer("WhisperBody", target)?) } else { None };
+    if parts == 0 {
+        return Err(Malformed::new(what, "it has no part"));
+    }
+    if seq == 0 {
+        return Err(Malformed::new(what, "sequence numbers begin with 1"));
+    }
+    Ok(Said { id: MessageId { origin: peer(what, origin)?, epoch, seq }, sent: UnixMillis(sent), target })
+}
+
 /// So many bytes more than a message a packet may have that is kept for it: tags, lengths and counts.
 const BESIDES: usize = 32;
 
@@ -179,27 +241,7 @@ pub(super) fn signed(
     whisper: bool,
 ) -> Result<Signed, Malformed> {
     signature(what, signature_bytes)?;
-    let mut parts = 0;
-    fields(what, body, |field| {
-        parts += usize::from(field.tag == PARTS_TAG);
-        parts <= MAX_PARTS
-    })?;
-    let (origin, epoch, seq, sent, target) = if whisper {
-        let it =
-            proto::WhisperBody::decode(body.clone()).map_err(|error| Malformed::new("WhisperBody", error))?;
-        let target = peer("WhisperBody", &it.target)?;
-        (it.origin, it.epoch, it.seq, it.sent, Some(Box::new(target)))
-    } else {
-        let it = proto::Body::decode(body.clone()).map_err(|error| Malformed::new("Body", error))?;
-        (it.origin, it.epoch, it.seq, it.sent, None)
-    };
-    if parts == 0 {
-        return Err(Malformed::new(what, "it has no part"));
-    }
-    if seq == 0 {
-        return Err(Malformed::new(what, "sequence numbers begin with 1"));
-    }
-    let id = MessageId { origin: peer(what, &origin)?, epoch, seq };
+    let Said { id, sent, target } = said(what, body, whisper)?;
     // A slice of the packet, which has hardly anything else in it.
     let at = |part: &[u8]| (part.as_ptr() as usize).wrapping_sub(packet.as_ptr() as usize);
     let (start, end) = (at(body), at(signature_bytes).wrapping_add(SIGNATURE));
@@ -208,5 +250,85 @@ pub(super) fn signed(
         Some(both) if both.len() + BESIDES >= packet.len() => packet.slice(start..end),
         _ => joined(body, signature_bytes),
     };
-    Ok(Signed { id, sent: UnixMillis(sent), bytes, target })
+    Ok(Signed { id, sent, bytes, target: target.map(Box::new) })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    /// What the generated code reads.
+    fn generated(body: &Bytes, whisper: bool) -> Option<Said> {
+        // A Body is a WhisperBody whose target is not looked at.
+        let it = proto::WhisperBody::decode(body.clone());
+        let parts = match (&it, whisper) {
+            (Ok(it), true) => it.parts.len(),
+            _ => proto::Body::decode(body.clone()).ok()?.parts.len(),
+        };
+        let (origin, epoch, seq, sent, target) = if whisper {
+            let it = it.ok()?;
+            (it.origin, it.epoch, it.seq, it.sent, Some(PeerId::try_from(it.target.as_ref()).ok()?))
+        } else {
+            let it = proto::Body::decode(body.clone()).ok()?;
+            (it.origin, it.epoch, it.seq, it.sent, None)
+        };
+        let origin = PeerId::try_from(origin.as_ref()).ok()?;
+        let is_whole = (1..=MAX_PARTS).contains(&parts) && seq > 0;
+        is_whole.then_some(Said { id: MessageId { origin, epoch, seq }, sent: UnixMillis(sent), target })
+    }
+
+    fn field() -> impl Strategy<Value = Vec<u8>> {
+        let number = any::<u64>().prop_map(|number| {
+            let mut bytes = Vec::new();
+            encode_varint(number, &mut bytes);
+            bytes
+        });
+        let bytes = |bytes: Vec<u8>| {
+            let mut all = Vec::new();
+            encode_varint(bytes.len() as u64, &mut all);
+            all.extend(bytes);
+            all
+        };
+        let key = (1_u8..9, 0_u8..6);
+        let value = prop_oneof![
+            number,
+            any::<[u8; 32]>().prop_map(move |key| bytes(key.to_vec())),
+            prop::collection::vec(any::<u8>(), 0..150).prop_map(bytes),
+        ];
+        (key, value).prop_map(|((tag, wire), value)| {
+            let is_right = if matches!(tag, 3..=5) { 0 } else { 2 };
+            // One in six is of any type.
+            let mut all = vec![tag << 3 | if wire == 5 { tag % 6 } else { is_right }];
+            all.extend(value);
+            all
+        })
+    }
+
+    proptest! {
+        #[test]
+        fn a_body_is_read_as_the_generated_code_reads_it(
+            more in prop::collection::vec(field(), 0..4),
+            flip in (any::<bool>(), any::<prop::sample::Index>(), 0_u8..8),
+            cut in (any::<bool>(), any::<prop::sample::Index>()),
+            targeted in any::<bool>(),
+            whisper in any::<bool>(),
+        ) {
+            let id = MessageId { origin: PeerId::from_bytes([7; 32]), epoch: 1 << 40, seq: 300 };
+            let target = targeted.then(|| PeerId::from_bytes([8; 32]));
+            let parts = vec![Bytes::from_static(&[9; 200]), Bytes::new()];
+            let draft = Draft { network: "news", id, sent: UnixMillis(1 << 41), parts, target };
+            let mut body = draft.to_proto().encode_to_vec();
+            body.extend(more.into_iter().flatten());
+            if cut.0 {
+                body.truncate(cut.1.index(body.len()));
+            }
+            if flip.0 && !body.is_empty() {
+                let at = flip.1.index(body.len());
+                body[at] ^= 1 << flip.2;
+            }
+            let body = Bytes::from(body);
+            prop_assert_eq!(said("Body", &body, whisper).ok(), generated(&body, whisper));
+        }
+    }
 }
