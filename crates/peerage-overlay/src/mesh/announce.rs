@@ -47,11 +47,6 @@ impl Notes {
         self.0.get(self.find(stream, news).ok()?)
     }
 
-    fn get_mut(&mut self, stream: &StreamKey, news: News) -> Option<&mut Note> {
-        let at = self.find(stream, news).ok()?;
-        self.0.get_mut(at)
-    }
-
     pub(crate) fn remove(&mut self, stream: &StreamKey, news: News) -> Option<Note> {
         self.find(stream, news).ok().map(|at| self.0.remove(at))
     }
@@ -107,23 +102,31 @@ impl Neighbour {
             return;
         }
         for news in [News::Lazy, News::PutOff] {
+            let Ok(at) = self.announce.find(&stream, news) else { continue };
             let nearer_by_us =
-                news == News::Lazy && self.announce.get(&stream, news).is_some_and(|note| note.hops < depth);
+                news == News::Lazy && self.announce.0.get(at).is_some_and(|note| note.hops < depth);
             if !nearer_by_us {
-                self.note_no_more(stream, range, news);
+                self.take_out(at, range);
             }
         }
     }
 
     /// Takes a range out of what is to be announced.
     pub(crate) fn note_no_more(&mut self, stream: StreamKey, range: Range, news: News) {
-        let Some(note) = self.announce.get_mut(&stream, news) else { return };
+        if let Ok(at) = self.announce.find(&stream, news) {
+            self.take_out(at, range);
+        }
+    }
+
+    /// The same of the note at this place.
+    fn take_out(&mut self, at: usize, range: Range) {
+        let Some(note) = self.announce.0.get_mut(at) else { return };
         let before = note.ranges.len();
         subtract(&mut note.ranges, range);
         let left = note.ranges.len();
         self.announce_ranges = (self.announce_ranges + left).saturating_sub(before);
         if left == 0 {
-            self.announce.remove(&stream, news);
+            self.announce.0.remove(at);
         }
     }
 

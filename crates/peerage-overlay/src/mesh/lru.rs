@@ -26,6 +26,8 @@ pub(crate) struct Lru<K, V> {
     sorted: Vec<(u32, u32)>,
     oldest: u32,
     newest: u32,
+    /// The one that was touched or changed last, or another.
+    recent: u32,
     limit: usize,
 }
 
@@ -41,7 +43,7 @@ struct Slot<K, V> {
 impl<K: Key, V> Lru<K, V> {
     pub(crate) fn new(limit: usize) -> Self {
         let limit = limit.clamp(1, NONE as usize);
-        Self { slots: Vec::new(), sorted: Vec::new(), oldest: NONE, newest: NONE, limit }
+        Self { slots: Vec::new(), sorted: Vec::new(), oldest: NONE, newest: NONE, recent: NONE, limit }
     }
 
     /// The place of the key among the sorted, or where it belongs.
@@ -57,9 +59,9 @@ impl<K: Key, V> Lru<K, V> {
     }
 
     fn at(&self, key: &K) -> Option<u32> {
-        // Mostly it is the one that was touched last: what a message is about is looked up many times on its way.
-        if self.slot(self.newest).is_some_and(|newest| newest.key == *key) {
-            return Some(self.newest);
+        // Mostly it is the same as before: what a message is about is looked up many times on its way.
+        if self.slot(self.recent).is_some_and(|recent| recent.key == *key) {
+            return Some(self.recent);
         }
         self.sorted.get(self.find(key).ok()?).map(|(_, slot)| *slot)
     }
@@ -80,6 +82,7 @@ impl<K: Key, V> Lru<K, V> {
     /// Changes without touching.
     pub(crate) fn peek_mut(&mut self, key: &K) -> Option<&mut V> {
         let at = self.at(key)?;
+        self.recent = at;
         self.slot_mut(at).map(|slot| &mut slot.value)
     }
 
@@ -105,6 +108,7 @@ impl<K: Key, V> Lru<K, V> {
                 (at, out)
             }
         };
+        self.recent = at;
         #[expect(clippy::indexing_slicing, reason = "it was found or pushed just now")]
         let slot = &mut self.slots[at as usize];
         (&mut slot.value, out)
@@ -239,7 +243,9 @@ mod tests {
                 sorted.sort_unstable();
                 let found: Vec<(u16, u16)> = lru.iter().map(|(key, value)| (*key, *value)).collect();
                 prop_assert_eq!(found, sorted);
-                prop_assert_eq!(lru.peek(&key).copied(), model.iter().find(|(known, _)| *known == key).map(|it| it.1));
+                let found = (lru.peek(&key).copied(), lru.peek_mut(&key).copied());
+                prop_assert_eq!(found.0, found.1);
+                prop_assert_eq!(found.0, model.iter().find(|(known, _)| *known == key).map(|it| it.1));
             }
         }
     }

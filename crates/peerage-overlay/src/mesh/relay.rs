@@ -33,8 +33,8 @@ impl Broadcast {
             self.fed_by_others(id.origin, &awaited.sources);
             eager.retain(|link| !awaited.sources.contains(&link));
         }
-        let words = Words::Payload { message: message.clone(), hops: next_hops, pulled: false };
-        let size = if eager.is_empty() { 0 } else { Packet(words.clone()).encoded_len() as u64 };
+        let packet = Packet(Words::Payload { message: message.clone(), hops: next_hops, pulled: false });
+        let size = if eager.is_empty() { 0 } else { packet.encoded_len() as u64 };
         let kept_free = self.kept_free(cx.now.mono);
         let most_owed = self.config.owed_ranges;
         let now = cx.now.mono;
@@ -98,7 +98,7 @@ impl Broadcast {
         }
         let pushed = push.len();
         self.stats.payloads_sent += pushed as u64;
-        cx.links.send(push, words, size, Sent::Broadcast(id), cx.out);
+        cx.links.send(push, packet.0, size, Sent::Broadcast(id), cx.out);
         pushed
     }
 

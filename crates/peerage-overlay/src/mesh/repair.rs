@@ -75,7 +75,7 @@ impl Broadcast {
 
     pub(crate) fn on_announce(&mut self, link: LinkId, runs: Vec<Run>, cx: &mut Cx<'_>) {
         let mut dry = BTreeSet::new();
-        let wait = self.graft_after(link, cx);
+        let mut wait = None;
         for run in runs {
             if run.ranges.is_empty() && run.now {
                 dry.insert(run.stream);
@@ -86,6 +86,7 @@ impl Broadcast {
                 // Most of what is announced is here already.
                 if !self.has_seen(run.stream, *range) {
                     let hurries = run.now || self.is_orphan(run.stream);
+                    let wait = *wait.get_or_insert_with(|| self.graft_after(link, cx));
                     let due = if hurries { now } else { now + wait };
                     let trusted = cx.trusts(link, &run.stream.origin);
                     let by = Announcer { link, hops: run.hops, graft: !run.now, large: false, trusted };

@@ -226,14 +226,18 @@ impl Scores {
 
     /// Whether it was relied on in vain of late.
     pub(crate) fn is_doubtful(&self, peer: &PeerId, now: Instant) -> bool {
-        self.peers.peek(peer).is_some_and(|score| score.is_doubtful(now))
+        !self.is_calm(now) && self.peers.peek(peer).is_some_and(|score| score.is_doubtful(now))
     }
 
     /// Whether what it announces may be built upon before it has sent any of it. While nobody was relied on in vain, that
     /// is everybody; for ten minutes after somebody was, only who brought others' messages.
     pub(crate) fn is_trusted(&self, peer: &PeerId, now: Instant) -> bool {
-        let calm = self.failed.is_none_or(|at| now.since(at) >= PROVEN_FOR);
-        !self.is_doubtful(peer, now) && (calm || self.brought(peer, now))
+        self.is_calm(now) || !self.is_doubtful(peer, now) && self.brought(peer, now)
+    }
+
+    /// Whether nobody was relied on in vain of late.
+    fn is_calm(&self, now: Instant) -> bool {
+        self.failed.is_none_or(|at| now.since(at) >= PROVEN_FOR)
     }
 
     pub(crate) fn is_shunned(&self, peer: &PeerId, now: Instant) -> bool {
