@@ -437,14 +437,17 @@ impl<M: Machine + Send + 'static> Instance for Cell<M> {
     }
 
     fn room(&self, link: LinkId, class: Class, bytes: u64) {
+        if class == Class::Control {
+            // The machine hears nothing of it, and has nothing to do.
+            if let Some(peer) = lock(&self.inner).links.get_mut(&link) {
+                peer.queued_control = peer.queued_control.saturating_sub(bytes);
+            }
+            return;
+        }
         let _ = self.turn(|inner, now| {
             let Some(peer) = inner.links.get_mut(&link) else { return };
-            if class == Class::Control {
-                peer.queued_control = peer.queued_control.saturating_sub(bytes);
-            } else {
-                peer.queued = peer.queued.saturating_sub(bytes);
-                inner.input(now, Input::Credit { link, class, bytes });
-            }
+            peer.queued = peer.queued.saturating_sub(bytes);
+            inner.input(now, Input::Credit { link, class, bytes });
         });
     }
 
