@@ -18,6 +18,7 @@ use peerage_wire::PeerId;
 use super::announce::Notes;
 use super::config::MeshConfig;
 use super::event::MeshEvent;
+use super::held::Coming;
 use super::links::Cx;
 use super::lru::Lru;
 use super::message::{MessageId, Signed, StreamKey};
@@ -30,7 +31,7 @@ use super::sessions::Comparing;
 use super::snapshot::MeshStats;
 use super::spare::OFFERED_BYTES;
 use super::tree::Tree;
-use super::window::{Held, Window};
+use super::window::Window;
 
 /// The domain of an origin's signature.
 pub(crate) const DOMAIN: &str = "peerage mesh message v1";
@@ -430,7 +431,7 @@ impl Broadcast {
         // What came by a short cut is passed on as if it had come by the tree: whoever prefers us, or not, for our hops
         // goes by where the tree has us. A peer that is fed by us then never takes us for nearer than itself.
         let depth = self.depth(id.stream(), from).map_or(hops, |depth| depth.max(hops));
-        self.window.insert(id.stream(), Held::new(&message, depth, !pulled, from, now));
+        self.window.insert(&message, Coming { hops: depth, pushed: !pulled, from, since: now });
         let pushed = self.relay(&message, depth, from, pulled, &awaited, cx);
         if let Some(stream) = self.streams.peek_mut(&id.stream()) {
             stream.told = depth;

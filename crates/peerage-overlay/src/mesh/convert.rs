@@ -3,7 +3,7 @@
 mod fields;
 mod signed;
 
-pub(crate) use signed::{Draft, network, parts, sent, stream_of};
+pub(crate) use signed::{Draft, cut, head_len, mend, network, parts, passed_len, sent};
 
 use bytes::{Bytes, BytesMut};
 use peerage_machine::{Malformed, Message, UnixMillis};

@@ -214,7 +214,7 @@ impl StreamKey {
     }
 }
 
-/// What the bytes of a message take in memory.
+/// What the bytes of a message take in memory, as they came.
 pub(crate) fn footprint(bytes: &[u8]) -> u64 {
     (bytes.len() + AROUND) as u64
 }
@@ -231,8 +231,8 @@ pub(crate) fn split(bytes: &[u8]) -> (&[u8], &[u8]) {
     (body, rest.get(GAP..).unwrap_or_default())
 }
 
-/// A message as its origin signed it: the bytes are forwarded as they came. Thousands of these are kept, so that all of one
-/// is in a single piece of memory, and what it says is read where it is wanted.
+/// A message as its origin signed it: the bytes are forwarded as they came. All of one is in a single piece of memory, and what
+/// it says is read where it is wanted.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Signed {
     pub(crate) id: MessageId,

@@ -22,6 +22,7 @@ mod direct;
 mod error;
 mod event;
 mod few;
+mod held;
 mod holdings;
 mod links;
 mod lru;

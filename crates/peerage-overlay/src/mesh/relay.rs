@@ -3,7 +3,9 @@
 use peerage_machine::{LinkId, Message as _};
 
 use super::broadcast::{Broadcast, News, Owed};
+use super::convert::passed_len;
 use super::few;
+use super::held::Held;
 use super::links::{Cx, Sent};
 use super::message::{MessageId, Signed};
 use super::missing::Awaited;
@@ -107,14 +109,18 @@ impl Broadcast {
         let kept_free = self.kept_free(cx.now.mono);
         let Some(neighbour) = self.neighbours.get_mut(&link) else { return };
         while let Some(owed) = neighbour.owed.front_mut() {
-            let Some((seq, held)) = self.window.first_in(owed.stream, owed.range) else {
+            let Some(found) = self.window.first_in(owed.stream, owed.range) else {
                 neighbour.owed.pop_front();
                 continue;
             };
-            let hops =
-                if owed.stream.origin == self.me { 0 } else { held.hops.saturating_add(1).min(MAX_HOPS) };
-            let words = Words::Payload { message: held.message(owed.stream), hops, pulled: owed.pulled };
-            let size = Packet(words.clone()).encoded_len() as u64;
+            let (seq, pulled) = (found.held.seq, owed.pulled);
+            let hops = if owed.stream.origin == self.me {
+                0
+            } else {
+                found.held.hops().saturating_add(1).min(MAX_HOPS)
+            };
+            // It is put together when there is room.
+            let size = passed_len(found.body_len(), hops, pulled) as u64;
             let Some(it) = cx.links.get(link) else { return };
             let waits = self.config.large_message <= size && it.queued() > QUEUED;
             if !it.has_room_beside(size, kept_free) || waits {
@@ -129,13 +135,12 @@ impl Broadcast {
                 continue;
             }
             neighbour.own_turn = true;
-            if !owed.pulled
-                && let Some(tree) = self.trees.peek_mut(&owed.stream.origin)
-            {
+            if !pulled && let Some(tree) = self.trees.peek_mut(&owed.stream.origin) {
                 tree.pushed(link, cx.now.mono);
             }
             if size <= it.max_message {
                 self.stats.payloads_sent += 1;
+                let words = Words::Payload { message: found.message(), hops, pulled };
                 cx.links.send(vec![link], words, size, Sent::Broadcast(owed.stream.message(seq)), cx.out);
             }
             if seq < owed.range.last {
@@ -148,7 +153,7 @@ impl Broadcast {
 
     /// A push was not taken by its link: it is announced instead.
     pub(crate) fn undelivered(&mut self, link: LinkId, id: MessageId, cx: &Cx<'_>) {
-        let Some(hops) = self.window.get(&id).map(|held| held.hops) else { return };
+        let Some(hops) = self.window.get(&id).map(Held::hops) else { return };
         if let Some(neighbour) = self.neighbours.get_mut(&link) {
             neighbour.note(id, hops.saturating_add(1).min(MAX_HOPS), News::PutOff);
             self.arm_flush(cx);

@@ -190,7 +190,7 @@ impl Broadcast {
                     });
                 } else {
                     // The offer may not have arrived.
-                    let hops = self.window.get(&id).map_or(MAX_HOPS, |held| held.hops.saturating_add(1));
+                    let hops = self.window.get(&id).map_or(MAX_HOPS, |held| held.hops().saturating_add(1));
                     neighbour.note(id, hops.min(MAX_HOPS), News::PutOff);
                     noted = true;
                 }

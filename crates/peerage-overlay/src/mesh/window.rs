@@ -3,76 +3,53 @@
 use std::collections::{BTreeMap, VecDeque};
 use std::time::Duration;
 
-use bytes::Bytes;
-use peerage_machine::{Instant, LinkId, UnixMillis};
+use peerage_machine::{Instant, UnixMillis};
 
 use super::config::MeshConfig;
-use super::convert::{sent, stream_of};
-use super::message::{MessageId, Signed, StreamKey, footprint, split};
+use super::convert::{head_len, mend, sent};
+use super::held::{Coming, Held, Left};
+use super::message::{MessageId, Signed, StreamKey};
 use super::packet::Span;
 use super::ranges::{Range, append};
 
-/// What an entry takes beside the message's bytes, in bytes: its place in the queue and that in its stream, either of which
-/// may have room for twice as many, and the stream's in the map, for its only message.
-pub(crate) const ENTRY_BYTES: u64 = 320;
-/// A queue that is full gets room for a quarter more and so many: most of what a peer takes is its window.
+/// A queue that is full gets room for an eighth more and so many: most of what a peer takes is its window.
 const STEP: usize = 4;
 /// Where a message is is told by 32 bits.
 const MOST: usize = 1 << 31;
 
-/// Stands for no link: they are numbered from zero.
-const NOBODY: LinkId = LinkId(u64::MAX);
-
-/// A message as it is kept: what neither its place in the window nor its body says.
-#[derive(Clone, Debug)]
-pub(crate) struct Held {
-    /// As in [`Signed`].
-    bytes: Bytes,
-    seq: u64,
-    from: LinkId,
-    /// When it came.
-    pub(crate) since: Instant,
-    /// As in the payload that it came in.
-    pub(crate) hops: u32,
-    /// Whether it came by itself, not because it was asked for.
-    pub(crate) pushed: bool,
+/// A message that is kept, and what the window knows of all of its stream.
+pub(crate) struct Found<'a> {
+    pub(crate) held: &'a Held,
+    stream: StreamKey,
+    network: &'a str,
 }
 
-impl Held {
-    pub(crate) fn new(
-        message: &Signed,
-        hops: u32,
-        pushed: bool,
-        from: Option<LinkId>,
-        since: Instant,
-    ) -> Self {
-        let (bytes, seq) = (message.bytes.clone(), message.id.seq);
-        Self { bytes, seq, from: from.unwrap_or(NOBODY), since, hops, pushed }
-    }
-
-    /// Who sent it; `None` when it is our own.
-    pub(crate) fn from(&self) -> Option<LinkId> {
-        Some(self.from).filter(|from| *from != NOBODY)
+impl Found<'_> {
+    /// The length of its body.
+    pub(crate) fn body_len(&self) -> usize {
+        match &self.held.left {
+            Left::Cut(_) => head_len(self.network, &self.stream) + self.held.left.body().len(),
+            Left::Whole(_) => self.held.left.body().len(),
+        }
     }
 
     /// The message again.
-    pub(crate) fn message(&self, stream: StreamKey) -> Signed {
-        let (id, sent) = (stream.message(self.seq), self.sent());
-        Signed { id, sent, bytes: self.bytes.clone(), target: None }
+    pub(crate) fn message(&self) -> Signed {
+        let bytes = match &self.held.left {
+            Left::Cut(left) => mend(left, self.network, &self.stream),
+            Left::Whole(bytes) => bytes.as_ref().clone(),
+        };
+        let sent = sent(self.held.left.body());
+        Signed { id: self.stream.message(self.held.seq), sent, bytes, target: None }
     }
+}
 
-    fn body(&self) -> &[u8] {
-        split(&self.bytes).0
-    }
-
-    fn sent(&self) -> UnixMillis {
-        sent(self.body())
-    }
-
-    /// What all of it takes.
-    fn footprint(&self) -> u64 {
-        footprint(&self.bytes) + ENTRY_BYTES
-    }
+/// What is kept of a stream.
+#[derive(Debug)]
+struct Kept {
+    name: u32,
+    /// How many messages had come before each of its own.
+    numbers: VecDeque<u32>,
 }
 
 /// The messages as they came, and for each stream where its own are, ascending by their numbers, so that the newest is mostly
@@ -82,8 +59,13 @@ pub(crate) struct Window {
     messages: VecDeque<Held>,
     /// How many have come and gone, modulo 2^32: what is beyond that is where a message is.
     gone: u32,
-    /// How many had come before each.
-    streams: BTreeMap<StreamKey, VecDeque<u32>>,
+    streams: BTreeMap<StreamKey, Kept>,
+    /// The streams, by names that are of use here only.
+    names: BTreeMap<u32, StreamKey>,
+    next_name: u32,
+    network: Box<str>,
+    /// What origins' clocks showed at [`Instant::START`], by the first message: all others say how far they are from that.
+    clock: Option<u64>,
     bytes: u64,
     /// Of all messages that were ever kept.
     ever: u64,
@@ -98,6 +80,10 @@ impl Window {
             messages: VecDeque::new(),
             gone: 0,
             streams: BTreeMap::new(),
+            names: BTreeMap::new(),
+            next_name: 0,
+            network: config.name.as_str().into(),
+            clock: None,
             bytes: 0,
             ever: 0,
             max_bytes: config.retain_bytes,
@@ -107,30 +93,57 @@ impl Window {
     }
 
     /// Keeps a message; the oldest ones go when there is no room. The newest stays, however large.
-    pub(crate) fn insert(&mut self, stream: StreamKey, held: Held) {
-        let size = held.footprint();
+    pub(crate) fn insert(&mut self, message: &Signed, how: Coming) {
+        let (key, seq) = (message.id.stream(), message.id.seq);
         let number = self.gone.wrapping_add(self.messages.len() as u32);
-        let numbers = self.streams.entry(stream).or_default();
-        match find(numbers, &self.messages, self.gone, held.seq) {
+        let known = self.streams.entry(key).or_insert_with(|| {
+            while self.names.contains_key(&self.next_name) {
+                self.next_name = self.next_name.wrapping_add(1);
+            }
+            self.names.insert(self.next_name, key);
+            Kept { name: self.next_name, numbers: VecDeque::new() }
+        });
+        match find(&known.numbers, &self.messages, self.gone, seq) {
             Ok(at) => {
                 // It came again after its stream was forgotten. It goes when it would have.
-                let number = numbers.get(at).map_or(self.gone, |number| *number).wrapping_sub(self.gone);
-                if let Some(known) = self.messages.get_mut(number as usize) {
-                    (known.hops, known.pushed, known.from) = (held.hops, held.pushed, held.from);
+                let number =
+                    known.numbers.get(at).map_or(self.gone, |number| *number).wrapping_sub(self.gone);
+                if let Some(held) = self.messages.get_mut(number as usize) {
+                    held.came(&how);
                 }
                 return;
             }
             Err(at) => {
-                make_room(numbers);
-                numbers.insert(at, number);
+                make_room(&mut known.numbers);
+                known.numbers.insert(at, number);
             }
         }
+        let stream = known.name;
+        let apart = self.apart(message.sent, how.since);
+        let held = Held::new(seq, Left::of(message, &self.network), stream, apart, &how);
+        let size = held.footprint();
         self.bytes += size;
         self.ever = self.ever.saturating_add(size);
         make_room(&mut self.messages);
         self.messages.push_back(held);
         while self.len() > 1 && (self.bytes > self.max_bytes || self.len() > self.max_messages) {
             self.drop_oldest();
+        }
+    }
+
+    /// How far the origin's clock is from ours, which went by the first message's.
+    fn apart(&mut self, sent: UnixMillis, since: Instant) -> i64 {
+        let start = sent.0.wrapping_sub(millis(since));
+        start.wrapping_sub(*self.clock.get_or_insert(start)).cast_signed()
+    }
+
+    /// When a message was said.
+    fn sent(&self, held: &Held) -> UnixMillis {
+        match (self.clock, held.apart()) {
+            (Some(clock), Some(apart)) => {
+                UnixMillis(clock.wrapping_add(millis(held.since)).wrapping_add(apart.cast_unsigned()))
+            }
+            _ => sent(held.left.body()),
         }
     }
 
@@ -152,13 +165,14 @@ impl Window {
         let number = self.gone;
         self.gone = self.gone.wrapping_add(1);
         give_back(&mut self.messages);
-        let Some(stream) = stream_of(oldest.body()) else { return };
-        let Some(numbers) = self.streams.get_mut(&stream) else { return };
+        let Some(stream) = self.names.get(&oldest.stream) else { return };
+        let Some(Kept { numbers, .. }) = self.streams.get_mut(stream) else { return };
         if let Some(at) = numbers.iter().position(|it| *it == number) {
             numbers.remove(at);
         }
         if numbers.is_empty() {
-            self.streams.remove(&stream);
+            self.streams.remove(stream);
+            self.names.remove(&oldest.stream);
         } else {
             give_back(numbers);
         }
@@ -169,24 +183,24 @@ impl Window {
     }
 
     pub(crate) fn get(&self, id: &MessageId) -> Option<&Held> {
-        let numbers = self.streams.get(&id.stream())?;
+        let Kept { numbers, .. } = self.streams.get(&id.stream())?;
         let at = find(numbers, &self.messages, self.gone, id.seq).ok()?;
         self.at(*numbers.get(at)?)
     }
 
     /// The first message that is held of a range.
-    pub(crate) fn first_in(&self, stream: StreamKey, range: Range) -> Option<(u64, &Held)> {
-        let numbers = self.streams.get(&stream)?;
+    pub(crate) fn first_in(&self, stream: StreamKey, range: Range) -> Option<Found<'_>> {
+        let Kept { numbers, .. } = self.streams.get(&stream)?;
         let (Ok(at) | Err(at)) = find(numbers, &self.messages, self.gone, range.first);
         let held = self.at(*numbers.get(at)?)?;
-        (held.seq <= range.last).then_some((held.seq, held))
+        (held.seq <= range.last).then_some(Found { held, stream, network: &self.network })
     }
 
     /// What is held of what was said between these, by its origins' clocks, in the order of the ids.
     pub(crate) fn between(&self, span: Span) -> impl Iterator<Item = MessageId> {
-        self.streams.iter().flat_map(move |(stream, numbers)| {
-            let held = numbers.iter().filter_map(|number| self.at(*number));
-            held.filter(move |held| (span.since..=span.until).contains(&held.sent()))
+        self.streams.iter().flat_map(move |(stream, kept)| {
+            let held = kept.numbers.iter().filter_map(|number| self.at(*number));
+            held.filter(move |held| (span.since..=span.until).contains(&self.sent(held)))
                 .map(|held| stream.message(held.seq))
         })
     }
@@ -206,7 +220,7 @@ impl Window {
     /// What is held of one stream.
     pub(crate) fn ranges(&self, stream: StreamKey) -> Vec<Range> {
         let mut ranges = Vec::new();
-        let numbers = self.streams.get(&stream).into_iter().flatten();
+        let numbers = self.streams.get(&stream).into_iter().flat_map(|kept| &kept.numbers);
         for held in numbers.filter_map(|number| self.at(*number)) {
             append(&mut ranges, held.seq);
         }
@@ -246,9 +260,13 @@ fn find(numbers: &VecDeque<u32>, messages: &VecDeque<Held>, gone: u32, seq: u64)
     numbers.binary_search_by_key(&seq, seq_of)
 }
 
+fn millis(since: Instant) -> u64 {
+    since.as_micros() / 1000
+}
+
 fn make_room<T>(queue: &mut VecDeque<T>) {
     if queue.len() == queue.capacity() {
-        queue.reserve_exact(STEP + queue.len() / 4);
+        queue.reserve_exact(STEP + queue.len() / 8);
     }
 }
 
@@ -263,39 +281,160 @@ pub(crate) fn give_back<T>(queue: &mut VecDeque<T>) {
 mod tests {
     use super::*;
     use crate::mesh::convert::Draft;
+    use crate::mesh::held::LONG;
+    use crate::mesh::message::SIGNATURE;
+    use crate::mesh::packet::{Packet, Words};
     use bytes::Bytes;
+    use peerage_machine::{LinkId, Message as _};
     use peerage_wire::PeerId;
+    use peerage_wire::proto::mesh::v1 as proto;
+    use prost::Message as _;
 
     fn message(origin: u8, seq: u64) -> Signed {
-        let id = MessageId { origin: PeerId::from_bytes([origin; 32]), epoch: 7, seq };
-        let parts = vec![Bytes::copy_from_slice(&[origin; 9])];
-        let draft = Draft { network: "news", id, sent: UnixMillis(1000 + seq), parts, target: None };
-        draft.sign(|_| [origin; 64])
+        said(MessageId { origin: PeerId::from_bytes([origin; 32]), epoch: 7, seq }, 1000 + seq, 9)
+    }
+
+    fn said(id: MessageId, sent: u64, bytes: usize) -> Signed {
+        let parts = vec![Bytes::from(vec![id.seq as u8; bytes])];
+        let draft = Draft { network: "news", id, sent: UnixMillis(sent), parts, target: None };
+        draft.sign(|_| [id.seq as u8; SIGNATURE])
+    }
+
+    fn from(link: u64, since: Instant) -> Coming {
+        Coming { hops: 3, pushed: true, from: Some(LinkId(link)), since }
+    }
+
+    /// A message with this body, as it comes.
+    fn written(body: proto::Body, written: &[u8]) -> Signed {
+        let payload = proto::Payload {
+            body: written.to_vec().into(),
+            signature: [9; 64].to_vec().into(),
+            ..Default::default()
+        };
+        let packet = proto::Packet { kind: Some(proto::packet::Kind::Payload(payload)) };
+        let Ok(Packet(Words::Payload { message, .. })) = Packet::decode(packet.encode_to_vec().into()) else {
+            unreachable!("it is well formed: {body:?}")
+        };
+        assert_eq!((message.body(), message.id.seq), (written, body.seq));
+        message
     }
 
     #[test]
     fn what_came_first_goes_first_and_all_else_is_found_however_many_have_come() {
         let mut window = Window::new(&MeshConfig { retain_messages: 5, ..MeshConfig::named("news") });
-        // The places of messages are counted beyond what 32 bits hold.
-        window.gone = u32::MAX - 3;
+        // The places of messages and the names of streams are counted beyond what 32 bits hold.
+        (window.gone, window.next_name) = (u32::MAX - 3, u32::MAX - 1);
         let came = [(1, 2), (2, 1), (1, 1), (1, 4), (2, 2), (1, 3), (2, 3), (3, 1)];
         for (at, (origin, seq)) in (0..).zip(came) {
-            let (message, now) = (message(origin, seq), Instant::START + Duration::from_secs(at));
-            window.insert(message.id.stream(), Held::new(&message, 3, true, Some(LinkId(at)), now));
+            let now = Instant::START + Duration::from_secs(at);
+            window.insert(&message(origin, seq), from(at, now));
         }
         for (at, (origin, seq)) in (0..).zip(came) {
             let message = message(origin, seq);
             let held = window.get(&message.id);
             assert_eq!(held.and_then(Held::from), (at >= 3).then_some(LinkId(at)), "{origin}/{seq}");
-            assert!(held.is_none_or(|held| held.message(message.id.stream()) == message));
+            let found = window.first_in(message.id.stream(), Range::one(seq));
+            assert_eq!(found.is_some(), at >= 3);
+            assert!(found.is_none_or(|found| found.message() == message));
         }
         let first = window.first_in(message(1, 1).id.stream(), Range::new(1, 9));
-        assert_eq!(first.map(|(seq, _)| seq), Some(3));
+        assert_eq!(first.map(|found| found.held.seq), Some(3));
         let span = Span { since: UnixMillis(1002), until: UnixMillis(1003) };
         let kept: Vec<u64> = window.between(span).map(|id| id.seq).collect();
         assert_eq!(kept, [3, 2, 3]);
         assert_eq!(window.deadline(), Some(Instant::START + Duration::from_secs(3) + window.max_age));
         window.expire(Instant::START + Duration::from_secs(60) + window.max_age);
-        assert_eq!((window.len(), window.bytes(), window.streams.len()), (0, 0, 0));
+        assert_eq!((window.len(), window.bytes()), (0, 0));
+        assert_eq!((window.streams.len(), window.names.len()), (0, 0));
+    }
+
+    #[test]
+    fn what_a_stream_says_is_not_kept_of_each_of_its_messages() {
+        let mut window = Window::new(&MeshConfig::named("news"));
+        let stream = message(1, 1).id.stream();
+        for epoch in [7, 1_700_000_000_000, 0] {
+            let message = said(StreamKey { epoch, ..stream }.message(1), 1000, 50);
+            window.insert(&message, from(1, Instant::START));
+            let Some(found) = window.first_in(message.id.stream(), Range::one(1)) else {
+                panic!("it is kept")
+            };
+            let Left::Cut(left) = &found.held.left else { panic!("it begins as all do") };
+            // A number, a time and a part, each with what it is before it.
+            assert_eq!(left.len(), 2 + 3 + (2 + 50) + SIGNATURE);
+            assert_eq!((found.body_len(), found.message()), (message.body().len(), message));
+        }
+        assert!(size_of::<Held>() <= 48);
+    }
+
+    #[test]
+    fn what_others_wrote_otherwise_is_kept_byte_for_byte() {
+        let body = proto::Body {
+            network: "news".into(),
+            origin: vec![4; 32].into(),
+            epoch: 7,
+            seq: 1,
+            sent: 1000,
+            parts: vec![Bytes::from_static(b"part")],
+        };
+        let ours = body.encode_to_vec();
+        let head = head_len("news", &message(4, 1).id.stream());
+        let (same, rest) = ours.split_at(head);
+        let mut padded_epoch = same[..head - 1].to_vec();
+        padded_epoch.extend([0x87, 0]);
+        let forms = [
+            // In another order.
+            [rest, same].concat(),
+            // The stream said twice, in the same way and after another one's.
+            [same, same, rest].concat(),
+            [
+                &proto::Body { epoch: 8, origin: vec![5; 32].into(), ..body.clone() }.encode_to_vec()[..head],
+                same,
+                rest,
+            ]
+            .concat(),
+            [same, rest, &same[6..]].concat(),
+            // A number that is longer than need be, and one that nobody knows.
+            [&padded_epoch, rest].concat(),
+            [&[0xf8, 1, 1], same, rest].concat(),
+            [same, &[0xf8, 1, 1], rest].concat(),
+            ours.clone(),
+        ];
+        for form in forms {
+            let mut window = Window::new(&MeshConfig::named("news"));
+            let message = written(body.clone(), &form);
+            window.insert(&message, from(1, Instant::START));
+            let Some(found) = window.first_in(message.id.stream(), Range::one(1)) else {
+                panic!("it is kept")
+            };
+            assert_eq!((found.body_len(), found.message()), (form.len(), message));
+            window.expire(Instant::START + window.max_age);
+            assert_eq!((window.bytes(), window.streams.len(), window.names.len()), (0, 0, 0));
+        }
+    }
+
+    #[test]
+    fn a_message_says_when_it_was_said_however_far_its_clock_is() {
+        let mut window = Window::new(&MeshConfig::named("news"));
+        let years = 40 * 365 * 86_400_000;
+        let times = [years, years + 5, years - 2, 0, u64::MAX, years + (1 << 31), years - (1 << 31), 7];
+        for (seq, sent) in (1..).zip(times) {
+            let message = said(MessageId { seq, ..message(1, 1).id }, sent, 9);
+            window.insert(&message, from(1, Instant::START + Duration::from_micros(seq * 1_300_700)));
+        }
+        for (seq, sent) in (1..).zip(times) {
+            let (since, until) = (UnixMillis(sent), UnixMillis(sent));
+            let then: Vec<u64> = window.between(Span { since, until }).map(|id| id.seq).collect();
+            assert_eq!(then, [seq]);
+        }
+    }
+
+    #[test]
+    fn long_messages_are_not_copied_and_links_whose_numbers_do_not_fit_are_nobody() {
+        let mut window = Window::new(&MeshConfig::named("news"));
+        let long = said(message(1, 1).id, 1000, LONG);
+        window.insert(&long, from(1 << 32, Instant::START));
+        let Some(found) = window.first_in(long.id.stream(), Range::one(1)) else { panic!("it is kept") };
+        assert_eq!(found.message().bytes.as_ptr(), long.bytes.as_ptr());
+        assert_eq!((found.held.from(), found.held.hops()), (None, 3));
     }
 }

@@ -11,7 +11,7 @@ use prost::encoding::{WireType, decode_varint, encode_key, encode_varint, encode
 
 use super::fields::fields;
 use super::{peer, signature, to_peer};
-use crate::mesh::message::{GAP, MessageId, SIGNATURE, Signed, StreamKey};
+use crate::mesh::message::{GAP, MessageId, SIGNATURE, Signed, StreamKey, split};
 use crate::mesh::packet::MAX_PARTS;
 
 const NETWORK_TAG: u32 = 1;
@@ -38,16 +38,28 @@ const SIGNATURE_HEAD: [u8; GAP] =
 const HOPS_TAG: u32 = 3;
 const PULLED_TAG: u32 = 4;
 
+/// The length of a packet with a body of `body` bytes, which has no part but what is in it.
+pub(crate) fn passed_len(body: usize, hops: u32, pulled: bool) -> usize {
+    in_field(inner_len(body, hops, pulled))
+}
+
+fn inner_len(body: usize, hops: u32, pulled: bool) -> usize {
+    let hops = if hops > 0 { 1 + encoded_len_varint(hops.into()) } else { 0 };
+    in_field(body) + in_field(SIGNATURE) + hops + if pulled { 2 } else { 0 }
+}
+
+/// So many bytes with a tag below 16 and their length before them.
+fn in_field(len: usize) -> usize {
+    1 + encoded_len_varint(len as u64) + len
+}
+
 impl Passed<'_> {
     fn inner_len(&self) -> usize {
-        let bytes = |len| 1 + encoded_len_varint(len as u64) + len;
-        let hops = if self.hops > 0 { 1 + encoded_len_varint(self.hops.into()) } else { 0 };
-        bytes(self.message.body().len()) + bytes(SIGNATURE) + hops + if self.pulled { 2 } else { 0 }
+        inner_len(self.message.body().len(), self.hops, self.pulled)
     }
 
     pub(super) fn encoded_len(&self) -> usize {
-        let inner = self.inner_len();
-        1 + encoded_len_varint(inner as u64) + inner
+        in_field(self.inner_len())
     }
 
     pub(super) fn encode(&self, into: &mut impl BufMut) {
@@ -89,7 +101,7 @@ impl Draft<'_> {
     /// The message, signed by `sign`.
     pub(crate) fn sign(self, sign: impl FnOnce(&[u8]) -> [u8; SIGNATURE]) -> Signed {
         let body = self.to_proto().encode_to_vec();
-        let bytes = joined(&body, &sign(&body));
+        let bytes = joined(&body, &[], &sign(&body));
         Signed { id: self.id, sent: self.sent, bytes, target: self.target.map(Box::new) }
     }
 
@@ -107,13 +119,47 @@ impl Draft<'_> {
     }
 }
 
-/// As they are in a packet that has the signature behind the body: one copy takes both.
-fn joined(body: &[u8], signature: &[u8]) -> Bytes {
-    let mut bytes = Vec::with_capacity(body.len() + GAP + SIGNATURE);
-    bytes.extend_from_slice(body);
-    bytes.extend_from_slice(&SIGNATURE_HEAD);
-    bytes.extend_from_slice(signature);
-    bytes.into()
+/// As they are in a packet that has the signature behind the body, which is in two pieces.
+fn joined(head: &[u8], rest: &[u8], signature: &[u8]) -> Bytes {
+    [head, rest, &SIGNATURE_HEAD, signature].concat().into()
+}
+
+/// What the body of a message begins with, as we write it: all that its mesh and its stream say, 52 bytes or so, the same in all
+/// messages of a stream.
+fn head(network: &str, stream: &StreamKey) -> Vec<u8> {
+    let mut head = Vec::with_capacity(in_field(network.len()) + 64);
+    let mut bytes = |tag, bytes: &[u8]| {
+        encode_key(tag, WireType::LengthDelimited, &mut head);
+        encode_varint(bytes.len() as u64, &mut head);
+        head.extend_from_slice(bytes);
+    };
+    bytes(NETWORK_TAG, network.as_bytes());
+    bytes(ORIGIN_TAG, stream.origin.as_bytes());
+    if stream.epoch > 0 {
+        encode_key(EPOCH_TAG, WireType::Varint, &mut head);
+        encode_varint(stream.epoch, &mut head);
+    }
+    head
+}
+
+/// The length of a head.
+pub(crate) fn head_len(network: &str, stream: &StreamKey) -> usize {
+    let epoch = if stream.epoch > 0 { 1 + encoded_len_varint(stream.epoch) } else { 0 };
+    in_field(network.len()) + in_field(stream.origin.as_bytes().len()) + epoch
+}
+
+/// What of a message its stream does not say, in one piece of memory: the rest of its body, and the signature. `None` when its
+/// body begins otherwise: an origin may write the fields in whatever order, and what it signed is passed on byte for byte.
+pub(crate) fn cut(message: &Signed, network: &str) -> Option<Box<[u8]>> {
+    let (body, signature) = split(&message.bytes);
+    let rest = body.strip_prefix(head(network, &message.id.stream()).as_slice())?;
+    Some([rest, signature].concat().into())
+}
+
+/// The bytes of a message from those that [`cut`] left.
+pub(crate) fn mend(left: &[u8], network: &str, stream: &StreamKey) -> Bytes {
+    let (rest, signature) = left.split_at(left.len().saturating_sub(SIGNATURE));
+    joined(&head(network, stream), rest, signature)
 }
 
 /// Where a body says what mesh it is for.
@@ -143,22 +189,7 @@ pub(crate) fn parts(body: &Bytes) -> Vec<Bytes> {
     parts
 }
 
-/// The stream of a message that is kept.
-pub(crate) fn stream_of(body: &[u8]) -> Option<StreamKey> {
-    let (mut origin, mut epoch) = (None, 0);
-    let _ = fields("Body", body, |field| {
-        let mut bytes = body.get(field.place()).unwrap_or_default();
-        match field.tag {
-            ORIGIN_TAG => origin = PeerId::try_from(bytes).ok(),
-            EPOCH_TAG => epoch = decode_varint(&mut bytes).unwrap_or_default(),
-            _ => {}
-        }
-        true
-    });
-    Some(StreamKey { origin: origin?, epoch })
-}
-
-/// When a message that is kept was said.
+/// When a message that is kept was said, by its body or what is left of that.
 pub(crate) fn sent(body: &[u8]) -> UnixMillis {
     let mut sent = 0;
     let _ = fields("Body", body, |field| {
@@ -248,7 +279,7 @@ pub(super) fn signed(
     let is_usual = at(signature_bytes) == start.wrapping_add(body.len() + GAP);
     let bytes = match packet.get(start..end).filter(|_| is_usual) {
         Some(both) if both.len() + BESIDES >= packet.len() => packet.slice(start..end),
-        _ => joined(body, signature_bytes),
+        _ => joined(body, &[], signature_bytes),
     };
     Ok(Signed { id, sent, bytes, target: target.map(Box::new) })
 }
