@@ -8,7 +8,7 @@ use peerage_wire::{Address, PeerId, Suite};
 use tokio::sync::oneshot;
 
 use crate::close::shut_down;
-use crate::driver::{self, Driver, Ending};
+use crate::driver::{Driver, Ending, Running};
 use crate::hub::{Guest, Shared};
 use crate::transport::Connection;
 use crate::waiter::{Granted, Waiter};
@@ -65,7 +65,13 @@ impl Shared {
 
     fn begin(self: &Arc<Self>, attempt: Attempt) {
         self.counters.dials.add(1);
-        self.shards.spawn(run(Arc::clone(self), attempt));
+        let dialling = Box::pin(dial(Arc::clone(self), attempt));
+        self.shards.spawn(async {
+            // The task lives as long as the link, and what finds it goes before.
+            if let Some(link) = dialling.await {
+                link.to_end().await;
+            }
+        });
     }
 
     /// The link that a waiter waited for came to nothing: another to the same peer serves as well, or a dial of its own.
@@ -107,7 +113,8 @@ impl Shared {
     }
 }
 
-async fn run(shared: Arc<Shared>, attempt: Attempt) {
+/// One address after the other until there is a link, or nobody waits for it any more.
+async fn dial(shared: Arc<Shared>, attempt: Attempt) -> Option<Running> {
     let Attempt { mut waiter, expected, addresses } = attempt;
     // Who dials may have lost its links by moving to another network; its hello is to say where it is now.
     if shared.own.look(shared.clock.mono()) {
@@ -122,9 +129,8 @@ async fn run(shared: Arc<Shared>, attempt: Attempt) {
         while tries < TRIES {
             let connected = tokio::select! {
                 // Nobody waits for the answer any more, nor would anybody hold the link.
-                () = waiter.abandoned() => return,
-                // In a box, as all that comes before the link: this task lives as long as that does.
-                connected = Box::pin(connect(&shared, &address)) => connected,
+                () = waiter.abandoned() => return None,
+                connected = connect(&shared, &address) => connected,
             };
             let connection = match connected {
                 Ok(connection) => connection,
@@ -138,12 +144,19 @@ async fn run(shared: Arc<Shared>, attempt: Attempt) {
             let remote = connection.remote.clone();
             let seat = match shared.seat(Direction::Outbound, remote, connection.ip, Guest::Stranger) {
                 Ok(seat) => seat,
-                Err(refused) => return waiter.failed(refused.why),
+                Err(refused) => {
+                    waiter.failed(refused.why);
+                    return None;
+                }
             };
             let driver =
                 Driver::new(Arc::clone(&shared), connection, seat, suites.clone(), expected, Some(waiter));
-            match driver::run(driver).await {
-                Ending::Over => return,
+            let mut running = Running::new(driver);
+            if running.to_link().await {
+                return Some(running);
+            }
+            match running.to_end().await {
+                Ending::Over => return None,
                 Ending::NeverUp { waiter: back, why, peer, counter_offer, asked } => {
                     waiter = back;
                     last = why;
@@ -160,8 +173,8 @@ async fn run(shared: Arc<Shared>, attempt: Attempt) {
                     }
                     tries += 1;
                     let (Why::Duplicate, Some(peer)) = (&last, peer) else { break };
-                    waiter = match Box::pin(shared.await_rival(peer, waiter)).await {
-                        Ok(()) => return,
+                    waiter = match shared.await_rival(peer, waiter).await {
+                        Ok(()) => return None,
                         Err(waiter) => waiter,
                     };
                 }
@@ -169,6 +182,7 @@ async fn run(shared: Arc<Shared>, attempt: Attempt) {
         }
     }
     waiter.failed(last);
+    None
 }
 
 async fn connect(shared: &Shared, address: &Address) -> Result<Connection, Why> {

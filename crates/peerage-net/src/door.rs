@@ -13,7 +13,7 @@ use peerage_wire::preface::{Busy, Notice};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::task::{AbortHandle, JoinSet};
 
-use crate::driver::{self, Driver};
+use crate::driver::{Driver, Running};
 use crate::dropped::Dropped;
 use crate::hub::{Guest, Refused, Seat, Shared};
 use crate::scratch::lock;
@@ -273,6 +273,6 @@ pub(crate) fn begin(shared: &Arc<Shared>, connection: Connection, seat: Seat) {
             let suites = task.config.listen_suites.clone();
             Driver::new(task, connection, seat, suites, None, None)
         };
-        driver::run(driver).await;
+        Running::new(driver).to_end().await;
     });
 }

@@ -23,7 +23,7 @@ use peerage_machine::Why;
 use peerage_wire::{PeerId, Suite};
 use tokio::sync::oneshot;
 use tokio::time::Sleep;
-use tracing::Instrument;
+use tracing::{Instrument, Span};
 
 use crate::close::shut_down;
 use crate::dropped::Dropped;
@@ -126,15 +126,43 @@ pub(crate) struct Driver {
     broken: bool,
 }
 
-/// Runs one connection to its end; one that was no link is left to hang up by itself, and its dialer hears at once.
-pub(crate) async fn run(mut driver: Box<Driver>) -> Ending {
-    let span = tracing::debug_span!(
-        "link",
-        id = %driver.handle.id,
-        remote = %driver.shared.shown(&driver.handle.remote),
-        peer = tracing::field::Empty,
-    );
-    std::future::poll_fn(|cx| driver.poll(cx)).instrument(span.clone()).await;
+/// A connection that is being run.
+pub(crate) struct Running {
+    driver: Box<Driver>,
+    span: Span,
+}
+
+impl Running {
+    pub(crate) fn new(driver: Box<Driver>) -> Self {
+        let span = tracing::debug_span!(
+            "link",
+            id = %driver.handle.id,
+            remote = %driver.shared.shown(&driver.handle.remote),
+            peer = tracing::field::Empty,
+        );
+        Self { driver, span }
+    }
+
+    /// Until it is a link, which is then to be run [to its end](Self::to_end), or is over; whether it is a link.
+    pub(crate) async fn to_link(&mut self) -> bool {
+        let Self { driver, span } = self;
+        std::future::poll_fn(|cx| match span.in_scope(|| driver.poll(cx)) {
+            Poll::Pending if !driver.was_up => Poll::Pending,
+            _ => Poll::Ready(driver.was_up),
+        })
+        .await
+    }
+
+    /// To its end; one that was no link is left to hang up by itself, and its dialer hears at once.
+    pub(crate) async fn to_end(self) -> Ending {
+        let Self { mut driver, span } = self;
+        std::future::poll_fn(|cx| span.in_scope(|| driver.poll(cx))).await;
+        // In a box: the task has room for it for as long as the link lives.
+        Box::pin(end(driver, span)).await
+    }
+}
+
+async fn end(mut driver: Box<Driver>, span: Span) -> Ending {
     let ending = driver.ending();
     let shared = Arc::clone(&driver.shared);
     let hang_up = driver.hang_up().instrument(span);

@@ -73,7 +73,8 @@ impl Shards {
     pub(crate) fn spawn(&self, task: impl Future<Output = ()> + Send + 'static) {
         let next = self.next.fetch_add(1, Ordering::Relaxed);
         if let Some(handle) = self.handles.get(next % self.handles.len().max(1)) {
-            handle.spawn(self.counted(task));
+            // In a box: what counts it has room for it twice, once before it begins.
+            handle.spawn(self.counted(Box::pin(task)));
         }
     }
 
