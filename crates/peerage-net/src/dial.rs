@@ -69,7 +69,7 @@ impl Shared {
         self.shards.spawn(async {
             // The task lives as long as the link, and what finds it goes before.
             if let Some(link) = dialling.await {
-                link.to_end().await;
+                link.until_end().await;
             }
         });
     }
@@ -152,10 +152,10 @@ async fn dial(shared: Arc<Shared>, attempt: Attempt) -> Option<Running> {
             let driver =
                 Driver::new(Arc::clone(&shared), connection, seat, suites.clone(), expected, Some(waiter));
             let mut running = Running::new(driver);
-            if running.to_link().await {
+            if running.until_link().await {
                 return Some(running);
             }
-            match running.to_end().await {
+            match running.until_end().await {
                 Ending::Over => return None,
                 Ending::NeverUp { waiter: back, why, peer, counter_offer, asked } => {
                     waiter = back;

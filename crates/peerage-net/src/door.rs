@@ -273,6 +273,6 @@ pub(crate) fn begin(shared: &Arc<Shared>, connection: Connection, seat: Seat) {
             let suites = task.config.listen_suites.clone();
             Driver::new(task, connection, seat, suites, None, None)
         };
-        Running::new(driver).to_end().await;
+        Running::new(driver).until_end().await;
     });
 }

@@ -130,6 +130,8 @@ pub(crate) struct Driver {
 pub(crate) struct Running {
     driver: Box<Driver>,
     span: Span,
+    /// Nothing is left to run.
+    is_over: bool,
 }
 
 impl Running {
@@ -140,25 +142,31 @@ impl Running {
             remote = %driver.shared.shown(&driver.handle.remote),
             peer = tracing::field::Empty,
         );
-        Self { driver, span }
+        Self { driver, span, is_over: false }
     }
 
-    /// Until it is a link, which is then to be run [to its end](Self::to_end), or is over; whether it is a link.
-    pub(crate) async fn to_link(&mut self) -> bool {
-        let Self { driver, span } = self;
-        std::future::poll_fn(|cx| match span.in_scope(|| driver.poll(cx)) {
-            Poll::Pending if !driver.was_up => Poll::Pending,
-            _ => Poll::Ready(driver.was_up),
+    /// Until it is a link or over; whether it is, or was, a link. It is then to be run [until its end](Self::until_end).
+    pub(crate) async fn until_link(&mut self) -> bool {
+        std::future::poll_fn(|cx| match self.poll(cx) {
+            Poll::Pending if !self.driver.was_up => Poll::Pending,
+            _ => Poll::Ready(self.driver.was_up),
         })
         .await
     }
 
-    /// To its end; one that was no link is left to hang up by itself, and its dialer hears at once.
-    pub(crate) async fn to_end(self) -> Ending {
-        let Self { mut driver, span } = self;
-        std::future::poll_fn(|cx| span.in_scope(|| driver.poll(cx))).await;
+    /// Until its end; one that was no link is left to hang up by itself, and its dialer hears at once.
+    pub(crate) async fn until_end(mut self) -> Ending {
+        std::future::poll_fn(|cx| self.poll(cx)).await;
         // In a box: the task has room for it for as long as the link lives.
-        Box::pin(end(driver, span)).await
+        Box::pin(end(self.driver, self.span)).await
+    }
+
+    fn poll(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        if !self.is_over {
+            std::task::ready!(self.span.in_scope(|| self.driver.poll(cx)));
+            self.is_over = true;
+        }
+        Poll::Ready(())
     }
 }
 
