@@ -178,6 +178,57 @@ fn who_did_not_answer_is_not_recommended() {
     assert!(others.flatten().all(|contact| !dead.contains(&contact.peer)));
 }
 
+/// A peer whose places are all taken, and who has lost one of its neighbours on the link with number 1.
+fn full_but_for_one_who_was_lost() -> Alone {
+    let mut config = MeshConfig::named("news");
+    config.outbound = 0;
+    let mut mesh = Alone::new(config);
+    (1..=7).for_each(|link| mesh.neighbour(link, 1 << 20));
+    mesh.silent.push(LinkId(1));
+    mesh.wait(SECOND * 5);
+    assert_eq!(mesh.mesh.neighbours().len(), 6);
+    mesh.neighbour(8, 1 << 20);
+    mesh.neighbour(9, 1 << 20);
+    assert_eq!(mesh.mesh.neighbours().len(), 7, "there is no place for another stranger");
+    mesh.silent.clear();
+    mesh.sent.clear();
+    mesh
+}
+
+#[test]
+fn who_was_lost_and_asks_again_has_a_place_where_all_are_taken() {
+    let mut mesh = full_but_for_one_who_was_lost();
+    mesh.say(1, Kind::Neighbour(proto::Neighbour { urgent: false }));
+    assert!(mesh.mesh.neighbours().contains(&identity(101).peer_id()));
+    assert_eq!(mesh.mesh.neighbours().len(), 8);
+}
+
+#[test]
+fn who_was_lost_and_takes_us_again_has_a_place_where_all_are_taken() {
+    let mut mesh = full_but_for_one_who_was_lost();
+    mesh.wait(SECOND * 2);
+    let asked = |mesh: &Alone| {
+        let said = mesh.sent.get(&LinkId(1)).into_iter().flatten();
+        said.filter(|(_, _, kind)| matches!(kind, Kind::Neighbour(_))).count()
+    };
+    assert_eq!(asked(&mesh), 1, "the lost one is asked again");
+    mesh.say(1, Kind::NeighbourReply(proto::NeighbourReply { accepted: true, others: vec![] }));
+    assert!(mesh.mesh.neighbours().contains(&identity(101).peer_id()));
+    assert_eq!(mesh.mesh.neighbours().len(), 8);
+}
+
+#[test]
+fn places_for_the_lost_stay_free_where_nobody_was_lost() {
+    for (seed, peers) in [(1, 24), (5, 12)] {
+        let mut world = World::formed(Config::seeded(seed), peers);
+        world.sim.run_for(SECOND * 3600);
+        for node in world.running() {
+            let neighbours = world.neighbours(node).len();
+            assert!(neighbours <= 7, "seed {seed}: {node} has {neighbours} neighbours");
+        }
+    }
+}
+
 #[test]
 fn who_leaves_is_let_go_at_once_and_not_dialled_again() {
     let mut world = World::formed(Config::seeded(2), 12);

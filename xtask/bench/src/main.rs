@@ -46,7 +46,7 @@ enum Bench {
     Flooder { address: peerage_wire::Address, from: flood::From, manner: flood::Manner },
     /// Echoes beside bulk on one link: how long somebody waits
     Classes(ClassesOptions),
-    /// A whole mesh in one process: how long it forms, how fast it delivers to everyone, what that costs
+    /// A whole mesh in one process: how long it forms, how fast it delivers to everyone, what that costs; takes `taskset`, of util-linux
     Mesh(MeshOptions),
     /// One round of a mesh for the parent process
     #[command(hide = true)]

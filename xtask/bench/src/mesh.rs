@@ -54,6 +54,8 @@ pub(crate) struct Part {
 /// Measures, shows, and appends.
 pub(crate) fn run(plan: &Plan) -> Result<()> {
     ensure!(plan.peers >= 2, "a mesh has two peers at least, not {}", plan.peers);
+    let taskset = std::process::Command::new("taskset").arg("--version").output();
+    taskset.context("threads are bound by `taskset`, of util-linux, which does not run")?;
     println!(
         "{} peers in this process, TCP on loopback, messages of {SIZE} B, signed and checked; medians of {}",
         plan.peers, plan.rounds
@@ -74,10 +76,10 @@ pub(crate) fn run(plan: &Plan) -> Result<()> {
 /// while the other one sleeps; and half of the peers, for what each further one takes without the process's own share.
 fn measure(peers: usize, figures: &mut Figures) -> Result<()> {
     let whole = in_process(peers, Part { bound: false, paced: false })?;
-    let bound = in_process(peers, Part { bound: true, paced: true })?;
     for said in &whole {
         figures.add(said.metric.as_str(), said.unit, said.value);
     }
+    let bound = in_process(peers, Part { bound: true, paced: true })?;
     for (metric, name) in [("delivered_p50", "delivered_bound_p50"), ("delivered_p99", "delivered_bound_p99")]
     {
         let said = find(&bound, metric)?;

@@ -107,9 +107,12 @@ impl Sink<MeshMachine> for Counter {
             MeshEvent::Message(message) => {
                 // In this order: whoever hears the event finds the message.
                 let bytes = message.len() as u64 + EVENT_BYTES;
-                if lock(&desk.subscribers).is_empty() {
+                let subscribers = lock(&desk.subscribers);
+                if subscribers.is_empty() {
+                    // Nobody can subscribe in between, look, and then wait for what came meanwhile.
                     return desk.inbox.push(message, bytes);
                 }
+                drop(subscribers);
                 desk.inbox.push(message.clone(), bytes);
                 Event::Message(message)
             }

@@ -8,8 +8,9 @@ use super::convert::cut;
 use super::message::{SIGNATURE, Signed, footprint, split};
 
 /// What an entry takes beside the message's bytes, in bytes: its place in the queue and that in its stream, either of which
-/// may have room for twice as many, and the stream's in two maps and a queue of its own, for its only message.
-const ENTRY_BYTES: u64 = 384;
+/// may have room for twice as many and more for a while, and the stream's in two maps and a queue of its own, for its only
+/// message.
+const ENTRY_BYTES: u64 = 416;
 /// What a piece of memory takes beside what is in it, at most.
 const PIECE_BYTES: u64 = 24;
 /// Longer ones stay in their packets: what their streams say is little beside them, and a copy is not.

@@ -165,9 +165,16 @@ impl Window {
         let number = self.gone;
         self.gone = self.gone.wrapping_add(1);
         give_back(&mut self.messages);
+        if self.messages.is_empty() {
+            // Where the next one's is may be nearer.
+            self.clock = None;
+        }
         let Some(stream) = self.names.get(&oldest.stream) else { return };
         let Some(Kept { numbers, .. }) = self.streams.get_mut(stream) else { return };
-        if let Some(at) = numbers.iter().position(|it| *it == number) {
+        // Mostly it is the first; an origin may have sent its numbers in any order.
+        if numbers.front() == Some(&number) {
+            numbers.pop_front();
+        } else if let Some(at) = numbers.iter().position(|it| *it == number) {
             numbers.remove(at);
         }
         if numbers.is_empty() {

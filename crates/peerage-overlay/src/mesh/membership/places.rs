@@ -54,7 +54,7 @@ impl Membership {
     }
 
     /// Whether the peer was taken for gone.
-    fn was_lost(&self, peer: &PeerId) -> bool {
+    pub(super) fn was_lost(&self, peer: &PeerId) -> bool {
         self.lost.iter().any(|lost| lost.contact.peer == *peer) || self.passive.is_silent(peer)
     }
 

@@ -75,7 +75,10 @@ impl Membership {
         if accepted && !self.active.contains_key(&peer) {
             let uninvited = reason == Some(Reason::Invited) && !self.has_uninvited_room(cx);
             let is_full = self.lasting(cx) >= self.config.active_limit();
-            let guest = is_full && matches!(reason, Some(Reason::Merge { .. })) && self.has_guest_room(cx);
+            let guest = is_full
+                && matches!(reason, Some(Reason::Merge { .. }))
+                && self.was_lost(&peer)
+                && self.has_guest_room(cx);
             if reason.is_none() || uninvited || (is_full && !guest) {
                 // It came too late, or others were quicker. It may have nobody else.
                 let others = self.others(&peer, cx);
