@@ -20,10 +20,13 @@ use crate::figure::Figures;
 
 /// What each message holds, in bytes.
 const SIZE: usize = 1024;
-/// Messages that come one after the other, from everybody in turn.
+/// Messages from everybody in turn, at a steady pace.
 const PACED: usize = 300;
 /// Between two of these.
 const PACE: Duration = Duration::from_millis(10);
+/// Messages from everybody in turn, each said when all have the one before: how the meshes that the goals come from were
+/// timed.
+const SINGLE: usize = 200;
 /// Messages that one peer says as fast as it can, twice: trees settle for it in the first.
 const BURST: usize = 2_000;
 /// From the last link to the first message, and from one part to the next.
@@ -46,7 +49,7 @@ pub(crate) struct Part {
     /// Bind each of tokio's threads to a core of its own
     #[arg(long)]
     bound: bool,
-    /// End when all have spoken in turn, before one speaks as fast as it can
+    /// End when all have spoken in turn at a steady pace, before messages come one at a time or as fast as can be
     #[arg(long)]
     paced: bool,
 }
@@ -80,8 +83,7 @@ fn measure(peers: usize, figures: &mut Figures) -> Result<()> {
         figures.add(said.metric.as_str(), said.unit, said.value);
     }
     let bound = in_process(peers, Part { bound: true, paced: true })?;
-    for (metric, name) in [("delivered_p50", "delivered_bound_p50"), ("delivered_p99", "delivered_bound_p99")]
-    {
+    for (metric, name) in [("paced_p50", "paced_bound_p50"), ("paced_p99", "paced_bound_p99")] {
         let said = find(&bound, metric)?;
         figures.add(name, said.unit, said.value);
     }
@@ -292,6 +294,7 @@ impl Crowd {
 
     async fn measure(&self, part: Part) -> Result<()> {
         tokio::time::sleep(SETTLE).await;
+        say("rss_idle_per_peer", self.grown()? / 1024.0, "KiB");
         // Everybody is heard once before it counts.
         self.speak_in_turn(self.meshes.len().max(50)).await?;
         self.forget();
@@ -301,23 +304,21 @@ impl Crowd {
         self.waste("warm", &mut counted, self.meshes.len().max(50) * self.receivers());
         self.speak_in_turn(PACED).await?;
         let (cpu, sent) = (cost::cpu().context("there is no /proc")?.saturating_sub(cpu), self.sent() - sent);
-        let mut waits = self.waits(PACED)?;
-        waits.sort_unstable();
-        let at = |share: f64| waits.get((waits.len() as f64 * share) as usize).copied().unwrap_or_default();
         let deliveries = (PACED * self.receivers()) as f64;
-        say("delivered_p50", at(0.5).as_secs_f64() * 1e6, "us");
-        say("delivered_p99", at(0.99).as_secs_f64() * 1e6, "us");
+        self.say_waits("paced", PACED)?;
         say("cpu_per_delivery", cpu.as_secs_f64() * 1e6 / deliveries, "us");
         say("wire_ratio", sent as f64 / (deliveries * SIZE as f64), "ratio");
         self.waste("paced", &mut counted, PACED * self.receivers());
-        let resident = cost::resident().context("there is no /proc")?;
-        let each = resident.saturating_sub(self.memory) as f64 / self.meshes.len() as f64;
-        say("rss_per_peer", each / 1024.0, "KiB");
-        say(RESIDENT, resident as f64 / 1024.0, "KiB");
+        say("rss_per_peer", self.grown()? / 1024.0, "KiB");
+        say(RESIDENT, cost::resident().context("there is no /proc")? as f64 / 1024.0, "KiB");
         if part.paced {
             return Ok(());
         }
 
+        self.forget();
+        self.speak_one_at_a_time().await?;
+        self.say_waits("delivered", SINGLE)?;
+        self.waste("single", &mut counted, SINGLE * self.receivers());
         for counts in [false, true] {
             tokio::time::sleep(SETTLE).await;
             self.forget();
@@ -330,6 +331,23 @@ impl Crowd {
             }
         }
         self.waits(BURST)?;
+        Ok(())
+    }
+
+    /// How much memory the process has taken since it began, for each peer.
+    fn grown(&self) -> Result<f64> {
+        let resident = cost::resident().context("there is no /proc")?;
+        Ok(resident.saturating_sub(self.memory) as f64 / self.meshes.len() as f64)
+    }
+
+    /// How long the last receiver of a message waited, for half of them and for the slowest but one in a hundred.
+    fn say_waits(&self, part: &str, messages: usize) -> Result<()> {
+        let mut waits = self.waits(messages)?;
+        waits.sort_unstable();
+        for percent in [50, 99] {
+            let wait = waits.get(waits.len() * percent / 100).copied().unwrap_or_default();
+            say(&format!("{part}_p{percent}"), wait.as_secs_f64() * 1e6, "us");
+        }
         Ok(())
     }
 
@@ -356,6 +374,14 @@ impl Crowd {
             mesh.broadcast(self.tally.body(number as u64)).await?;
         }
         self.tally.reached(messages * self.receivers()).await
+    }
+
+    async fn speak_one_at_a_time(&self) -> Result<()> {
+        for (number, mesh) in (0..SINGLE).zip(self.meshes.iter().cycle()) {
+            mesh.broadcast(self.tally.body(number as u64)).await?;
+            self.tally.reached((number + 1) * self.receivers()).await?;
+        }
+        Ok(())
     }
 
     async fn burst(&self) -> Result<()> {
