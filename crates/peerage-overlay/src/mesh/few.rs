@@ -25,6 +25,11 @@ impl<V> Few<V> {
         self.0.get(self.find(link).ok()?).map(|(_, value)| value)
     }
 
+    pub(crate) fn get_mut(&mut self, link: LinkId) -> Option<&mut V> {
+        let at = self.find(link).ok()?;
+        self.0.get_mut(at).map(|(_, value)| value)
+    }
+
     pub(crate) fn contains(&self, link: LinkId) -> bool {
         self.find(link).is_ok()
     }

@@ -7,9 +7,8 @@ use peerage_machine::{Instant, LinkId};
 use super::convert::cut;
 use super::message::{SIGNATURE, Signed, footprint, split};
 
-/// What an entry takes beside the message's bytes, in bytes: its place in the queue and that in its stream, either of which
-/// may have room for twice as many and more for a while, and the stream's in two maps and a queue of its own, for its only
-/// message.
+/// What an entry takes beside the message's bytes, in bytes: its place in the queue and that in its stream, and the stream's own
+/// for its only message, any of which may have room for twice as many and more for a while.
 const ENTRY_BYTES: u64 = 416;
 /// What a piece of memory takes beside what is in it, at most.
 const PIECE_BYTES: u64 = 24;

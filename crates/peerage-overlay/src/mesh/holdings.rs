@@ -69,8 +69,7 @@ impl Broadcast {
         let neighbours = limits.most_neighbours();
         audit.part("trees", self.trees.len(), limits.trees);
         if let Some((_, newest)) = self.trees.newest() {
-            let most = newest.push.len().max(newest.pruned.len()).max(newest.dry.len());
-            audit.part("neighbours in one tree", most, neighbours);
+            audit.part("neighbours in one tree", newest.most(), neighbours);
         }
         audit.part("missing ranges", self.missing.len(), limits.missing_ranges + 2);
         audit.part("neighbours", self.neighbours.len(), neighbours);

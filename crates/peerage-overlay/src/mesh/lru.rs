@@ -98,7 +98,7 @@ impl<K: Key, V> Lru<K, V> {
             None => {
                 let out = if self.slots.len() >= self.limit { self.pop_oldest() } else { None };
                 if self.slots.len() == self.slots.capacity() {
-                    self.slots.reserve_exact(4 + self.slots.len() / 4);
+                    self.slots.reserve_exact(4 + self.slots.len() / 8);
                 }
                 let at = self.slots.len() as u32;
                 let (Ok(place) | Err(place)) = self.find(key);

@@ -24,6 +24,7 @@ mod event;
 mod few;
 mod held;
 mod holdings;
+mod kept;
 mod links;
 mod lru;
 mod machine;

@@ -141,8 +141,7 @@ impl Broadcast {
         };
         stream.trial = Some(Box::new(Trial { link, hops, since: cx.now.mono }));
         if let Some(tree) = self.trees.peek_mut(&key.origin) {
-            tree.pruned.remove(link);
-            tree.dry.remove(link);
+            tree.take_back(link);
         }
         cx.control(
             link,
@@ -303,8 +302,7 @@ impl Broadcast {
             }
         }
         let parent = self.parent(key);
-        let pruned =
-            |it: &Self, link| it.trees.peek(&key.origin).is_some_and(|tree| tree.pruned.contains(link));
+        let pruned = |it: &Self, link| it.trees.peek(&key.origin).is_some_and(|tree| tree.is_pruned(link));
         for link in former {
             if parent.is_some() && parent != Some(link) && !pruned(self, link) {
                 self.prune(key.origin, link, cx);

@@ -88,9 +88,8 @@ impl Broadcast {
         cx: &mut Cx<'_>,
     ) {
         let now = cx.now.mono;
-        let pruned = self.trees.peek(&id.origin).map(|tree| &tree.pruned);
-        let may_push =
-            |link: &LinkId| asked == Some(*link) || pruned.is_none_or(|pruned| !pruned.contains(*link));
+        let tree = self.trees.peek(&id.origin);
+        let may_push = |link: &LinkId| asked == Some(*link) || tree.is_none_or(|tree| !tree.is_pruned(*link));
         let mut told: Vec<(LinkId, bool)> = others.filter(may_push).map(|link| (link, false)).collect();
         for link in offered {
             let answered = now + cx.links.slowest(std::iter::once(*link)) * 2 + ANSWER_WITHIN;

@@ -31,19 +31,26 @@ const STOPPED: Duration = Duration::from_secs(5);
 const PARENT_SILENT: Duration = Duration::from_secs(1);
 
 /// What a tree takes in memory, and what each neighbour in all of its three sets does.
-pub(crate) const TREE_BYTES: usize = 216;
-pub(crate) const TREE_LINK_BYTES: usize = 16 + 32 + 16 + 32 + 32;
+pub(crate) const TREE_BYTES: usize = 192;
+pub(crate) const TREE_LINK_BYTES: usize = 16 + TURNED_BYTES + 32 + 16;
+const TURNED_BYTES: usize = 48;
 /// Who was pruned for the second time within this is not asked again for being nearer only.
 const RESTLESS: Duration = Duration::from_secs(60);
 /// For so long, twice as long each time, up to 32 s: GossipSub 1.1's back-off is 60 s from the first time on, but a tree
 /// that forms prunes whom it will want.
 const BACK_OFF: Duration = Duration::from_secs(1);
 
-/// When a neighbour was asked not to push: first, since it pushed again, and last.
+/// A neighbour that was pruned at some time.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Told {
+pub(crate) struct Turned {
+    /// It is, and was not asked to push since.
+    pruned: bool,
+    /// When it was told so: first, since it pushed again, and last.
     first: Instant,
     last: Instant,
+    /// How often it was turned away lately, not counting when it was told again, and when last.
+    times: u32,
+    away: Instant,
 }
 
 /// One origin's tree, as this peer sees it.
@@ -51,12 +58,10 @@ pub(crate) struct Told {
 pub(crate) struct Tree {
     /// Neighbours that we push to.
     pub(crate) push: few::Links,
-    /// Neighbours that were asked not to push to us, and when.
-    pub(crate) pruned: Few<Told>,
+    /// Neighbours that were asked not to push to us.
+    turned: Few<Turned>,
     /// Since when neighbours have been pushed to.
     pub(crate) tried: Few<Instant>,
-    /// How often neighbours were pruned lately, and when last.
-    pub(crate) restless: Few<(u32, Instant)>,
     /// Neighbours that said that they have nothing to push, and have pushed nothing since.
     pub(crate) dry: few::Links,
 }
@@ -65,31 +70,60 @@ impl Tree {
     pub(crate) fn forget(&mut self, link: LinkId) {
         self.push.remove(link);
         self.tried.remove(link);
-        self.pruned.remove(link);
+        self.turned.remove(link);
         self.dry.remove(link);
-        self.restless.remove(link);
     }
 
-    /// It was pruned for the first time since it pushed, or was asked to.
-    fn turned_away(&mut self, link: LinkId, now: Instant) {
-        let (times, last) = self.restless.get_or(link, (0, now));
-        *times = if *last + RESTLESS > now { times.saturating_add(1) } else { 1 };
-        *last = now;
+    /// It is told not to push to us.
+    fn turn_away(&mut self, link: LinkId, now: Instant) {
+        let fresh = Turned { pruned: false, first: now, last: now, times: 0, away: now };
+        let turned = self.turned.get_or(link, fresh);
+        if !turned.pruned {
+            // For the first time since it pushed, or was asked to.
+            let times = if turned.away + RESTLESS > now { turned.times.saturating_add(1) } else { 1 };
+            *turned = Turned { pruned: true, times, ..fresh };
+        }
+        if turned.last + FORGOTTEN <= now {
+            turned.first = now;
+        }
+        turned.last = now;
+    }
+
+    /// It is to push to us, or does.
+    pub(crate) fn take_back(&mut self, link: LinkId) {
+        if let Some(turned) = self.turned.get_mut(link) {
+            turned.pruned = false;
+        }
+        self.dry.remove(link);
+    }
+
+    fn pruned(&self, link: LinkId) -> Option<&Turned> {
+        self.turned.get(link).filter(|turned| turned.pruned)
+    }
+
+    pub(crate) fn is_pruned(&self, link: LinkId) -> bool {
+        self.pruned(link).is_some()
+    }
+
+    /// The neighbours in the largest of its sets.
+    pub(crate) fn most(&self) -> usize {
+        self.push.len().max(self.turned.len()).max(self.tried.len()).max(self.dry.len())
     }
 
     /// Whether a neighbour was turned away so often that it is not to be asked just because it is nearer: two that
     /// are about as near would take turns for ever. For what is missing, or when nobody feeds us, anybody is asked.
     pub(crate) fn backs_off(&self, link: LinkId, now: Instant) -> bool {
-        self.restless.get(link).is_some_and(|(times, last)| {
+        self.turned.get(link).is_some_and(|Turned { times, away, .. }| {
             let doublings = times.saturating_sub(2).min(5);
-            *times >= 2 && *last + BACK_OFF * (1 << doublings) > now
+            *times >= 2 && *away + BACK_OFF * (1 << doublings) > now
         })
     }
 
     pub(crate) fn footprint(&self) -> usize {
         TREE_BYTES
             + self.push.len() * 16
-            + (self.tried.len() + self.pruned.len() + self.restless.len()) * 32
+            + self.turned.len() * TURNED_BYTES
+            + self.tried.len() * 32
             + self.dry.len() * 16
     }
 }
@@ -131,14 +165,11 @@ impl Broadcast {
 
     fn can_feed(&self, origin: PeerId, link: LinkId) -> bool {
         self.neighbours.contains_key(&link)
-            && self
-                .trees
-                .peek(&origin)
-                .is_none_or(|tree| !tree.pruned.contains(link) && !tree.dry.contains(link))
+            && self.trees.peek(&origin).is_none_or(|tree| !tree.is_pruned(link) && !tree.dry.contains(link))
     }
 
     fn is_pruned(&self, origin: PeerId, link: LinkId) -> bool {
-        self.trees.peek(&origin).is_some_and(|tree| tree.pruned.contains(link))
+        self.trees.peek(&origin).is_some_and(|tree| tree.is_pruned(link))
     }
 
     /// How far from the origin the stream's tree has us, if not the parent sent this.
@@ -150,8 +181,7 @@ impl Broadcast {
     /// Has a neighbour feed us: the parent from now on, until another one proves better.
     pub(crate) fn graft(&mut self, stream: StreamKey, link: LinkId, now: Instant) {
         if let Some(tree) = self.trees.peek_mut(&stream.origin) {
-            tree.pruned.remove(link);
-            tree.dry.remove(link);
+            tree.take_back(link);
         }
         if let Some(known) = self.streams.peek_mut(&stream) {
             known.begins(link);
@@ -268,7 +298,7 @@ impl Broadcast {
             // It was asked twice. One that feeds us must stay.
             return;
         }
-        if let Some(told) = self.trees.peek(&origin).and_then(|tree| tree.pruned.get(second)).copied() {
+        if let Some(told) = self.trees.peek(&origin).and_then(|tree| tree.pruned(second)).copied() {
             if told.first + STOPPED <= since && told.last + FORGOTTEN > now {
                 cx.note(second, Deed::Unwanted);
             }
@@ -303,15 +333,7 @@ impl Broadcast {
     pub(crate) fn prune(&mut self, origin: PeerId, link: LinkId, cx: &mut Cx<'_>) {
         if self.neighbours.contains_key(&link) {
             let now = cx.now.mono;
-            let tree = self.tree(origin);
-            if !tree.pruned.contains(link) {
-                tree.turned_away(link, now);
-            }
-            let told = tree.pruned.get_or(link, Told { first: now, last: now });
-            if told.last + FORGOTTEN <= now {
-                told.first = now;
-            }
-            told.last = now;
+            self.tree(origin).turn_away(link, now);
         }
         cx.control(link, Words::Prune { origin });
     }
@@ -347,18 +369,22 @@ mod tests {
         let (mut tree, link) = (Tree::default(), LinkId(1));
         let mut now = Instant::START + Duration::from_secs(1);
         assert!(!tree.backs_off(link, now));
-        tree.turned_away(link, now);
+        tree.turn_away(link, now);
+        tree.take_back(link);
         assert!(!tree.backs_off(link, now), "a tree that forms prunes whom it will want");
         for seconds in [1, 2, 4, 8, 16, 32, 32] {
-            tree.turned_away(link, now);
+            tree.turn_away(link, now);
+            tree.take_back(link);
             assert!(tree.backs_off(link, now + Duration::from_millis(seconds * 1000 - 1)));
             now = now + Duration::from_secs(seconds);
             assert!(!tree.backs_off(link, now), "{seconds}");
         }
         now = now + RESTLESS;
-        tree.turned_away(link, now);
+        tree.turn_away(link, now);
+        tree.take_back(link);
         assert!(!tree.backs_off(link, now), "long ago is forgotten");
-        tree.turned_away(link, now);
+        tree.turn_away(link, now);
+        tree.take_back(link);
         tree.forget(link);
         assert!(!tree.backs_off(link, now));
     }

@@ -1,6 +1,6 @@
 //! The messages that are kept for neighbours that did not get them yet.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::VecDeque;
 use std::time::Duration;
 
 use peerage_machine::{Instant, UnixMillis};
@@ -8,6 +8,7 @@ use peerage_machine::{Instant, UnixMillis};
 use super::config::MeshConfig;
 use super::convert::{head_len, mend, sent};
 use super::held::{Coming, Held, Left};
+use super::kept::Streams;
 use super::message::{MessageId, Signed, StreamKey};
 use super::packet::Span;
 use super::ranges::{Range, append};
@@ -44,14 +45,6 @@ impl Found<'_> {
     }
 }
 
-/// What is kept of a stream.
-#[derive(Debug)]
-struct Kept {
-    name: u32,
-    /// How many messages had come before each of its own.
-    numbers: VecDeque<u32>,
-}
-
 /// The messages as they came, and for each stream where its own are, ascending by their numbers, so that the newest is mostly
 /// put last and the oldest taken first.
 #[derive(Debug)]
@@ -59,10 +52,8 @@ pub(crate) struct Window {
     messages: VecDeque<Held>,
     /// How many have come and gone, modulo 2^32: what is beyond that is where a message is.
     gone: u32,
-    streams: BTreeMap<StreamKey, Kept>,
-    /// The streams, by names that are of use here only.
-    names: BTreeMap<u32, StreamKey>,
-    next_name: u32,
+    /// For each stream, how many messages had come before each of its own.
+    streams: Streams,
     network: Box<str>,
     /// What origins' clocks showed at [`Instant::START`], by the first message: all others say how far they are from that.
     clock: Option<u64>,
@@ -79,9 +70,7 @@ impl Window {
         Self {
             messages: VecDeque::new(),
             gone: 0,
-            streams: BTreeMap::new(),
-            names: BTreeMap::new(),
-            next_name: 0,
+            streams: Streams::default(),
             network: config.name.as_str().into(),
             clock: None,
             bytes: 0,
@@ -96,29 +85,22 @@ impl Window {
     pub(crate) fn insert(&mut self, message: &Signed, how: Coming) {
         let (key, seq) = (message.id.stream(), message.id.seq);
         let number = self.gone.wrapping_add(self.messages.len() as u32);
-        let known = self.streams.entry(key).or_insert_with(|| {
-            while self.names.contains_key(&self.next_name) {
-                self.next_name = self.next_name.wrapping_add(1);
-            }
-            self.names.insert(self.next_name, key);
-            Kept { name: self.next_name, numbers: VecDeque::new() }
-        });
-        match find(&known.numbers, &self.messages, self.gone, seq) {
+        let stream = self.streams.name(key);
+        let Some(numbers) = self.streams.get_mut(stream) else { return };
+        match find(numbers, &self.messages, self.gone, seq) {
             Ok(at) => {
                 // It came again after its stream was forgotten. It goes when it would have.
-                let number =
-                    known.numbers.get(at).map_or(self.gone, |number| *number).wrapping_sub(self.gone);
+                let number = numbers.get(at).map_or(self.gone, |number| *number).wrapping_sub(self.gone);
                 if let Some(held) = self.messages.get_mut(number as usize) {
                     held.came(&how);
                 }
                 return;
             }
             Err(at) => {
-                make_room(&mut known.numbers);
-                known.numbers.insert(at, number);
+                make_room(numbers);
+                numbers.insert(at, number);
             }
         }
-        let stream = known.name;
         let apart = self.apart(message.sent, how.since);
         let held = Held::new(seq, Left::of(message, &self.network), stream, apart, &how);
         let size = held.footprint();
@@ -169,8 +151,7 @@ impl Window {
             // Where the next one's is may be nearer.
             self.clock = None;
         }
-        let Some(stream) = self.names.get(&oldest.stream) else { return };
-        let Some(Kept { numbers, .. }) = self.streams.get_mut(stream) else { return };
+        let Some(numbers) = self.streams.get_mut(oldest.stream) else { return };
         // Mostly it is the first; an origin may have sent its numbers in any order.
         if numbers.front() == Some(&number) {
             numbers.pop_front();
@@ -178,8 +159,12 @@ impl Window {
             numbers.remove(at);
         }
         if numbers.is_empty() {
-            self.streams.remove(stream);
-            self.names.remove(&oldest.stream);
+            self.streams.remove(oldest.stream);
+            if let Some(renamed) = self.streams.shrink() {
+                for held in &mut self.messages {
+                    held.stream = renamed.get(&held.stream).copied().unwrap_or(held.stream);
+                }
+            }
         } else {
             give_back(numbers);
         }
@@ -190,14 +175,14 @@ impl Window {
     }
 
     pub(crate) fn get(&self, id: &MessageId) -> Option<&Held> {
-        let Kept { numbers, .. } = self.streams.get(&id.stream())?;
+        let numbers = self.streams.get(&id.stream())?;
         let at = find(numbers, &self.messages, self.gone, id.seq).ok()?;
         self.at(*numbers.get(at)?)
     }
 
     /// The first message that is held of a range.
     pub(crate) fn first_in(&self, stream: StreamKey, range: Range) -> Option<Found<'_>> {
-        let Kept { numbers, .. } = self.streams.get(&stream)?;
+        let numbers = self.streams.get(&stream)?;
         let (Ok(at) | Err(at)) = find(numbers, &self.messages, self.gone, range.first);
         let held = self.at(*numbers.get(at)?)?;
         (held.seq <= range.last).then_some(Found { held, stream, network: &self.network })
@@ -205,10 +190,10 @@ impl Window {
 
     /// What is held of what was said between these, by its origins' clocks, in the order of the ids.
     pub(crate) fn between(&self, span: Span) -> impl Iterator<Item = MessageId> {
-        self.streams.iter().flat_map(move |(stream, kept)| {
-            let held = kept.numbers.iter().filter_map(|number| self.at(*number));
+        self.streams.iter().flat_map(move |(stream, numbers)| {
+            let held = numbers.iter().filter_map(|number| self.at(*number));
             held.filter(move |held| (span.since..=span.until).contains(&self.sent(held)))
-                .map(|held| stream.message(held.seq))
+                .map(move |held| stream.message(held.seq))
         })
     }
 
@@ -227,7 +212,7 @@ impl Window {
     /// What is held of one stream.
     pub(crate) fn ranges(&self, stream: StreamKey) -> Vec<Range> {
         let mut ranges = Vec::new();
-        let numbers = self.streams.get(&stream).into_iter().flat_map(|kept| &kept.numbers);
+        let numbers = self.streams.get(&stream).into_iter().flatten();
         for held in numbers.filter_map(|number| self.at(*number)) {
             append(&mut ranges, held.seq);
         }
@@ -329,8 +314,8 @@ mod tests {
     #[test]
     fn what_came_first_goes_first_and_all_else_is_found_however_many_have_come() {
         let mut window = Window::new(&MeshConfig { retain_messages: 5, ..MeshConfig::named("news") });
-        // The places of messages and the names of streams are counted beyond what 32 bits hold.
-        (window.gone, window.next_name) = (u32::MAX - 3, u32::MAX - 1);
+        // The places of messages are counted beyond what 32 bits hold.
+        window.gone = u32::MAX - 3;
         let came = [(1, 2), (2, 1), (1, 1), (1, 4), (2, 2), (1, 3), (2, 3), (3, 1)];
         for (at, (origin, seq)) in (0..).zip(came) {
             let now = Instant::START + Duration::from_secs(at);
@@ -352,7 +337,26 @@ mod tests {
         assert_eq!(window.deadline(), Some(Instant::START + Duration::from_secs(3) + window.max_age));
         window.expire(Instant::START + Duration::from_secs(60) + window.max_age);
         assert_eq!((window.len(), window.bytes()), (0, 0));
-        assert_eq!((window.streams.len(), window.names.len()), (0, 0));
+        assert_eq!(window.streams.len(), 0);
+    }
+
+    #[test]
+    fn what_few_streams_are_left_are_found_when_many_have_gone() {
+        let mut window = Window::new(&MeshConfig { retain_messages: 90, ..MeshConfig::named("news") });
+        (1..=80).for_each(|origin| window.insert(&message(origin, 1), from(1, Instant::START)));
+        for seq in 2..=100 {
+            let of = if seq % 2 == 0 { 80 } else { 7 };
+            window.insert(&message(of, seq), from(seq, Instant::START));
+        }
+        assert_eq!(window.streams.len(), 2);
+        for seq in 11..=100 {
+            let message = message(if seq % 2 == 0 { 80 } else { 7 }, seq);
+            assert_eq!(window.get(&message.id).and_then(Held::from), Some(LinkId(seq)));
+            let found = window.first_in(message.id.stream(), Range::one(seq));
+            assert!(found.is_some_and(|found| found.message() == message));
+        }
+        window.expire(Instant::START + window.max_age);
+        assert_eq!((window.bytes(), window.streams.len()), (0, 0));
     }
 
     #[test]
@@ -415,7 +419,7 @@ mod tests {
             };
             assert_eq!((found.body_len(), found.message()), (form.len(), message));
             window.expire(Instant::START + window.max_age);
-            assert_eq!((window.bytes(), window.streams.len(), window.names.len()), (0, 0, 0));
+            assert_eq!((window.bytes(), window.streams.len()), (0, 0));
         }
     }
 
