@@ -35,23 +35,27 @@ pub(crate) struct Coming {
 /// What is kept of a message's bytes.
 #[derive(Debug)]
 pub(crate) enum Left {
-    /// What its stream does not say.
+    /// What neither its stream nor its [`Held`] says.
     Cut(Box<[u8]>),
-    /// All, as in [`Signed`]: it is long, or its body does not begin as ours do.
+    /// All, as in [`Signed`]: it is long, its body does not begin as ours do, or its origin's clock is far from all others.
     Whole(Box<Bytes>),
 }
 
 impl Left {
-    pub(crate) fn of(message: &Signed, network: &str) -> Self {
+    fn of(message: &Signed, network: &str) -> Self {
         let cut = if message.bytes.len() < LONG { cut(message, network) } else { None };
-        cut.map_or_else(|| Self::Whole(Box::new(message.bytes.clone())), Self::Cut)
+        cut.map_or_else(|| Self::whole(message), Self::Cut)
     }
 
-    /// Of the body, the fields that are kept.
-    pub(crate) fn body(&self) -> &[u8] {
+    fn whole(message: &Signed) -> Self {
+        Self::Whole(Box::new(message.bytes.clone()))
+    }
+
+    /// The length of the fields of its body that are kept.
+    pub(crate) fn body_len(&self) -> usize {
         match self {
-            Self::Cut(left) => left.get(..left.len().saturating_sub(SIGNATURE)).unwrap_or_default(),
-            Self::Whole(bytes) => split(bytes).0,
+            Self::Cut(left) => left.len().saturating_sub(SIGNATURE),
+            Self::Whole(bytes) => split(bytes).0.len(),
         }
     }
 }
@@ -73,11 +77,12 @@ pub(crate) struct Held {
 }
 
 impl Held {
-    /// One that was said so many milliseconds after the window's clock had it come.
-    pub(crate) fn new(seq: u64, left: Left, stream: u32, apart: i64, how: &Coming) -> Self {
+    /// One of this stream of the network's that was said so many milliseconds after the window's clock had it come.
+    pub(crate) fn new(message: &Signed, network: &str, stream: u32, apart: i64, how: &Coming) -> Self {
         let apart = i32::try_from(apart).unwrap_or(FAR);
-        let mut held =
-            Self { left, seq, since: how.since, stream, apart, from: NOBODY, hops: 0, pushed: false };
+        let left = if apart == FAR { Left::whole(message) } else { Left::of(message, network) };
+        let (seq, since) = (message.id.seq, how.since);
+        let mut held = Self { left, seq, since, stream, apart, from: NOBODY, hops: 0, pushed: false };
         held.came(how);
         held
     }

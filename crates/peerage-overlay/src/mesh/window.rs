@@ -9,7 +9,7 @@ use super::config::MeshConfig;
 use super::convert::{head_len, mend, sent};
 use super::held::{Coming, Held, Left};
 use super::kept::Streams;
-use super::message::{MessageId, Signed, StreamKey};
+use super::message::{MessageId, Signed, StreamKey, split};
 use super::packet::Span;
 use super::ranges::{Range, append};
 
@@ -22,26 +22,31 @@ const MOST: usize = 1 << 31;
 pub(crate) struct Found<'a> {
     pub(crate) held: &'a Held,
     stream: StreamKey,
+    sent: UnixMillis,
     network: &'a str,
 }
 
 impl Found<'_> {
     /// The length of its body.
     pub(crate) fn body_len(&self) -> usize {
-        match &self.held.left {
-            Left::Cut(_) => head_len(self.network, &self.stream) + self.held.left.body().len(),
-            Left::Whole(_) => self.held.left.body().len(),
-        }
+        let head = match &self.held.left {
+            Left::Cut(_) => head_len(self.network, &self.id(), self.sent),
+            Left::Whole(_) => 0,
+        };
+        head + self.held.left.body_len()
+    }
+
+    fn id(&self) -> MessageId {
+        self.stream.message(self.held.seq)
     }
 
     /// The message again.
     pub(crate) fn message(&self) -> Signed {
         let bytes = match &self.held.left {
-            Left::Cut(left) => mend(left, self.network, &self.stream),
+            Left::Cut(left) => mend(left, self.network, &self.id(), self.sent),
             Left::Whole(bytes) => bytes.as_ref().clone(),
         };
-        let sent = sent(self.held.left.body());
-        Signed { id: self.stream.message(self.held.seq), sent, bytes, target: None }
+        Signed { id: self.id(), sent: self.sent, bytes, target: None }
     }
 }
 
@@ -102,7 +107,7 @@ impl Window {
             }
         }
         let apart = self.apart(message.sent, how.since);
-        let held = Held::new(seq, Left::of(message, &self.network), stream, apart, &how);
+        let held = Held::new(message, &self.network, stream, apart, &how);
         let size = held.footprint();
         self.bytes += size;
         self.ever = self.ever.saturating_add(size);
@@ -121,11 +126,13 @@ impl Window {
 
     /// When a message was said.
     fn sent(&self, held: &Held) -> UnixMillis {
-        match (self.clock, held.apart()) {
-            (Some(clock), Some(apart)) => {
-                UnixMillis(clock.wrapping_add(millis(held.since)).wrapping_add(apart.cast_unsigned()))
+        match (held.apart(), &held.left) {
+            (None, Left::Whole(bytes)) => sent(split(bytes).0),
+            // There is a clock while a message is kept, and none is cut that is too far from it.
+            (apart, _) => {
+                let came = self.clock.unwrap_or_default().wrapping_add(millis(held.since));
+                UnixMillis(came.wrapping_add(apart.unwrap_or_default().cast_unsigned()))
             }
-            _ => sent(held.left.body()),
         }
     }
 
@@ -185,7 +192,8 @@ impl Window {
         let numbers = self.streams.get(&stream)?;
         let (Ok(at) | Err(at)) = find(numbers, &self.messages, self.gone, range.first);
         let held = self.at(*numbers.get(at)?)?;
-        (held.seq <= range.last).then_some(Found { held, stream, network: &self.network })
+        let sent = self.sent(held);
+        (held.seq <= range.last).then_some(Found { held, stream, sent, network: &self.network })
     }
 
     /// What is held of what was said between these, by its origins' clocks, in the order of the ids.
@@ -360,7 +368,7 @@ mod tests {
     }
 
     #[test]
-    fn what_a_stream_says_is_not_kept_of_each_of_its_messages() {
+    fn what_streams_and_places_say_is_not_kept_of_each_message() {
         let mut window = Window::new(&MeshConfig::named("news"));
         let stream = message(1, 1).id.stream();
         for epoch in [7, 1_700_000_000_000, 0] {
@@ -370,8 +378,8 @@ mod tests {
                 panic!("it is kept")
             };
             let Left::Cut(left) = &found.held.left else { panic!("it begins as all do") };
-            // A number, a time and a part, each with what it is before it.
-            assert_eq!(left.len(), 2 + 3 + (2 + 50) + SIGNATURE);
+            // A part with what it is before it.
+            assert_eq!(left.len(), 2 + 50 + SIGNATURE);
             assert_eq!((found.body_len(), found.message()), (message.body().len(), message));
         }
         assert!(size_of::<Held>() <= 48);
@@ -388,7 +396,8 @@ mod tests {
             parts: vec![Bytes::from_static(b"part")],
         };
         let ours = body.encode_to_vec();
-        let head = head_len("news", &message(4, 1).id.stream());
+        // Up to the epoch, with it; then come the number and the time, of one byte and of two beside their tags.
+        let head = head_len("news", &message(4, 0).id, UnixMillis(0));
         let (same, rest) = ours.split_at(head);
         let mut padded_epoch = same[..head - 1].to_vec();
         padded_epoch.extend([0x87, 0]);
@@ -408,6 +417,13 @@ mod tests {
             [&padded_epoch, rest].concat(),
             [&[0xf8, 1, 1], same, rest].concat(),
             [same, &[0xf8, 1, 1], rest].concat(),
+            // The time before the number, each said twice, and a number and a time that are longer than need be.
+            [same, &rest[2..5], &rest[..2], &rest[5..]].concat(),
+            [same, &rest[..5], rest].concat(),
+            [same, &[0x20, 2, 0x28, 9], rest].concat(),
+            [same, &rest[..2], &[0x28, 9], &rest[2..]].concat(),
+            [same, &[0x20, 0x81, 0], &rest[2..]].concat(),
+            [same, &rest[..2], &[0x28, 0xe8, 0x87, 0], &rest[5..]].concat(),
             ours.clone(),
         ];
         for form in forms {
@@ -433,6 +449,9 @@ mod tests {
             window.insert(&message, from(1, Instant::START + Duration::from_micros(seq * 1_300_700)));
         }
         for (seq, sent) in (1..).zip(times) {
+            let found = window.first_in(message(1, 1).id.stream(), Range::one(seq));
+            let expected = said(MessageId { seq, ..message(1, 1).id }, sent, 9);
+            assert!(found.is_some_and(|found| found.message() == expected));
             let (since, until) = (UnixMillis(sent), UnixMillis(sent));
             let then: Vec<u64> = window.between(Span { since, until }).map(|id| id.seq).collect();
             assert_eq!(then, [seq]);

@@ -11,7 +11,7 @@ use prost::encoding::{WireType, decode_varint, encode_key, encode_varint, encode
 
 use super::fields::fields;
 use super::{peer, signature, to_peer};
-use crate::mesh::message::{GAP, MessageId, SIGNATURE, Signed, StreamKey, split};
+use crate::mesh::message::{GAP, MessageId, SIGNATURE, Signed, split};
 use crate::mesh::packet::MAX_PARTS;
 
 const NETWORK_TAG: u32 = 1;
@@ -124,42 +124,47 @@ fn joined(head: &[u8], rest: &[u8], signature: &[u8]) -> Bytes {
     [head, rest, &SIGNATURE_HEAD, signature].concat().into()
 }
 
-/// What the body of a message begins with, as we write it: all that its mesh and its stream say, 52 bytes or so, the same in all
-/// messages of a stream.
-fn head(network: &str, stream: &StreamKey) -> Vec<u8> {
-    let mut head = Vec::with_capacity(in_field(network.len()) + 64);
+/// What the body of a message begins with, as we write it: all but its parts.
+fn head(network: &str, id: &MessageId, sent: UnixMillis) -> Vec<u8> {
+    let mut head = Vec::with_capacity(head_len(network, id, sent));
     let mut bytes = |tag, bytes: &[u8]| {
         encode_key(tag, WireType::LengthDelimited, &mut head);
         encode_varint(bytes.len() as u64, &mut head);
         head.extend_from_slice(bytes);
     };
     bytes(NETWORK_TAG, network.as_bytes());
-    bytes(ORIGIN_TAG, stream.origin.as_bytes());
-    if stream.epoch > 0 {
-        encode_key(EPOCH_TAG, WireType::Varint, &mut head);
-        encode_varint(stream.epoch, &mut head);
+    bytes(ORIGIN_TAG, id.origin.as_bytes());
+    for (tag, number) in [(EPOCH_TAG, id.epoch), (SEQ_TAG, id.seq), (SENT_TAG, sent.0)] {
+        if number > 0 {
+            encode_key(tag, WireType::Varint, &mut head);
+            encode_varint(number, &mut head);
+        }
     }
     head
 }
 
 /// The length of a head.
-pub(crate) fn head_len(network: &str, stream: &StreamKey) -> usize {
-    let epoch = if stream.epoch > 0 { 1 + encoded_len_varint(stream.epoch) } else { 0 };
-    in_field(network.len()) + in_field(stream.origin.as_bytes().len()) + epoch
+pub(crate) fn head_len(network: &str, id: &MessageId, sent: UnixMillis) -> usize {
+    let number = |number| if number > 0 { 1 + encoded_len_varint(number) } else { 0 };
+    in_field(network.len())
+        + in_field(id.origin.as_bytes().len())
+        + number(id.epoch)
+        + number(id.seq)
+        + number(sent.0)
 }
 
-/// What of a message its stream does not say, in one piece of memory: the rest of its body, and the signature. `None` when its
-/// body begins otherwise: an origin may write the fields in whatever order, and what it signed is passed on byte for byte.
+/// What of a message its head does not say, in one piece of memory: its parts, and the signature. `None` when its body begins
+/// otherwise: an origin may write the fields in whatever order, and what it signed is passed on byte for byte.
 pub(crate) fn cut(message: &Signed, network: &str) -> Option<Box<[u8]>> {
     let (body, signature) = split(&message.bytes);
-    let rest = body.strip_prefix(head(network, &message.id.stream()).as_slice())?;
+    let rest = body.strip_prefix(head(network, &message.id, message.sent).as_slice())?;
     Some([rest, signature].concat().into())
 }
 
 /// The bytes of a message from those that [`cut`] left.
-pub(crate) fn mend(left: &[u8], network: &str, stream: &StreamKey) -> Bytes {
+pub(crate) fn mend(left: &[u8], network: &str, id: &MessageId, sent: UnixMillis) -> Bytes {
     let (rest, signature) = left.split_at(left.len().saturating_sub(SIGNATURE));
-    joined(&head(network, stream), rest, signature)
+    joined(&head(network, id, sent), rest, signature)
 }
 
 /// Where a body says what mesh it is for.
@@ -189,7 +194,7 @@ pub(crate) fn parts(body: &Bytes) -> Vec<Bytes> {
     parts
 }
 
-/// When a message that is kept was said, by its body or what is left of that.
+/// When a message that is kept whole was said.
 pub(crate) fn sent(body: &[u8]) -> UnixMillis {
     let mut sent = 0;
     let _ = fields("Body", body, |field| {
