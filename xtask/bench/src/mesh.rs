@@ -60,8 +60,12 @@ pub(crate) fn run(plan: &Plan) -> Result<()> {
     let taskset = std::process::Command::new("taskset").arg("--version").output();
     taskset.context("threads are bound by `taskset`, of util-linux, which does not run")?;
     println!(
-        "{} peers in this process, TCP on loopback, messages of {SIZE} B, signed and checked; medians of {}",
-        plan.peers, plan.rounds
+        "{} peers in one process, TCP on loopback, messages of {SIZE} B, signed and checked; medians of {}\n\
+         paced: {} a second, from everybody in turn; delivered, single: one at a time, from everybody in turn; rate, burst: \
+         one speaker, as fast as all hear it",
+        plan.peers,
+        plan.rounds,
+        1000 / PACE.as_millis(),
     );
     let mut figures = Figures::default();
     for round in 1..=plan.rounds {
