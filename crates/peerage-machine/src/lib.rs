@@ -24,8 +24,8 @@
 //! # The kit
 //!
 //! What every machine needs: [`Timers`] with one deadline out, [`Calls`] for questions that take a while, [`Seed`] and
-//! [`Rng`] for randomness that can be had again, [`Outbox::map`] for a machine inside a machine. [`testing`] checks the
-//! contract against any machine.
+//! [`Rng`] for randomness that can be had again, [`Outbox::map`] for a machine inside a machine, [`Few`] for what each of
+//! thousands has one or two of. [`testing`] checks the contract against any machine.
 //!
 //! ```
 //! use std::time::Duration;
@@ -101,6 +101,7 @@
 
 mod calls;
 mod effect;
+mod few;
 mod ids;
 mod input;
 mod on_return;
@@ -112,6 +113,7 @@ mod why;
 
 pub use calls::{Calls, CallsFull};
 pub use effect::{Class, Effect, Outbox, Target, Write};
+pub use few::Few;
 pub use ids::{CallId, DialId, JobId, LinkId, OpId, SendId};
 pub use input::{Direction, Incarnation, Input, LinkInfo, StoreError};
 pub use on_return::OnReturn;

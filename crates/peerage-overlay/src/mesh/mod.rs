@@ -21,7 +21,6 @@ mod convert;
 mod direct;
 mod error;
 mod event;
-mod few;
 mod held;
 mod holdings;
 mod kept;

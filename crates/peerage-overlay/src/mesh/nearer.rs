@@ -117,7 +117,7 @@ impl Broadcast {
         stream.told = soon;
         let above = [stream.from, stream.better.map(|(link, _)| link)];
         let Some(tree) = self.trees.peek(&key.origin) else { return };
-        for link in tree.push.links().filter(|link| !above.contains(&Some(*link))) {
+        for link in tree.push.keys().filter(|link| !above.contains(&Some(*link))) {
             if let Some(neighbour) = self.neighbours.get_mut(&link) {
                 neighbour.note(key.message(last), soon.saturating_add(1), News::Lazy);
                 neighbour.hurry();
@@ -253,7 +253,7 @@ impl Broadcast {
         let waits: BTreeSet<LinkId> = self
             .trees
             .peek(&key.origin)
-            .map(|tree| tree.push.links().chain(tree.dry.links()).collect())
+            .map(|tree| tree.push.keys().chain(tree.dry.keys()).collect())
             .unwrap_or_default();
         self.offer(key, |it| it != link && waits.contains(&it), cx);
     }

@@ -52,7 +52,7 @@ impl Broadcast {
         let now = cx.now.mono;
         let stall_after = self.config.stall_after;
         let mut full = Ok(());
-        for link in self.eager(self.me).links() {
+        for link in self.eager(self.me).keys() {
             let Some(neighbour) = self.neighbours.get(&link) else { continue };
             let (waits, own_turn) = (!neighbour.owed.is_empty() && !neighbour.own_turn, neighbour.own_turn);
             let Some(it) = cx.links.get_mut(link) else { continue };

@@ -4,7 +4,6 @@ use peerage_machine::{LinkId, Message as _};
 
 use super::broadcast::{Broadcast, News, Owed};
 use super::convert::passed_len;
-use super::few;
 use super::held::Held;
 use super::links::{Cx, Sent};
 use super::message::{MessageId, Signed};
@@ -12,7 +11,7 @@ use super::missing::Awaited;
 use super::packet::{MAX_HOPS, Packet, Words};
 use super::ranges::Range;
 use super::spare::{MAX_OFFERED, QUEUED};
-use super::tree::Tree;
+use super::tree::{Links, Tree};
 
 impl Broadcast {
     /// Sends the message on: pushed along the tree where there is room, announced elsewhere. What was pulled is old news
@@ -30,10 +29,10 @@ impl Broadcast {
         let next_hops = if from.is_some() { hops.saturating_add(1).min(MAX_HOPS) } else { 0 };
         // Nobody has what we say ourselves before we send it.
         let is_large = from.is_some() && self.is_large(message.body().len() as u64);
-        let mut eager = if pulled { few::Links::default() } else { self.eager(id.origin) };
+        let mut eager = if pulled { Links::default() } else { self.eager(id.origin) };
         if is_large {
             self.fed_by_others(id.origin, &awaited.sources);
-            eager.retain(|link| !awaited.sources.contains(&link));
+            eager.retain(|link, ()| !awaited.sources.contains(&link));
         }
         let packet = Packet(Words::Payload { message: message.clone(), hops: next_hops, pulled: false });
         let size = if eager.is_empty() { 0 } else { packet.encoded_len() as u64 };
@@ -42,7 +41,7 @@ impl Broadcast {
         let now = cx.now.mono;
         let proved = |tree: &Tree, link| tree.is_proved(link, now);
         let unproved: Vec<LinkId> = match self.trees.peek(&id.origin).filter(|_| is_large) {
-            Some(tree) => eager.links().filter(|link| !proved(tree, *link)).collect(),
+            Some(tree) => eager.keys().filter(|link| !proved(tree, *link)).collect(),
             None => Vec::new(),
         };
         let (mut offer, mut spare) = (Vec::new(), Vec::new());

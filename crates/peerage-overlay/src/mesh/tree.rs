@@ -9,11 +9,10 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
-use peerage_machine::{Instant, LinkId};
+use peerage_machine::{Few, Instant, LinkId};
 use peerage_wire::PeerId;
 
 use super::broadcast::Broadcast;
-use super::few::{self, Few};
 use super::links::Cx;
 use super::message::StreamKey;
 use super::packet::{Notice, Run, Words};
@@ -40,6 +39,9 @@ const RESTLESS: Duration = Duration::from_secs(60);
 /// that forms prunes whom it will want.
 const BACK_OFF: Duration = Duration::from_secs(1);
 
+/// Some neighbours.
+pub(crate) type Links = Few<LinkId, ()>;
+
 /// A neighbour that was pruned at some time.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Turned {
@@ -57,13 +59,13 @@ pub(crate) struct Turned {
 #[derive(Debug, Default)]
 pub(crate) struct Tree {
     /// Neighbours that we push to.
-    pub(crate) push: few::Links,
+    pub(crate) push: Links,
     /// Neighbours that were asked not to push to us.
-    turned: Few<Turned>,
+    turned: Few<LinkId, Turned>,
     /// Since when neighbours have been pushed to.
-    pub(crate) tried: Few<Instant>,
+    pub(crate) tried: Few<LinkId, Instant>,
     /// Neighbours that said that they have nothing to push, and have pushed nothing since.
-    pub(crate) dry: few::Links,
+    pub(crate) dry: Links,
 }
 
 impl Tree {
@@ -140,20 +142,20 @@ impl Broadcast {
                 let parents = self.streams.iter().filter(|(key, _)| key.origin == *model);
                 let parents = parents.filter_map(|(_, stream)| stream.from);
                 let parents = parents.filter(|link| self.neighbours.contains_key(link));
-                parents.for_each(|link| fresh.push.insert(link, ()));
+                fresh.push.extend(parents.map(|link| (link, ())));
             }
             if fresh.push.is_empty() {
-                fresh.push = self.neighbours.keys().copied().collect();
+                fresh.push = self.neighbours.keys().map(|link| (*link, ())).collect();
             }
         }
         self.trees.touch(&origin, || fresh).0
     }
 
     /// Whom to push an origin's messages to. Our own go to somebody, whatever was said.
-    pub(crate) fn eager(&mut self, origin: PeerId) -> few::Links {
+    pub(crate) fn eager(&mut self, origin: PeerId) -> Links {
         let push = self.tree(origin).push.clone();
         if push.is_empty() && origin == self.me {
-            return self.neighbours.keys().copied().collect();
+            return self.neighbours.keys().map(|link| (*link, ())).collect();
         }
         push
     }
