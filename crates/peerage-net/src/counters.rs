@@ -63,9 +63,10 @@ pub(crate) struct Counters {
     pub(crate) accepted: Count,
     pub(crate) cookies: Count,
     pub(crate) shed: Count,
-    dropped: BTreeMap<Dropped, Count>,
-    /// By [`Why::label`].
-    ended: BTreeMap<&'static str, Ended>,
+    /// In the order of [`Dropped::ALL`].
+    dropped: Box<[Count]>,
+    /// In the order of [`Why::LABELS`].
+    ended: Box<[Ended]>,
     machines: Mutex<BTreeMap<&'static str, (u64, Counter)>>,
 }
 
@@ -78,7 +79,7 @@ impl Counters {
     pub(crate) fn new() -> Self {
         let dropped = |reason: &Dropped| {
             let there = metrics::counter!("peerage_dropped_total", "reason" => reason.label());
-            (*reason, Count::new(there))
+            Count::new(there)
         };
         Self {
             bytes_sent: Count::new(metrics::counter!("peerage_sent_bytes_total")),
@@ -91,21 +92,22 @@ impl Counters {
             cookies: Count::new(metrics::counter!("peerage_cookies_total")),
             shed: Count::new(metrics::counter!("peerage_addresses_shed_total")),
             dropped: Dropped::ALL.iter().map(dropped).collect(),
-            ended: Why::LABELS.iter().map(|reason| (*reason, Ended::new(reason))).collect(),
+            ended: Why::LABELS.iter().map(|reason| Ended::new(reason)).collect(),
             machines: Mutex::default(),
         }
     }
 
     /// Something was not carried out, for this reason.
     pub(crate) fn dropped(&self, reason: Dropped, by: u64) {
-        if let Some(count) = self.dropped.get(&reason) {
+        if let Some(count) = self.dropped.get(reason as usize) {
             count.add(by);
         }
     }
 
     /// A connection ended, for this reason, at this stage.
     pub(crate) fn ended(&self, was_up: bool, why: &Why) {
-        if let Some(ended) = self.ended.get(why.label()) {
+        let at = Why::LABELS.iter().position(|label| *label == why.label());
+        if let Some(ended) = at.and_then(|at| self.ended.get(at)) {
             let count = if was_up { &ended.links } else { &ended.handshakes };
             count.add(1);
         }
@@ -120,13 +122,14 @@ impl Counters {
     }
 
     pub(crate) fn dropped_by_reason(&self) -> BTreeMap<&'static str, u64> {
-        let counts = self.dropped.iter().map(|(reason, count)| (reason.label(), count.read()));
+        let reasons = Dropped::ALL.iter().map(|reason| reason.label());
+        let counts = reasons.zip(self.dropped.iter().map(Count::read));
         counts.filter(|(_, count)| *count > 0).collect()
     }
 
     pub(crate) fn ended_by_reason(&self) -> BTreeMap<&'static str, u64> {
         let sum = |ended: &Ended| ended.links.read() + ended.handshakes.read();
-        let counts = self.ended.iter().map(|(reason, ended)| (*reason, sum(ended)));
+        let counts = Why::LABELS.iter().copied().zip(self.ended.iter().map(sum));
         counts.filter(|(_, count)| *count > 0).collect()
     }
 

@@ -8,7 +8,7 @@ use peerage_machine::Why;
 macro_rules! reasons {
     ($($(#[$says:meta])* $reason:ident = $label:literal,)+) => {
         /// Why something was not carried out: the `reason` of `peerage_dropped_total`.
-        #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+        #[derive(Clone, Copy, Debug, PartialEq, Eq)]
         pub(crate) enum Dropped {
             $($(#[$says])* $reason,)+
         }
