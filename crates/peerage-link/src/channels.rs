@@ -61,9 +61,16 @@ pub(crate) struct Channels {
     /// peer may try.
     remote: Few<Remote>,
     next_remote: u64,
-    /// What this side's `Accept` agreed to: its number and the peer's.
+    /// From this side's `Accept` until the peer's.
+    agreed: Option<Box<Agreed>>,
+}
+
+/// What this side's `Accept` came to.
+#[derive(Debug, Default)]
+struct Agreed {
+    /// This side's number and the peer's.
     accepted: Vec<(u32, u32)>,
-    /// This side's instances that would have met one of the peer's but for `max`.
+    /// This side's instances that would have met one of the peer's but for the most channels.
     beyond_limit: BTreeSet<u32>,
 }
 
@@ -127,8 +134,7 @@ impl Channels {
             max,
             remote: Few::default(),
             next_remote: 0,
-            accepted: Vec::new(),
-            beyond_limit: BTreeSet::new(),
+            agreed: None,
         };
         for instance in instances {
             channels.add_local(instance, true);
@@ -217,20 +223,21 @@ impl Channels {
     /// Decides which of the peer's instances meet one of this side's; what it refuses, in the peer's numbers.
     pub(crate) fn accept(&mut self) -> Vec<proto::Refusal> {
         let mut refused = Vec::new();
-        let mut taken = BTreeSet::new();
+        let (mut agreed, mut taken) = (Agreed::default(), BTreeSet::new());
         for (number, theirs) in self.remote.iter() {
             match self.best_match_but(&theirs.instance, &taken) {
                 Err(why) => refused.push(refusal(number, why)),
-                Ok(local) if self.accepted.len() < self.max as usize => {
+                Ok(local) if agreed.accepted.len() < self.max as usize => {
                     taken.insert(local);
-                    self.accepted.push((local, number));
+                    agreed.accepted.push((local, number));
                 }
                 Ok(local) => {
-                    self.beyond_limit.insert(local);
+                    agreed.beyond_limit.insert(local);
                     refused.push(refusal(number, self.limit()));
                 }
             }
         }
+        self.agreed = Some(Box::new(agreed));
         refused
     }
 
@@ -305,7 +312,8 @@ impl Channels {
         let told: BTreeMap<u32, &proto::Refusal> =
             refused_by_peer.iter().map(|refusal| (refusal.channel, refusal)).collect();
         let mut settled = Settled::default();
-        for (local, remote) in std::mem::take(&mut self.accepted) {
+        let Agreed { accepted, beyond_limit } = *self.agreed.take().unwrap_or_default();
+        for (local, remote) in accepted {
             if told.contains_key(&local) {
                 continue;
             }
@@ -318,11 +326,10 @@ impl Channels {
         settled.refused = alone
             .filter_map(|(number, _)| {
                 let told = told.get(&number).and_then(|told| self.refusal_told(number, told));
-                let full = || self.beyond_limit.contains(&number).then(|| self.full(number)).flatten();
+                let full = || beyond_limit.contains(&number).then(|| self.full(number)).flatten();
                 Some((number, told.or_else(full).or_else(|| self.why_not(number))?))
             })
             .collect();
-        self.beyond_limit = BTreeSet::new();
         settled
     }
 

@@ -6,11 +6,11 @@ use std::time::Duration;
 use bytes::BytesMut;
 use peerage_identity::{Handshake, Identity, Opener, Sealer};
 use peerage_machine::{Direction, Instant, Side, Why};
-use peerage_wire::Suite;
 use peerage_wire::handshake::{Answer, put_message, take_answer, take_message};
 use peerage_wire::hello::Hello;
 use peerage_wire::limits::MAX_HANDSHAKE_MESSAGE;
 use peerage_wire::preface::{Cookie, Notice, Preface, VERSION};
+use peerage_wire::{PeerId, Suite};
 
 /// What is next on the wire.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -41,12 +41,15 @@ pub(crate) struct Greeting {
     counter_offer: Option<Suite>,
     /// What the responder wants to see next time.
     asked: Option<Cookie>,
+    expected: Option<PeerId>,
 }
 
 /// What a finished handshake leaves.
 pub(crate) struct Greeted {
     /// Who the peer is, or what is wrong with what it said of itself: then the keys still serve to tell it so.
     pub(crate) hello: Result<Hello, String>,
+    /// Who it must be.
+    pub(crate) expected: Option<PeerId>,
     pub(crate) suite: Suite,
     pub(crate) sealer: Sealer,
     pub(crate) opener: Opener,
@@ -85,6 +88,8 @@ pub(crate) struct Opening {
     pub(crate) entropy: [u8; 32],
     /// What the responder wants to see, if it said so the last time.
     pub(crate) cookie: Option<Cookie>,
+    /// Who must be at the other end, when that is known.
+    pub(crate) expected: Option<PeerId>,
 }
 
 impl Greeting {
@@ -97,7 +102,7 @@ impl Greeting {
         now: Instant,
         out: &mut BytesMut,
     ) -> Result<Self, Why> {
-        let Opening { suites, entropy, cookie } = opening;
+        let Opening { suites, entropy, cookie, expected } = opening;
         let Some(&suite) = suites.first() else {
             return Err(Why::Limit { by: Side::Us, what: "no cipher suite is allowed".to_owned() });
         };
@@ -112,6 +117,7 @@ impl Greeting {
             sent_at: now,
             counter_offer: None,
             asked: None,
+            expected,
         };
         if direction == Direction::Outbound {
             let preface = Preface::new(suite).encode();
@@ -229,6 +235,7 @@ impl Greeting {
             checked.map(|()| hello).map_err(|error| error.to_string())
         });
         let (sealer, opener) = noise.finish().map_err(|error| fault(format!("handshake: {error}")))?;
-        Ok(Greeted { hello, suite: self.suite, sealer, opener, rtt: now.since(self.sent_at) })
+        let rtt = now.since(self.sent_at);
+        Ok(Greeted { hello, expected: self.expected, suite: self.suite, sealer, opener, rtt })
     }
 }

@@ -56,8 +56,8 @@ struct Lane {
     is_due: bool,
     /// And among those for which that is urgent.
     is_urgent: bool,
-    partial: Option<Partial>,
-    asked: Option<Asked>,
+    partial: Option<Box<Partial>>,
+    asked: Option<Box<Asked>>,
 }
 
 impl Lane {
@@ -269,7 +269,7 @@ impl Inbound {
         let mut partial = Partial { bytes: Vec::new(), total, room, withheld: cost, lent: None };
         self.in_parts += partial.extend(payload);
         if let Some(lane) = self.lane(channel, class) {
-            lane.partial = Some(partial);
+            lane.partial = Some(Box::new(partial));
         }
         if room == Room::Credit && total as u64 > largest_small(self.gauge.least) {
             self.waiting.push_back((channel, class));
@@ -396,7 +396,7 @@ impl Inbound {
         }
         if self.lent_until.is_some_and(|at| at <= now) {
             let lanes = self.channels.values().flat_map(|receiving| &receiving.classes);
-            let lent = lanes.filter_map(|lane| lane.partial.as_ref());
+            let lent = lanes.filter_map(|lane| lane.partial.as_deref());
             let lent = lent.filter_map(|partial| Some((partial.lent_until()?, partial.total as u64)));
             let first = lent.min();
             if let Some((until, total)) = first
@@ -442,7 +442,7 @@ impl Inbound {
             let (now, reassembly) = (self.gauge.now, self.reassembly);
             let Some(receiving) = self.channels.get_mut(channel) else { return };
             if let Some(partial) =
-                receiving.classes.get_mut(class as usize).and_then(|lane| lane.partial.as_mut())
+                receiving.classes.get_mut(class as usize).and_then(|lane| lane.partial.as_deref_mut())
             {
                 let total = partial.total as u64;
                 if self.room.held() + total > reassembly {

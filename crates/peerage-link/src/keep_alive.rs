@@ -1,5 +1,6 @@
 //! Pings: is the peer there, and how far away.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use peerage_machine::Instant;
@@ -16,19 +17,16 @@ const EARLY: u32 = 8;
 /// When to ping, when to give up, and the round-trip time.
 #[derive(Debug)]
 pub(crate) struct KeepAlive {
-    /// From one ping to the next; doubles up to `every`.
+    config: Arc<LinkConfig>,
+    /// From one ping to the next; doubles up to [`LinkConfig::ping_every`].
     wait: Duration,
-    every: Duration,
-    silent_after: Duration,
-    probe_timeout: Duration,
     last_heard: Instant,
-    record_timeout: Duration,
     /// Since when a record has been on its way, and how many bytes of it are here.
     part: Option<(Instant, usize)>,
     next_ping: Instant,
     nonce: u64,
     waiting: Option<(u64, Instant)>,
-    probe: Option<Probe>,
+    probe: Option<Box<Probe>>,
     smoothed: Option<Duration>,
     /// The least of all, which has the least of queues in it, the handshake's among them. A peer can answer late, and
     /// cannot take back that it has been faster.
@@ -38,7 +36,7 @@ pub(crate) struct KeepAlive {
 }
 
 /// A question whether the peer is still there, to be answered sooner than silence would tell.
-#[derive(Clone, Copy, Debug)]
+#[derive(Debug)]
 struct Probe {
     nonce: u64,
     /// What was heard since then is no leftover of a peer that is gone.
@@ -61,16 +59,14 @@ pub(crate) enum Due {
 }
 
 impl KeepAlive {
-    pub(crate) fn new(config: &LinkConfig, now: Instant) -> Self {
+    pub(crate) fn new(config: Arc<LinkConfig>, now: Instant) -> Self {
+        let wait = FIRST_PING.min(config.ping_every);
         Self {
-            wait: FIRST_PING.min(config.ping_every),
-            every: config.ping_every,
-            silent_after: config.silent_after,
-            probe_timeout: config.probe_timeout,
+            config,
+            wait,
             last_heard: now,
-            record_timeout: config.record_timeout,
             part: None,
-            next_ping: now + FIRST_PING.min(config.ping_every),
+            next_ping: now + wait,
             nonce: 0,
             waiting: None,
             probe: None,
@@ -97,9 +93,9 @@ impl KeepAlive {
     }
 
     pub(crate) fn deadline(&self) -> Instant {
-        let regular = self.next_ping.min(self.last_heard + self.silent_after);
-        let regular = self.probe.map_or(regular, |probe| regular.min(probe.ends));
-        self.part.map_or(regular, |(since, _)| regular.min(since + self.record_timeout))
+        let regular = self.next_ping.min(self.last_heard + self.config.silent_after);
+        let regular = self.probe.as_ref().map_or(regular, |probe| regular.min(probe.ends));
+        self.part.map_or(regular, |(since, _)| regular.min(since + self.config.record_timeout))
     }
 
     /// Asks the peer for a sign of life, within [`LinkConfig::probe_timeout`] or four round trips if that is longer:
@@ -112,10 +108,10 @@ impl KeepAlive {
         if self.waiting.is_none() {
             self.waiting = Some((self.nonce, now));
         }
-        let after = self.probe_timeout.max(self.smoothed.unwrap_or_default() * 4);
+        let after = self.config.probe_timeout.max(self.smoothed.unwrap_or_default() * 4);
         // What the socket still holds of a peer that is gone is read soon; half the time is late enough.
         let counts_from = now + after / 2;
-        self.probe = Some(Probe { nonce: self.nonce, counts_from, ends: now + after, after });
+        self.probe = Some(Box::new(Probe { nonce: self.nonce, counts_from, ends: now + after, after }));
         Some(self.nonce)
     }
 
@@ -125,8 +121,8 @@ impl KeepAlive {
     }
 
     pub(crate) fn on_timer(&mut self, now: Instant) -> Due {
-        if now >= self.last_heard + self.silent_after {
-            return Due::Silent(self.silent_after);
+        if now >= self.last_heard + self.config.silent_after {
+            return Due::Silent(self.config.silent_after);
         }
         if let Some(probe) = self.probe.take_if(|probe| now >= probe.ends) {
             return if self.last_heard > probe.counts_from {
@@ -135,7 +131,7 @@ impl KeepAlive {
                 Due::Silent(probe.after)
             };
         }
-        if self.part.is_some_and(|(since, _)| now >= since + self.record_timeout) {
+        if self.part.is_some_and(|(since, _)| now >= since + self.config.record_timeout) {
             return Due::Slow;
         }
         if now < self.next_ping {
@@ -152,7 +148,7 @@ impl KeepAlive {
 
     fn ping(&mut self, now: Instant) -> u64 {
         self.nonce += 1;
-        self.wait = (self.wait * 2).min(self.every);
+        self.wait = (self.wait * 2).min(self.config.ping_every);
         self.next_ping = now + self.wait;
         // An answer still owed keeps its ping: a later one would hide how late the peer is.
         if self.waiting.is_none() {

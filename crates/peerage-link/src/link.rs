@@ -51,8 +51,7 @@ enum Waiting {
 pub struct Link {
     config: Arc<LinkConfig>,
     direction: Direction,
-    us: PeerId,
-    expected: Option<PeerId>,
+    identity: Arc<Identity>,
     /// What the dialer is to hear of itself.
     observed: Option<Address>,
     phase: Phase,
@@ -68,7 +67,9 @@ pub struct Link {
     /// What the peer may send a second.
     message_pace: Pace,
     control_pace: Pace,
-    peer_limits: Limits,
+    /// The longest message that the peer takes, and the credit that it gives each channel to start with.
+    peer_max_message: u64,
+    peer_window: u64,
     peer: Option<PeerId>,
     cookie: Option<Cookie>,
     held: bool,
@@ -81,7 +82,9 @@ pub struct Link {
     events: VecDeque<Waiting>,
     /// How many of them waited at once since room for them was given back.
     most_events: usize,
-    stats: LinkStats,
+    records_received: u64,
+    late_fragments: u64,
+    faults: u32,
 }
 
 /// What a link says first.
@@ -137,8 +140,7 @@ impl Link {
         };
         let link = Self {
             direction,
-            us: hello.identity,
-            expected,
+            identity: Arc::clone(&identity),
             observed: observed.filter(|_| direction == Direction::Inbound),
             phase: Phase::Closed,
             handshake_ends: now + config.handshake_timeout,
@@ -149,10 +151,11 @@ impl Link {
             inbound: Inbound::new(&config, max_message, &memory, now),
             channels: Channels::new(instances, config.max_channels),
             closing: ClosingChannels::default(),
-            keep_alive: KeepAlive::new(&config, now),
+            keep_alive: KeepAlive::new(Arc::clone(&config), now),
             message_pace: Pace::free(),
             control_pace: Pace::free(),
-            peer_limits: Limits::default(),
+            peer_max_message: 0,
+            peer_window: 0,
             peer: None,
             cookie: None,
             held: direction == Direction::Outbound,
@@ -163,10 +166,12 @@ impl Link {
             ended: false,
             events: VecDeque::new(),
             most_events: 0,
-            stats: LinkStats::default(),
+            records_received: 0,
+            late_fragments: 0,
+            faults: 0,
             config,
         };
-        (link, Start { hello, identity, opening: Opening { suites, entropy, cookie } })
+        (link, Start { hello, identity, opening: Opening { suites, entropy, cookie, expected } })
     }
 
     /// The host agrees to the link. When both sides run instances and none of them meet, the link is refused all the
@@ -260,7 +265,7 @@ impl Link {
         if self.draining.is_some() || !matches!(self.phase, Phase::Up) {
             return Err(Why::NotUp);
         }
-        let (size, limit) = (message.len() as u64, self.peer_limits.max_message);
+        let (size, limit) = (message.len() as u64, self.peer_max_message);
         if size > limit {
             return Err(Why::TooLarge { size, limit });
         }
@@ -293,8 +298,8 @@ impl Link {
 
     /// A protocol complains of the peer. The link closes when it has happened [`LinkConfig::fault_limit`] times.
     pub fn fault(&mut self, what: &str) {
-        self.stats.faults += 1;
-        if self.stats.faults >= self.config.fault_limit {
+        self.faults += 1;
+        if self.faults >= self.config.fault_limit {
             self.close(Why::Fault { by: Side::Them, what: what.to_owned() });
         }
     }
@@ -453,7 +458,7 @@ impl Link {
 
     /// The longest message that the peer takes, in bytes.
     pub fn max_message(&self) -> u64 {
-        self.peer_limits.max_message
+        self.peer_max_message
     }
 
     /// Messages and bytes that wait to be sent, also on channels that were closed here.
@@ -494,7 +499,9 @@ impl Link {
             messages_received: self.inbound.messages,
             messages_dropped: self.outbound.dropped,
             records_sent: self.outbound.records,
-            ..self.stats
+            records_received: self.records_received,
+            late_fragments: self.late_fragments,
+            faults: self.faults,
         }
     }
 }

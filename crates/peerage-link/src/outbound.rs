@@ -48,7 +48,7 @@ struct Queue {
 struct Lane {
     queues: [Queue; 3],
     /// What the peer is told once all has gone out, when the channel is closed here.
-    last_word: Option<proto::Closed>,
+    last_word: Option<Box<proto::Closed>>,
 }
 
 impl Lane {
@@ -232,7 +232,7 @@ impl Outbound {
     pub(crate) fn close_after(&mut self, channel: u32, last_word: proto::Closed) -> bool {
         match self.lanes.get_mut(channel) {
             Some(lane) if !lane.is_empty() => {
-                lane.last_word = Some(last_word);
+                lane.last_word = Some(Box::new(last_word));
                 true
             }
             _ => {
@@ -248,7 +248,7 @@ impl Outbound {
         let last_word = self.lanes.get_mut(channel).and_then(|lane| lane.last_word.take());
         self.close(channel);
         if let Some(last_word) = last_word {
-            self.control(Kind::Closed(last_word));
+            self.control(Kind::Closed(*last_word));
         }
     }
 

@@ -36,7 +36,7 @@ impl std::fmt::Display for Kept {
 }
 
 /// The peer has been asked to return credit that it does not use.
-#[derive(Clone, Copy, Debug)]
+#[derive(Debug)]
 pub(super) struct Asked {
     since: Instant,
     /// So much it has neither used nor returned since.
@@ -47,10 +47,10 @@ impl Lane {
     /// The peer has used or returned so much. An honest one that is asked had some under way, and returns the rest, all
     /// that it has if that is less: so both together come to what it was asked for, whatever the window does meanwhile.
     pub(super) fn answered(&mut self, bytes: u64) {
-        if let Some(asked) = &mut self.asked {
+        self.asked.take_if(|asked| {
             asked.bytes = asked.bytes.saturating_sub(bytes);
-            self.asked = self.asked.filter(|asked| asked.bytes > 0);
-        }
+            asked.bytes == 0
+        });
     }
 }
 
@@ -66,14 +66,14 @@ impl Inbound {
                 if !windows.is_scarce() {
                     continue;
                 }
-                if let Some(Asked { since, bytes }) = lane.asked {
+                if let Some(&Asked { since, bytes }) = lane.asked.as_deref() {
                     if gauge.now.since(since) >= RETURN_WITHIN {
                         return Err(Kept::Credit { bytes });
                     }
                 } else if lane.window.grown(gauge) > 0 && is_idle {
                     let bytes = lane.window.shrink(gauge, windows);
                     if bytes > 0 {
-                        lane.asked = Some(Asked { since: gauge.now, bytes });
+                        lane.asked = Some(Box::new(Asked { since: gauge.now, bytes }));
                         reclaims.push_back((channel, class, bytes));
                     }
                     lane.line_up(due, gauge, channel, class);

@@ -4,8 +4,8 @@ use std::time::Duration;
 
 use peerage_identity::{Opener, Sealer, records_under};
 use peerage_machine::{Instant, Side, Why};
-use peerage_wire::Suite;
 use peerage_wire::hello::Hello;
+use peerage_wire::{PeerId, Suite};
 
 use super::Link;
 use crate::Setup;
@@ -26,8 +26,10 @@ impl Link {
             theirs.opening.suites.first().copied().filter(|suite| ours.opening.suites.contains(suite));
         let suite = suite.ok_or_else(|| limit("no cipher suite is allowed by both"))?;
         let (there, here) = (keys(suite, &theirs.opening)?, keys(suite, &ours.opening)?);
-        dialer.skip_handshake(now, suite, ours.hello.clone(), (there.0, here.1))?;
-        acceptor.skip_handshake(now, suite, theirs.hello.clone(), (here.0, there.1))?;
+        let to_dialer = (ours.hello.clone(), theirs.opening.expected);
+        let to_acceptor = (theirs.hello, ours.opening.expected);
+        dialer.skip_handshake(now, suite, to_dialer, (there.0, here.1))?;
+        acceptor.skip_handshake(now, suite, to_acceptor, (here.0, there.1))?;
         Ok((dialer, acceptor))
     }
 
@@ -35,11 +37,11 @@ impl Link {
         &mut self,
         now: Instant,
         suite: Suite,
-        hello: Hello,
+        (hello, expected): (Hello, Option<PeerId>),
         (sealer, opener): (Sealer, Opener),
     ) -> Result<(), Why> {
         hello.check().map_err(limit)?;
-        self.greeted(now, Greeted { hello: Ok(hello), suite, sealer, opener, rtt: Duration::ZERO });
+        self.greeted(now, Greeted { hello: Ok(hello), expected, suite, sealer, opener, rtt: Duration::ZERO });
         Ok(())
     }
 }

@@ -81,7 +81,7 @@ impl Link {
     }
 
     pub(super) fn greeted(&mut self, now: Instant, greeted: Greeted) {
-        let Greeted { hello, suite, sealer, opener, rtt } = greeted;
+        let Greeted { hello, expected, suite, sealer, opener, rtt } = greeted;
         self.suite = Some(suite);
         self.outbound.seal_with(sealer);
         self.opener = Some(opener);
@@ -94,16 +94,17 @@ impl Link {
             Err(what) => return self.refuse(Why::Fault { by: Side::Them, what }),
         };
         self.peer = Some(hello.identity);
-        if hello.identity == self.us {
+        if hello.identity == self.identity.peer_id() {
             return self.refuse(Why::SelfDial);
         }
-        if let Some(expected) = self.expected
+        if let Some(expected) = expected
             && expected != hello.identity
         {
             return self.refuse(Why::WrongPeer { expected, found: hello.identity });
         }
-        self.peer_limits = hello.limits;
-        self.set_paces(now);
+        self.peer_max_message = hello.limits.max_message;
+        self.peer_window = hello.limits.window;
+        self.set_paces(now, &hello.limits);
         self.channels.greet(hello.instances.clone());
         self.event(LinkEvent::Greeted(Box::new(hello)));
     }
@@ -111,12 +112,11 @@ impl Link {
     /// Ours by what the peer said, a second's worth at once. The peer's by what we said, and as much more at once as can
     /// have gathered on a way on which nothing came through until just before the link would have been silent: so nobody
     /// who keeps to the rate is blamed for the network.
-    fn set_paces(&mut self, now: Instant) {
+    fn set_paces(&mut self, now: Instant, limits: &Limits) {
         let second = Duration::from_secs(1);
-        let Limits { max_messages_per_second: messages, max_controls_per_second: controls, .. } =
-            self.peer_limits;
-        let controls = u64::from(controls);
-        self.outbound.pace(Pace::new(messages, second, now), Pace::new(controls, second, now));
+        let messages = Pace::new(limits.max_messages_per_second, second, now);
+        let controls = Pace::new(u64::from(limits.max_controls_per_second), second, now);
+        self.outbound.pace(messages, controls);
         let burst = second + self.config.silent_after;
         self.message_pace = Pace::new(self.config.max_messages_per_second.unwrap_or(0), burst, now);
         self.control_pace = Pace::new(u64::from(self.config.max_controls_per_second), burst, now);
@@ -138,7 +138,7 @@ impl Link {
         match opened {
             Ok(plaintext) => {
                 self.keep_alive.heard(now);
-                self.stats.records_received += 1;
+                self.records_received += 1;
                 self.receive_frames(now, plaintext);
                 if matches!(self.phase, Phase::Up)
                     && let Some(nonce) = self.keep_alive.ping_early(now)
@@ -174,7 +174,7 @@ impl Link {
         let Some(channel) =
             self.channels.route(remote).map_err(|()| format!("channel {remote} was never opened"))?
         else {
-            self.stats.late_fragments += 1;
+            self.late_fragments += 1;
             let bytes = cost_of(class, payload);
             if bytes > 0 && self.closing.has_remote(remote) {
                 // The peer may be closing too, and must get to its last word.
@@ -207,7 +207,7 @@ impl Link {
             (Kind::Accept(accept), Phase::Admitted) => self.up(now, &accept),
             (Kind::Refuse(refuse), Phase::Admitted) => self.ended_by_peer(self.why_refused(&refuse)),
             (Kind::Goodbye(goodbye), _) => {
-                self.ended_by_peer(reason::from_wire(goodbye.code, &goodbye.detail, self.us));
+                self.ended_by_peer(reason::from_wire(goodbye.code, &goodbye.detail, self.identity.peer_id()));
             }
             (Kind::Ping(ping), _) => self.outbound.control(Kind::Pong(proto::Pong { nonce: ping.nonce })),
             (Kind::Pong(pong), _) => {
@@ -265,7 +265,7 @@ impl Link {
                 return Why::Refused(refusal);
             }
         }
-        reason::from_wire(refuse.code, &refuse.detail, self.us)
+        reason::from_wire(refuse.code, &refuse.detail, self.identity.peer_id())
     }
 
     fn up(&mut self, now: Instant, accept: &proto::Accept) {
@@ -291,7 +291,7 @@ impl Link {
     }
 
     fn channel_up(&mut self, channel: u32) {
-        self.outbound.open(channel, self.peer_limits.window);
+        self.outbound.open(channel, self.peer_window);
         self.inbound.open(channel);
         self.event(LinkEvent::ChannelUp { channel });
     }

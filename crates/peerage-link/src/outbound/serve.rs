@@ -1,5 +1,7 @@
 //! Who is served next, and the records that what waits leaves in.
 
+use std::collections::VecDeque;
+
 use bytes::BytesMut;
 use peerage_machine::Class;
 use peerage_wire::frame::{self, DataHeader};
@@ -86,6 +88,8 @@ impl Outbound {
             }
             self.controls.pop_front();
         }
+        // A quiet link keeps no room for what it seldom says.
+        self.controls = VecDeque::new();
         true
     }
 
