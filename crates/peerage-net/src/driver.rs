@@ -9,7 +9,6 @@ mod instances;
 
 pub(crate) use bytes::WRITE_AHEAD;
 
-use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::pin::Pin;
 use std::sync::Arc;
@@ -18,7 +17,7 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 
 use ::bytes::{Bytes, BytesMut};
-use peerage_link::{Link, LinkEvent, LinkStats, Setup};
+use peerage_link::{Link, LinkEvent, Setup};
 use peerage_machine::Why;
 use peerage_wire::{PeerId, Suite};
 use tokio::sync::oneshot;
@@ -27,10 +26,11 @@ use tracing::{Instrument, Span};
 
 use crate::close::shut_down;
 use crate::dropped::Dropped;
+use crate::few::{Few, Keyed};
 use crate::hosted::{Instance, NEAR};
 use crate::hub::{Guest, Seat, Shared};
 use crate::link_handle::{Command, LinkHandle};
-use crate::scratch::lock;
+use crate::scratch::{BATCH, COMMANDS, lock, with_room};
 use crate::transport::{Connection, Stream};
 use crate::waiter::Waiter;
 
@@ -38,10 +38,6 @@ use crate::waiter::Waiter;
 const TURNS: u32 = 16;
 /// The same as a time. A link on which a peer catches up must not keep others of the shard from being heard.
 const SLICE: Duration = Duration::from_millis(2);
-/// The room for messages that a link keeps: 128 bytes.
-const KEPT_BATCH: usize = 4;
-/// The room for commands that a link keeps, twice: 224 bytes.
-const KEPT_COMMANDS: usize = 4;
 
 /// How a connection ended, for who dialled it.
 pub(crate) enum Ending {
@@ -65,14 +61,24 @@ enum State {
     Offered,
     Up,
     /// The peer does not run it, or has closed it; it may come up yet, when the peer opens one.
-    Down(Why),
+    Down(Box<Why>),
     /// Closed here while it was offered; the peer is told once it has answered.
     Closing(String),
 }
 
 struct Channel {
+    /// By which the link knows it.
+    number: u32,
     instance: Arc<dyn Instance>,
     state: State,
+}
+
+impl Keyed for Channel {
+    type Key = u32;
+
+    fn key(&self) -> u32 {
+        self.number
+    }
 }
 
 /// Somebody who waits for this link, or for an instance on it.
@@ -90,39 +96,32 @@ pub(crate) struct Driver {
     guest: Guest,
     link: Link,
     stream: Box<dyn Stream>,
-    channels: BTreeMap<u32, Box<Channel>>,
+    channels: Few<Channel>,
     /// Instances that this link has yet to offer.
     deferred: Vec<Arc<dyn Instance>>,
     /// The dial that made this connection.
-    dial: Option<Waiter>,
+    dial: Option<Box<Waiter>>,
     waiters: Vec<Waiting>,
-    /// When the first of them has waited long enough.
-    waiters_due: Option<peerage_machine::Instant>,
     /// Connections that wait to hear whether the peer still has this link.
     probers: Vec<Arc<LinkHandle>>,
     /// Those who wait until nothing waits to be sent.
     flushers: Vec<oneshot::Sender<()>>,
     /// Enough was read for a connection whose place is not decided.
     stalled: bool,
-    commands: Vec<Command>,
-    /// Messages on their way to an instance; empty in between.
-    batch: Vec<Bytes>,
     /// Read and not yet used: part of a record.
     leftover: Vec<u8>,
     /// Sealed and not yet written.
     unsent: BytesMut,
     /// Messages that the link took from instances.
     taken: u64,
-    reported: LinkStats,
+    /// Those that it dropped, as far as they are counted.
+    dropped: u64,
     timer: Pin<Box<Sleep>>,
     armed: Option<peerage_machine::Instant>,
     was_up: bool,
     greeted: bool,
     /// The link is over: what is left is to flush and hang up.
     over: Option<Box<Why>>,
-    over_at: Option<tokio::time::Instant>,
-    /// When all was written and the sending half was shut.
-    flushed_at: Option<tokio::time::Instant>,
     broken: bool,
 }
 
@@ -215,9 +214,11 @@ impl Driver {
             handle.hold(waiter.key());
         }
         let link = Link::new(setup, shared.clock.mono());
-        let channels = (0..)
-            .zip(instances)
-            .map(|(number, (instance, _))| (number, Box::new(Channel { instance, state: State::Offered })));
+        let channels = (0..).zip(instances).map(|(number, (instance, _))| Channel {
+            number,
+            instance,
+            state: State::Offered,
+        });
         let mut driver = Box::new(Self {
             ip,
             guest,
@@ -225,25 +226,20 @@ impl Driver {
             stream,
             channels: channels.collect(),
             deferred: Vec::new(),
-            dial,
+            dial: dial.map(Box::new),
             waiters: Vec::new(),
-            waiters_due: None,
             probers: Vec::new(),
             flushers: Vec::new(),
             stalled: false,
-            commands: Vec::new(),
-            batch: Vec::new(),
             leftover: Vec::new(),
             unsent: BytesMut::new(),
             taken: 0,
-            reported: LinkStats::default(),
+            dropped: 0,
             timer: Box::pin(tokio::time::sleep(Duration::ZERO)),
             armed: None,
             was_up: false,
             greeted: false,
             over: None,
-            over_at: None,
-            flushed_at: None,
             broken: false,
             handle,
             shared,
@@ -254,7 +250,9 @@ impl Driver {
 
     /// What its dialer hears, who waits no more if it was a link.
     fn ending(&mut self) -> Ending {
-        let (Some(waiter), Some(why)) = (self.dial.take(), &self.over) else { return Ending::Over };
+        let (Some(waiter), Some(why)) = (self.dial.take().map(|dial| *dial), &self.over) else {
+            return Ending::Over;
+        };
         let cookie = self.link.cookie();
         if let Some(cookie) = cookie {
             let now = self.shared.clock.mono();
@@ -336,28 +334,23 @@ impl Driver {
     }
 
     fn take_commands(&mut self) -> bool {
-        if !self.handle.take_mail(&mut self.commands) {
-            return false;
-        }
-        let mut commands = std::mem::take(&mut self.commands);
-        let needed = commands.len().max(KEPT_COMMANDS);
-        for command in commands.drain(..) {
-            if self.over.is_some() {
-                self.too_late(command);
-                continue;
+        with_room(&COMMANDS, |commands| {
+            if !self.handle.take_mail(commands) {
+                return false;
             }
-            self.command(command);
-            if self.link.is_closed() {
-                self.pump();
+            for command in commands.drain(..) {
+                if self.over.is_some() {
+                    self.too_late(command);
+                    continue;
+                }
+                self.command(command);
+                if self.link.is_closed() {
+                    self.pump();
+                }
             }
-        }
-        if commands.capacity() >= 2 * needed {
-            // What was needed in busier times: it goes in halves, so that a link that is busy again has most of it.
-            commands.shrink_to(commands.capacity() / 2);
-        }
-        self.commands = commands;
-        self.pump();
-        true
+            self.pump();
+            true
+        })
     }
 
     fn tell_flushed(&mut self) {
@@ -397,7 +390,7 @@ impl Driver {
                     self.taken -= 1;
                     // The host has checked what it could: this is a channel or link that has just ended.
                     self.shared.counters.dropped(Dropped::from(&why), 1);
-                    if let Some(channel) = self.channels.get(&channel) {
+                    if let Some(channel) = self.channels.get(channel) {
                         channel.instance.room(self.handle.id, class, size);
                     }
                 }
@@ -431,7 +424,12 @@ impl Driver {
 
     /// When something is due whatever the peer does.
     fn deadline(&self) -> Option<peerage_machine::Instant> {
-        self.link.deadline().into_iter().chain(self.waiters_due).min()
+        self.link.deadline().into_iter().chain(self.waiters_due()).min()
+    }
+
+    /// When the first of those who wait has waited long enough.
+    fn waiters_due(&self) -> Option<peerage_machine::Instant> {
+        self.waiters.iter().filter_map(|waiting| waiting.until).min()
     }
 
     /// Rings the link's timer when it is due, and tells those who have waited long enough.
@@ -441,7 +439,7 @@ impl Driver {
         }
         self.link.on_timer(now);
         self.pump();
-        if self.waiters_due.is_some_and(|due| now >= due) {
+        if self.waiters_due().is_some_and(|due| now >= due) {
             self.answer_waiters();
         }
         true
@@ -449,34 +447,29 @@ impl Driver {
 
     /// Tells the instances what the link has to say; messages in batches.
     fn pump(&mut self) {
-        let mut batch = std::mem::take(&mut self.batch);
-        let (mut batch_of, mut most) = (0, KEPT_BATCH);
-        while let Some(event) = self.link.poll_event() {
-            if let LinkEvent::Message { channel, message } = event {
-                if channel != batch_of {
-                    self.deliver(batch_of, &mut batch);
-                    batch_of = channel;
+        with_room(&BATCH, |batch| {
+            let mut batch_of = 0;
+            while let Some(event) = self.link.poll_event() {
+                if let LinkEvent::Message { channel, message } = event {
+                    if channel != batch_of {
+                        self.deliver(batch_of, batch);
+                        batch_of = channel;
+                    }
+                    batch.push(message);
+                    continue;
                 }
-                batch.push(message);
-                most = most.max(batch.len());
-                continue;
+                self.deliver(batch_of, batch);
+                self.event(event);
             }
-            self.deliver(batch_of, &mut batch);
-            self.event(event);
-        }
-        self.deliver(batch_of, &mut batch);
-        if batch.capacity() >= 2 * most {
-            // An idle link keeps no room for a flood; as with commands.
-            batch.shrink_to(batch.capacity() / 2);
-        }
-        self.batch = batch;
+            self.deliver(batch_of, batch);
+        });
     }
 
     fn deliver(&self, channel: u32, batch: &mut Vec<Bytes>) {
         if batch.is_empty() {
             return;
         }
-        match self.channels.get(&channel) {
+        match self.channels.get(channel) {
             Some(channel) => channel.instance.messages(self.handle.id, batch),
             None => batch.clear(),
         }
@@ -496,13 +489,13 @@ impl Driver {
             }
             LinkEvent::ChannelDown { channel, why } => self.channel_not_up(channel, why),
             LinkEvent::Room { channel, class, bytes } => {
-                if let Some(channel) = self.channels.get(&channel) {
+                if let Some(channel) = self.channels.get(channel) {
                     channel.instance.room(self.handle.id, class, bytes);
                 }
             }
             LinkEvent::Rtt(rtt) => {
                 self.store_rtt(rtt);
-                for channel in self.channels.values().filter(|channel| matches!(channel.state, State::Up)) {
+                for channel in self.channels.iter().filter(|channel| matches!(channel.state, State::Up)) {
                     channel.instance.rtt(self.handle.id, rtt);
                 }
             }

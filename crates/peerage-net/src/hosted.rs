@@ -254,7 +254,7 @@ impl<M: Machine + Send + 'static> Cell<M> {
                 Effect::CloseChannel { link, why } => {
                     if let Some(peer) = links.remove(&link) {
                         peer.handle.release(self.key);
-                        lock(&peer.handle.open).remove(&self.key);
+                        lock(&peer.handle.open).remove(self.key);
                         peer.handle.ask(Command::CloseInstance { key: self.key, detail: why.to_string() });
                         follow.push_back(Input::Down { link, why });
                     }
@@ -484,7 +484,7 @@ impl<M: Machine + Send + 'static> Instance for Cell<M> {
         }
         for (_, peer) in std::mem::take(&mut inner.links) {
             peer.handle.release(self.key);
-            lock(&peer.handle.open).remove(&self.key);
+            lock(&peer.handle.open).remove(self.key);
         }
         inner.sink.closed();
         drop(inner);

@@ -67,6 +67,7 @@ mod driver;
 mod dropped;
 mod endpoint;
 mod error;
+mod few;
 mod hosted;
 mod hub;
 mod link_handle;

@@ -1,6 +1,5 @@
 //! A link, as everybody but its own task sees it.
 
-use std::collections::{BTreeMap, BTreeSet};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock};
 use std::task::Waker;
@@ -10,6 +9,7 @@ use peerage_machine::{Class, Direction, Incarnation, LinkId, OnReturn, UnixMilli
 use peerage_wire::{Address, PeerId, Suite};
 use tokio::sync::oneshot;
 
+use crate::few::{Few, Keyed};
 use crate::hosted::Instance;
 use crate::scratch::lock;
 use crate::waiter::Waiter;
@@ -21,6 +21,22 @@ pub(crate) struct InstanceKey(pub(crate) u64);
 impl InstanceKey {
     /// The application itself, through `connect`.
     pub(crate) const APPLICATION: Self = Self(0);
+}
+
+impl Keyed for InstanceKey {
+    type Key = Self;
+
+    fn key(&self) -> Self {
+        *self
+    }
+}
+
+impl Keyed for Arc<dyn Instance> {
+    type Key = InstanceKey;
+
+    fn key(&self) -> InstanceKey {
+        Instance::key(&**self)
+    }
 }
 
 /// What a link's task is asked to do.
@@ -89,7 +105,7 @@ pub(crate) struct LinkCounters {
 /// Those who wait for a link's end, or how it came.
 enum End {
     Awaited(Vec<oneshot::Sender<Why>>),
-    Came(Why),
+    Came(Box<Why>),
 }
 
 impl Default for End {
@@ -97,6 +113,9 @@ impl Default for End {
         Self::Awaited(Vec::new())
     }
 }
+
+/// The room for commands that a link keeps: 224 bytes.
+const KEPT_COMMANDS: usize = 4;
 
 #[derive(Default)]
 struct Mail {
@@ -117,13 +136,13 @@ pub(crate) struct LinkHandle {
     pub(crate) up: AtomicBool,
     pub(crate) counters: LinkCounters,
     /// Instances that are open on the link.
-    pub(crate) open: Mutex<BTreeMap<InstanceKey, Arc<dyn Instance>>>,
+    pub(crate) open: Mutex<Few<Arc<dyn Instance>>>,
     /// Taken from its instances: it comes up for none of them any more.
     detached: AtomicBool,
     /// Left to the instances that coexist: it is not the link to its peer any more.
     superseded: AtomicBool,
     end: Mutex<End>,
-    holders: Mutex<BTreeSet<InstanceKey>>,
+    holders: Mutex<Few<InstanceKey>>,
     mail: Mutex<Mail>,
 }
 
@@ -175,14 +194,20 @@ impl LinkHandle {
         }
     }
 
-    /// What has been asked since the last call, into `into`, which is empty; whether there is any.
+    /// What has been asked since the last call, behind what is in `into`; whether there is any.
     pub(crate) fn take_mail(&self, into: &mut Vec<Command>) -> bool {
         let mut mail = lock(&self.mail);
         mail.rests = false;
         if mail.commands.is_empty() {
             return false;
         }
-        std::mem::swap(&mut mail.commands, into);
+        let needed = mail.commands.len().max(KEPT_COMMANDS);
+        into.append(&mut mail.commands);
+        let room = mail.commands.capacity();
+        if room >= 2 * needed {
+            // What was needed in busier times: it goes in halves, so that a link that is busy again has most of it.
+            mail.commands.shrink_to(room / 2);
+        }
         true
     }
 
@@ -222,7 +247,7 @@ impl LinkHandle {
     pub(crate) fn release(&self, key: InstanceKey) {
         let changed = {
             let mut holders = lock(&self.holders);
-            holders.remove(&key) && holders.is_empty()
+            holders.remove(key).is_some() && holders.is_empty()
         };
         if changed {
             self.ask(Command::HeldChanged);
@@ -237,7 +262,7 @@ impl LinkHandle {
     pub(crate) fn detach(&self, why: &Why) {
         self.detached.store(true, Ordering::SeqCst);
         let open = std::mem::take(&mut *lock(&self.open));
-        for instance in open.into_values() {
+        for instance in open {
             instance.down(self.id, why.clone());
         }
         self.tell_end(why);
@@ -249,21 +274,21 @@ impl LinkHandle {
 
     /// Whether an instance is open that wants to keep it beside a newer one.
     pub(crate) fn coexists(&self) -> bool {
-        lock(&self.open).values().any(|instance| instance.spec().on_return == OnReturn::Coexist)
+        lock(&self.open).iter().any(|instance| instance.spec().on_return == OnReturn::Coexist)
     }
 
     /// Takes the link at once from all but the instances that coexist.
     pub(crate) fn supersede(&self) {
         self.superseded.store(true, Ordering::SeqCst);
         let mut taken = Vec::new();
-        lock(&self.open).retain(|key, instance| {
+        lock(&self.open).retain(|instance| {
             let stays = instance.spec().on_return == OnReturn::Coexist;
             if !stays {
-                taken.push((*key, Arc::clone(instance)));
+                taken.push(Arc::clone(instance));
             }
             stays
         });
-        for (_, instance) in &taken {
+        for instance in &taken {
             instance.down(self.id, Why::Superseded);
         }
         self.tell_end(&Why::Superseded);
@@ -280,11 +305,11 @@ impl LinkHandle {
     }
 
     /// Ends what holds the link, but for these.
-    pub(crate) fn release_all_but(&self, stay: &BTreeSet<InstanceKey>) {
+    pub(crate) fn release_all_but(&self, stay: &Few<InstanceKey>) {
         let changed = {
             let mut holders = lock(&self.holders);
             let was = !holders.is_empty();
-            holders.retain(|key| stay.contains(key));
+            holders.retain(|key| stay.get(*key).is_some());
             was && holders.is_empty()
         };
         if changed {
@@ -299,7 +324,7 @@ impl LinkHandle {
                 // Whoever waits may have stopped.
                 let _ = waiting.send(why.clone());
             }
-            *end = End::Came(why.clone());
+            *end = End::Came(Box::new(why.clone()));
         }
     }
 
@@ -307,7 +332,7 @@ impl LinkHandle {
     pub(crate) async fn ended(&self) -> Why {
         let (answer, ended) = oneshot::channel();
         match &mut *lock(&self.end) {
-            End::Came(why) => return why.clone(),
+            End::Came(why) => return Why::clone(why),
             End::Awaited(waiting) => {
                 waiting.retain(|waiting| !waiting.is_closed());
                 waiting.push(answer);

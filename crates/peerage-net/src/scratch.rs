@@ -1,9 +1,12 @@
 //! Small things that every module needs.
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::thread::LocalKey;
 
-use bytes::BytesMut;
+use bytes::{Bytes, BytesMut};
+
+use crate::link_handle::Command;
 
 /// Locks. A panic elsewhere while it was locked leaves data that is still whole enough to close down with.
 pub(crate) fn lock<T: ?Sized>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
@@ -23,6 +26,28 @@ thread_local! {
     static BUFFER: RefCell<Vec<u8>> = const { RefCell::new(Vec::new()) };
     /// And one for what is sealed and written, which a link that cannot write at once takes along.
     static WRITE: RefCell<BytesMut> = RefCell::new(BytesMut::new());
+    /// For commands that a link takes from its mail.
+    pub(crate) static COMMANDS: Cell<Vec<Command>> = const { Cell::new(Vec::new()) };
+    /// For messages on their way to an instance.
+    pub(crate) static BATCH: Cell<Vec<Bytes>> = const { Cell::new(Vec::new()) };
+}
+
+/// As many things as a thread keeps room for: a flood must not leave its room behind.
+const KEPT: usize = 1024;
+
+/// Lends this thread's room for such things, which is empty, and is emptied.
+pub(crate) fn with_room<T, R>(
+    room: &'static LocalKey<Cell<Vec<T>>>,
+    use_it: impl FnOnce(&mut Vec<T>) -> R,
+) -> R {
+    // Whoever wants it inside gets another one.
+    let mut lent = room.take();
+    let result = use_it(&mut lent);
+    lent.clear();
+    if lent.capacity() <= KEPT {
+        room.set(lent);
+    }
+    result
 }
 
 /// Takes this thread's write buffer, empty, or a new one.

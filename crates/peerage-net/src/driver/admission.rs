@@ -114,7 +114,7 @@ impl Driver {
         if let Some(ip) = self.ip {
             self.shared.vouch(Source::from(ip));
         }
-        let dial = self.dial.take();
+        let dial = self.dial.take().map(|dial| *dial);
         self.add_waiters(dial);
         let now = self.shared.clock.mono();
         self.link.set_held(now, self.handle.is_held());

@@ -20,6 +20,19 @@ const WRITES: usize = 8;
 /// How long a finished connection waits for the peer to hang up too.
 const LINGER: Duration = Duration::from_secs(1);
 
+/// How far a link that is over has come with hanging up.
+pub(super) struct HangingUp {
+    began: tokio::time::Instant,
+    /// When all was written and the sending half was shut.
+    flushed: Option<tokio::time::Instant>,
+}
+
+impl HangingUp {
+    pub(super) fn now() -> Self {
+        Self { began: tokio::time::Instant::now(), flushed: None }
+    }
+}
+
 impl Driver {
     /// What the other end said before the link was made.
     pub(super) fn hear(&mut self, mut heard: Vec<u8>) {
@@ -180,29 +193,28 @@ impl Driver {
 
     /// Flushes the goodbye, ends the sending half, and waits a little for the peer to do the same: a socket closed with
     /// unread bytes would take the goodbye back.
-    pub(super) fn poll_hang_up(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+    pub(super) fn poll_hang_up(&mut self, cx: &mut Context<'_>, at: &mut HangingUp) -> Poll<()> {
         let mut commands = Vec::new();
         self.handle.take_mail(&mut commands);
         // All that is still asked of it is to stop.
         if self.broken || !commands.is_empty() || !self.handle.await_mail(cx.waker()) {
             return Poll::Ready(());
         }
-        let began = *self.over_at.get_or_insert_with(tokio::time::Instant::now);
-        let until = match self.flushed_at {
+        let until = match at.flushed {
             Some(flushed) => flushed + LINGER,
-            None => began + self.shared.config.close_grace.max(LINGER),
+            None => at.began + self.shared.config.close_grace.max(LINGER),
         };
         self.timer.as_mut().reset(until);
         if self.timer.as_mut().poll(cx).is_ready() {
             return Poll::Ready(());
         }
-        while self.flushed_at.is_none() {
+        while at.flushed.is_none() {
             self.link.transmit(&mut self.unsent, WRITE_AHEAD);
             self.report();
             if self.unsent.is_empty() {
                 match Pin::new(&mut self.stream).poll_shutdown(cx) {
                     Poll::Ready(Ok(())) => {
-                        self.flushed_at = Some(tokio::time::Instant::now());
+                        at.flushed = Some(tokio::time::Instant::now());
                         cx.waker().wake_by_ref();
                     }
                     Poll::Ready(Err(_)) => return Poll::Ready(()),
@@ -221,7 +233,7 @@ impl Driver {
                 let mut read = ReadBuf::new(buffer);
                 match Pin::new(&mut self.stream).poll_read(cx, &mut read) {
                     Poll::Ready(Ok(())) if !read.filled().is_empty() => {}
-                    Poll::Ready(_) if self.flushed_at.is_some() => return Poll::Ready(()),
+                    Poll::Ready(_) if at.flushed.is_some() => return Poll::Ready(()),
                     // The peer is done and we are not: the writer goes on until it is, or the time is.
                     Poll::Ready(Ok(())) => return Poll::Pending,
                     Poll::Ready(Err(_)) => return Poll::Ready(()),

@@ -1,11 +1,11 @@
 //! The end of a link, and what is told of it and counted.
 
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use peerage_machine::Why;
 
+use super::bytes::HangingUp;
 use super::{Driver, Waiting};
-use crate::counters::add;
 use crate::dropped::Dropped;
 
 impl Driver {
@@ -19,14 +19,14 @@ impl Driver {
         self.over = Some(Box::new(why.clone()));
         // Before anybody hears of the end: who looks then sees all of it.
         self.report();
-        let gone = self.reported.messages_sent + self.reported.messages_dropped;
-        let unsent = self.taken.saturating_sub(gone);
+        let stats = self.link.stats();
+        let unsent = self.taken.saturating_sub(stats.messages_sent + stats.messages_dropped);
         if unsent > 0 {
             self.shared.counters.dropped(Dropped::LinkEnded, unsent);
         }
         self.handle.up.store(false, Ordering::Release);
         self.handle.detach(&why);
-        for channel in self.channels.values() {
+        for channel in self.channels.iter() {
             // Those that another link's task has told already have forgotten this one.
             channel.instance.down(self.handle.id, why.clone());
         }
@@ -47,26 +47,25 @@ impl Driver {
         {
             // The link that stays instead, or that is on its way, serves as well; should it go, this address does.
             let dial = dial.or_dial(vec![self.handle.remote.clone()]);
-            self.dial = self.shared.await_peer(peer, dial).err();
+            self.dial = self.shared.await_peer(peer, dial).err().map(Box::new);
         }
     }
 
     /// Totals, for whoever looks.
     pub(super) fn report(&mut self) {
         let stats = self.link.stats();
-        let sent = stats.messages_sent - self.reported.messages_sent;
-        let received = stats.messages_received - self.reported.messages_received;
         let counters = &self.handle.counters;
-        add(&counters.messages_sent, sent);
-        add(&counters.messages_received, received);
-        self.shared.counters.messages_sent.add(sent);
+        // Nobody else sets them: what is there was reported.
+        let reported = |counter: &AtomicU64, total: u64| total - counter.swap(total, Ordering::Relaxed);
+        self.shared.counters.messages_sent.add(reported(&counters.messages_sent, stats.messages_sent));
+        let received = reported(&counters.messages_received, stats.messages_received);
         self.shared.counters.messages_received.add(received);
-        let late = stats.late_fragments - self.reported.late_fragments;
+        let late = stats.late_fragments - counters.late_fragments.load(Ordering::Relaxed);
         if late > 0 {
             self.shared.counters.dropped(Dropped::LateFragments, late);
             counters.late_fragments.store(stats.late_fragments, Ordering::Relaxed);
         }
-        let dropped = stats.messages_dropped - self.reported.messages_dropped;
+        let dropped = stats.messages_dropped - std::mem::replace(&mut self.dropped, stats.messages_dropped);
         if dropped > 0 {
             self.shared.counters.dropped(Dropped::ChannelEnded, dropped);
         }
@@ -77,12 +76,12 @@ impl Driver {
         counters.held_bytes.store(self.link.held_bytes(), Ordering::Relaxed);
         let (windows, room) = self.link.borrowed_bytes();
         counters.borrowed_bytes.store(windows + room, Ordering::Relaxed);
-        self.reported = stats;
     }
 
     /// Leaves in good order, as far as the peer lets it.
     pub(super) async fn hang_up(mut self: Box<Self>) {
-        std::future::poll_fn(|cx| self.poll_hang_up(cx)).await;
+        let mut hanging_up = HangingUp::now();
+        std::future::poll_fn(|cx| self.poll_hang_up(cx, &mut hanging_up)).await;
         self.report();
         let Self { shared, handle, ip, stream, .. } = *self;
         // The connection is gone before anybody hears that it is.

@@ -28,7 +28,7 @@ impl Driver {
                 matches!(channel.state, State::Closing(_))
                     && channel.instance.spec().name == instance.spec().name
             };
-            if self.channels.values().any(|channel| is_namesake(channel)) {
+            if self.channels.iter().any(is_namesake) {
                 self.deferred.push(instance);
             } else {
                 self.open(instance);
@@ -38,15 +38,15 @@ impl Driver {
 
     fn open(&mut self, instance: Arc<dyn Instance>) {
         let number = self.link.open(instance.spec().into());
-        self.channels.insert(number, Box::new(Channel { instance, state: State::Offered }));
+        self.channels.insert(Channel { number, instance, state: State::Offered });
     }
 
     pub(super) fn channel_up(&mut self, number: u32) {
-        let Some(channel) = self.channels.get_mut(&number) else { return };
+        let Some(channel) = self.channels.get_mut(number) else { return };
         let Some(known) = self.handle.known.get() else { return };
         if let State::Closing(detail) = &channel.state {
             self.link.close_channel(self.shared.clock.mono(), number, detail);
-            self.channels.remove(&number);
+            self.channels.remove(number);
             return self.open_deferred();
         }
         // A link that has given way, or is about to, is nobody's: the other one is.
@@ -55,12 +55,12 @@ impl Driver {
         }
         if self.handle.bars(&*channel.instance) {
             self.link.close_channel(self.shared.clock.mono(), number, SUPERSEDED);
-            self.channels.remove(&number);
+            self.channels.remove(number);
             return self.answer_waiters();
         }
         channel.state = State::Up;
         let instance = Arc::clone(&channel.instance);
-        lock(&self.handle.open).insert(instance.key(), Arc::clone(&instance));
+        lock(&self.handle.open).insert(Arc::clone(&instance));
         let info = LinkInfo {
             peer: known.peer,
             incarnation: known.incarnation,
@@ -85,7 +85,7 @@ impl Driver {
 
     /// Leaves the link to the instances that coexist with those on the newer one.
     pub(super) fn superseded(&mut self) {
-        let instances = self.channels.values().map(|channel| &channel.instance);
+        let instances = self.channels.iter().map(|channel| &channel.instance);
         let (stay, go): (Vec<_>, Vec<_>) =
             instances.cloned().partition(|instance| instance.spec().on_return == OnReturn::Coexist);
         for instance in go {
@@ -98,21 +98,21 @@ impl Driver {
 
     /// An instance is not, or no longer, open with the peer.
     pub(super) fn channel_not_up(&mut self, number: u32, why: Why) {
-        let Some(channel) = self.channels.get_mut(&number) else { return };
+        let Some(channel) = self.channels.get_mut(number) else { return };
         match channel.state {
             State::Closing(_) => {
                 self.link.close_channel(self.shared.clock.mono(), number, "");
-                self.channels.remove(&number);
+                self.channels.remove(number);
                 self.open_deferred();
             }
             State::Up => {
-                channel.state = State::Down(why.clone());
+                channel.state = State::Down(Box::new(why.clone()));
                 let instance = Arc::clone(&channel.instance);
-                lock(&self.handle.open).remove(&instance.key());
+                lock(&self.handle.open).remove(instance.key());
                 instance.down(self.handle.id, why);
                 self.handle.release(instance.key());
             }
-            State::Offered | State::Down(_) => channel.state = State::Down(why),
+            State::Offered | State::Down(_) => channel.state = State::Down(Box::new(why)),
         }
         self.answer_waiters();
     }
@@ -121,22 +121,22 @@ impl Driver {
     /// there is no common number by which to tell the peer.
     pub(super) fn close_instance(&mut self, key: InstanceKey, detail: &str) {
         self.handle.release(key);
-        lock(&self.handle.open).remove(&key);
+        lock(&self.handle.open).remove(key);
         self.deferred.retain(|instance| instance.key() != key);
         let mut ended = Vec::new();
-        for (number, channel) in &mut self.channels {
+        for channel in self.channels.iter_mut() {
             if channel.instance.key() != key {
                 continue;
             }
             match channel.state {
                 State::Offered => channel.state = State::Closing(detail.to_owned()),
                 State::Closing(_) => {}
-                State::Up | State::Down(_) => ended.push(*number),
+                State::Up | State::Down(_) => ended.push(channel.number),
             }
         }
         for number in ended {
             self.link.close_channel(self.shared.clock.mono(), number, detail);
-            self.channels.remove(&number);
+            self.channels.remove(number);
         }
         self.answer_waiters();
     }
@@ -169,7 +169,6 @@ impl Driver {
                 }
             }
         }
-        self.waiters_due = self.waiters.iter().filter_map(|waiting| waiting.until).min();
     }
 
     /// Gives the waiter back when there is nothing to say yet.
@@ -180,7 +179,7 @@ impl Driver {
             self.shared.reroute(self.link.peer(), waiter, Why::Superseded);
             return None;
         }
-        let mut channels = self.channels.values();
+        let mut channels = self.channels.iter();
         let state = channels.find(|channel| channel.instance.key() == key).map(|channel| &channel.state);
         let fails = match (state, waiter.instance()) {
             (_, None) | (Some(State::Up), _) => {
@@ -193,7 +192,7 @@ impl Driver {
                 return back;
             }
             (Some(State::Offered), _) => return Some(waiter),
-            (Some(State::Down(why)), _) => why.clone(),
+            (Some(State::Down(why)), _) => Why::clone(why),
             (Some(State::Closing(_)), _) => Why::NotUp,
             (None, Some(instance)) => {
                 if self.deferred.iter().any(|deferred| deferred.key() == key) {
