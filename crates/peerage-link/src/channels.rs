@@ -36,16 +36,11 @@ struct Local {
 
 /// An instance of the peer's.
 #[derive(Debug)]
-struct Remote {
-    instance: Instance,
-    /// This side's number for it, where the channel is up.
-    local: Option<u32>,
-}
-
-impl Remote {
-    fn new(instance: Instance) -> Self {
-        Self { instance, local: None }
-    }
+enum Remote {
+    /// It meets none of this side's.
+    Alone(Box<Instance>),
+    /// The channel is up: it is equal to this side's of that number.
+    Met(u32),
 }
 
 /// The channels of one link.
@@ -208,24 +203,31 @@ impl Channels {
     /// The peer's instances from its `Hello`.
     pub(crate) fn greet(&mut self, instances: Vec<Instance>) {
         self.next_remote = instances.len() as u64;
-        self.remote = (0..).zip(instances.into_iter().map(Remote::new)).collect();
+        self.remote =
+            (0..).zip(instances.into_iter().map(|instance| Remote::Alone(Box::new(instance)))).collect();
+    }
+
+    /// The peer's instances, by its numbers.
+    fn theirs(&self) -> impl Iterator<Item = (u32, &Instance)> {
+        self.remote.iter().filter_map(|(number, theirs)| match theirs {
+            Remote::Alone(instance) => Some((number, &**instance)),
+            Remote::Met(local) => Some((number, self.instance(*local)?)),
+        })
     }
 
     /// What this side refuses of the peer's for want of an equal one, in the peer's numbers.
     pub(crate) fn refusals(&self) -> Vec<proto::Refusal> {
-        let all = self.remote.iter();
-        all.filter_map(|(number, theirs)| {
-            self.best_match(&theirs.instance).err().map(|why| refusal(number, why))
-        })
-        .collect()
+        let all = self.theirs();
+        all.filter_map(|(number, theirs)| self.best_match(theirs).err().map(|why| refusal(number, why)))
+            .collect()
     }
 
     /// Decides which of the peer's instances meet one of this side's; what it refuses, in the peer's numbers.
     pub(crate) fn accept(&mut self) -> Vec<proto::Refusal> {
         let mut refused = Vec::new();
         let (mut agreed, mut taken) = (Agreed::default(), BTreeSet::new());
-        for (number, theirs) in self.remote.iter() {
-            match self.best_match_but(&theirs.instance, &taken) {
+        for (number, theirs) in self.theirs() {
+            match self.best_match_but(theirs, &taken) {
                 Err(why) => refused.push(refusal(number, why)),
                 Ok(local) if agreed.accepted.len() < self.max as usize => {
                     taken.insert(local);
@@ -270,16 +272,15 @@ impl Channels {
     pub(crate) fn nothing_in_common(&self) -> bool {
         self.local.values().any(|local| local.offered)
             && !self.remote.is_empty()
-            && !self.remote.values().any(|theirs| self.has(&theirs.instance))
+            && !self.theirs().any(|(_, theirs)| self.has(theirs))
     }
 
     /// Why this side's instance has no counterpart in the peer's `Hello`, seen from here.
     pub(crate) fn why_not(&self, local: u32) -> Option<Refusal> {
         let ours = self.instance(local)?;
         let reason = self
-            .remote
-            .values()
-            .map(|theirs| &theirs.instance)
+            .theirs()
+            .map(|(_, theirs)| theirs)
             .filter(|theirs| theirs.protocol == ours.protocol && theirs.name == ours.name)
             .find_map(|theirs| {
                 (ours.version != theirs.version)
@@ -346,14 +347,14 @@ impl Channels {
         Some(Refusal { by: Side::Them, instance: name_of(ours), reason })
     }
 
+    /// Two that are equal are one channel, unless one of them has another or is gone.
     fn pair(&mut self, local: u32, remote: u32) -> bool {
         let Some(ours) = self.local.get_mut(local) else { return false };
-        let Some(theirs) = self.remote.get_mut(remote) else { return false };
-        if ours.remote.is_some() || theirs.local.is_some() {
+        if ours.remote.is_some() || matches!(self.remote.get(remote), Some(Remote::Met(_))) {
             return false;
         }
         ours.remote = Some(remote);
-        theirs.local = Some(local);
+        self.remote.insert(remote, Remote::Met(local));
         true
     }
 
@@ -361,16 +362,15 @@ impl Channels {
     ///
     /// # Errors
     /// The refusal to send.
-    pub(crate) fn open_remote(&mut self, remote: u32, instance: Instance) -> Result<u32, (Reason, String)> {
+    pub(crate) fn open_remote(&mut self, remote: u32, instance: &Instance) -> Result<u32, (Reason, String)> {
         self.next_remote = u64::from(remote) + 1;
-        let local = self.best_match(&instance)?;
+        let local = self.best_match(instance)?;
         if self.up() >= self.max as usize {
             if let Some(local) = self.local.get_mut(local) {
                 local.turned_away = Some(remote);
             }
             return Err(self.limit());
         }
-        self.remote.insert(remote, Remote::new(instance));
         self.pair(local, remote);
         Ok(local)
     }
@@ -391,8 +391,8 @@ impl Channels {
         let turned_away = ours.turned_away == Some(remote);
         let Some(ours) = self.local.get(local) else { return Ok(Opened::Over) };
         match self.remote.get(remote) {
-            Some(theirs) if ours.instance != theirs.instance => return Err(()),
-            Some(theirs) if theirs.local.is_some_and(|paired| paired != local) => return Err(()),
+            Some(Remote::Alone(theirs)) if ours.instance != **theirs => return Err(()),
+            Some(Remote::Met(paired)) if *paired != local => return Err(()),
             _ => {}
         }
         match ours.remote {
@@ -400,10 +400,6 @@ impl Channels {
             Some(_) => return Err(()),
             None if turned_away || self.up() >= self.max as usize => return Ok(Opened::Full),
             None => {}
-        }
-        let instance = ours.instance.clone();
-        if self.remote.get(remote).is_none() {
-            self.remote.insert(remote, Remote::new(instance));
         }
         self.pair(local, remote);
         Ok(Opened::Up)
@@ -433,7 +429,8 @@ impl Channels {
     /// Whose message is it: this side's number, when the channel is up; `Err` when the peer never offered it.
     pub(crate) fn route(&self, remote: u32) -> Result<Option<u32>, ()> {
         match self.remote.get(remote) {
-            Some(theirs) => Ok(theirs.local),
+            Some(Remote::Met(local)) => Ok(Some(*local)),
+            Some(Remote::Alone(_)) => Ok(None),
             None if u64::from(remote) < self.next_remote => Ok(None),
             None => Err(()),
         }

@@ -1,9 +1,9 @@
 //! Channels that were closed here and still send what waited.
 
-use std::collections::VecDeque;
-
 use peerage_machine::Instant;
 use peerage_wire::hello::Instance;
+
+use crate::seldom::Seldom;
 
 /// One of them.
 #[derive(Debug)]
@@ -20,7 +20,7 @@ pub(crate) struct Closing {
 /// All of them, those that end first in front. There are few: an instance that is opened again waits for its
 /// predecessor.
 #[derive(Debug, Default)]
-pub(crate) struct ClosingChannels(VecDeque<Closing>);
+pub(crate) struct ClosingChannels(Seldom<Closing>);
 
 impl ClosingChannels {
     /// One more, which ends no earlier than the others.
@@ -30,9 +30,9 @@ impl ClosingChannels {
 
     /// Takes one out, by this side's number; whether it was there.
     pub(crate) fn remove(&mut self, local: u32) -> bool {
-        let before = self.0.len();
+        let was_there = self.0.iter().any(|closing| closing.local == local);
         self.0.retain(|closing| closing.local != local);
-        self.0.len() < before
+        was_there
     }
 
     /// Takes out one whose time is over: this side's number.

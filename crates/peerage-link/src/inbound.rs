@@ -25,6 +25,7 @@ pub(crate) use reclaim::Kept;
 
 use crate::budget::{Memory, Share};
 use crate::few::Few;
+use crate::seldom::Seldom;
 use crate::window::{Gauge, LEAST_IDLE, Window};
 use crate::{FRAGMENT_COST, LinkConfig, MAX_CONTROL_MESSAGE};
 
@@ -122,7 +123,7 @@ pub(crate) struct Inbound {
     epochs: u32,
     channels: Few<Receiving>,
     /// Large messages that wait for the budget, the first that came first.
-    waiting: VecDeque<(u32, u32)>,
+    waiting: Seldom<(u32, u32)>,
     due: Due,
     /// Bytes of whole messages that nobody took yet: with room of their own, and without.
     untaken: [u64; 2],
@@ -135,7 +136,7 @@ pub(crate) struct Inbound {
     /// When to look for windows that have grown and are idle.
     look_at: Option<Instant>,
     /// What the peer is to be asked to return: channels, classes and bytes.
-    reclaims: VecDeque<(u32, u32, u64)>,
+    reclaims: Seldom<(u32, u32, u64)>,
     pub(crate) messages: u64,
 }
 
@@ -151,14 +152,14 @@ impl Inbound {
             room: Share::new(memory.messages.clone()),
             epochs: 0,
             channels: Few::default(),
-            waiting: VecDeque::new(),
+            waiting: Seldom::default(),
             due: Due::default(),
             untaken: [0; 2],
             in_parts: 0,
             ask_again: None,
             lent_until: None,
             look_at: None,
-            reclaims: VecDeque::new(),
+            reclaims: Seldom::default(),
             messages: 0,
         }
     }

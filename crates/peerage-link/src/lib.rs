@@ -56,6 +56,7 @@ mod link;
 mod outbound;
 mod pace;
 mod reason;
+mod seldom;
 mod setup;
 mod shedding;
 mod window;

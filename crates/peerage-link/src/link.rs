@@ -395,9 +395,9 @@ impl Link {
             self.give_credit(true);
         }
         self.seal(out, budget);
-        let finished = self.outbound.take_finished();
+        let mut finished = self.outbound.take_finished();
         if !finished.is_empty() {
-            for channel in finished {
+            while let Some(channel) = finished.pop_front() {
                 self.closing.remove(channel);
             }
             self.offer_rest();

@@ -15,6 +15,7 @@ use crate::MAX_CONTROL_MESSAGE;
 use crate::few::Few;
 use crate::inbound::needs_credit;
 use crate::pace::Pace;
+use crate::seldom::Seldom;
 
 /// Pongs owed at once; a peer that pings faster than it reads gets the newest answers only.
 const MAX_PONGS: usize = 8;
@@ -81,7 +82,7 @@ pub(crate) struct Outbound {
     interactive_turns: u32,
     control_queue: u64,
     /// Channels that have said their last word since somebody asked.
-    finished: Vec<u32>,
+    finished: Seldom<u32>,
     /// What the peer takes a second. What is more waits.
     message_pace: Pace,
     control_pace: Pace,
@@ -103,7 +104,7 @@ impl Outbound {
             lines: Default::default(),
             interactive_turns: 0,
             control_queue,
-            finished: Vec::new(),
+            finished: Seldom::default(),
             message_pace: Pace::free(),
             control_pace: Pace::free(),
             messages: 0,
@@ -253,7 +254,7 @@ impl Outbound {
     }
 
     /// Channels that have said their last word since the last call.
-    pub(crate) fn take_finished(&mut self) -> Vec<u32> {
+    pub(crate) fn take_finished(&mut self) -> Seldom<u32> {
         std::mem::take(&mut self.finished)
     }
 

@@ -304,7 +304,7 @@ impl Link {
         }
         let instance = open.instance.ok_or("an Open without its instance")?;
         let instance = Instance::try_from(instance).map_err(|error| format!("open: {error}"))?;
-        match self.channels.open_remote(remote, instance) {
+        match self.channels.open_remote(remote, &instance) {
             Ok(channel) => {
                 self.outbound.answer(Kind::Opened(proto::Opened { channel: remote, mine: channel }))?;
                 self.channel_up(channel);

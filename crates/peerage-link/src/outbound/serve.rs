@@ -204,7 +204,7 @@ impl Outbound {
         line.pop_front();
         if lane.last_word.is_some() && lane.is_empty() {
             self.say_last_word(channel);
-            self.finished.push(channel);
+            self.finished.push_back(channel);
         }
         Served::Next
     }
