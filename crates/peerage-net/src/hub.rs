@@ -80,7 +80,10 @@ pub(crate) struct Hub {
     /// Handshakes of those who came with a cookie: what strangers do without one, of whom others may share the address,
     /// takes nothing from them.
     places: Places,
-    peers: BTreeMap<PeerId, PeerEntry>,
+    /// Links that are up, by their peer, the newest last. All but that one are superseded, and stay for instances that coexist.
+    links: BTreeMap<PeerId, Vec<Arc<LinkHandle>>>,
+    /// What goes once there is a link: of peers to whom a connection is on its way.
+    arriving: BTreeMap<PeerId, Arriving>,
     instances: BTreeMap<InstanceKey, Arc<dyn Instance>>,
 }
 
@@ -99,19 +102,35 @@ pub(crate) struct Refused {
     pub(crate) busy: Option<Busy>,
 }
 
+/// Connections to a peer that are on their way to become links, one at least.
 #[derive(Default)]
-struct PeerEntry {
-    /// Links that are up, the newest last. All but that one are superseded, and stay for instances that coexist.
-    links: Vec<Arc<LinkHandle>>,
+struct Arriving {
     /// Admitted by us, not yet up.
     pending: Vec<Arc<LinkHandle>>,
     waiters: Vec<Waiter>,
 }
 
-impl PeerEntry {
+impl Hub {
     /// The link to the peer, but for instances that have older ones too.
-    fn current(&self) -> Option<&Arc<LinkHandle>> {
-        self.links.iter().rev().find(|link| !link.is_superseded())
+    fn current(&self, peer: PeerId) -> Option<&Arc<LinkHandle>> {
+        self.links.get(&peer)?.iter().rev().find(|link| !link.is_superseded())
+    }
+
+    /// What waits for a link to the peer, when a connection is no longer on its way to become one. Others may be.
+    fn arrived(&mut self, peer: PeerId, id: LinkId) -> Option<&mut Arriving> {
+        let arriving = self.arriving.get_mut(&peer)?;
+        arriving.pending.retain(|pending| pending.id != id);
+        Some(arriving)
+    }
+
+    /// Nothing is on its way to the peer; those who waited for it.
+    fn none_arrives(&mut self, peer: PeerId) -> Vec<Waiter> {
+        let waiters = self.arriving.remove(&peer).map(|arriving| arriving.waiters);
+        if self.arriving.is_empty() {
+            // A map that has been emptied keeps a node.
+            self.arriving = BTreeMap::new();
+        }
+        waiters.unwrap_or_default()
     }
 }
 
@@ -267,7 +286,6 @@ impl Shared {
             return Verdict::Refuse(shut_down());
         }
         let mut hub = lock(&self.hub);
-        let entry = hub.peers.entry(peer).or_default();
         let same = |rival: &LinkHandle| {
             rival.known.get().is_some_and(|known| known.incarnation == incarnation)
                 && rival.id != new.id
@@ -278,15 +296,16 @@ impl Shared {
             (true, Direction::Inbound) => false,
             (false, _) => rival.direction == smaller_dials,
         };
-        if entry.pending.iter().any(|rival| same(rival) && crossed(rival)) {
+        let pending = hub.arriving.get(&peer).map(|arriving| &arriving.pending);
+        if pending.into_iter().flatten().any(|rival| same(rival) && crossed(rival)) {
             return Verdict::Refuse(Why::Duplicate);
         }
         let outbound = new.direction == Direction::Outbound;
-        let rival = entry.current().filter(|rival| same(rival) && (outbound || crossed(rival)));
+        let rival = hub.current(peer).filter(|rival| same(rival) && (outbound || crossed(rival)));
         if let Some(rival) = rival {
             return Verdict::Ask(Arc::clone(rival));
         }
-        entry.pending.push(Arc::clone(new));
+        hub.arriving.entry(peer).or_default().pending.push(Arc::clone(new));
         drop(hub);
         self.arrived.notify_waiters();
         Verdict::Admit
@@ -300,29 +319,31 @@ impl Shared {
         incarnation: Incarnation,
     ) -> Established {
         let mut hub = lock(&self.hub);
-        let entry = hub.peers.entry(peer).or_default();
-        entry.pending.retain(|pending| pending.id != new.id);
-        let waiters = std::mem::take(&mut entry.waiters);
+        let waiters = match hub.arrived(peer, new.id) {
+            Some(arriving) if !arriving.pending.is_empty() => std::mem::take(&mut arriving.waiters),
+            _ => hub.none_arrives(peer),
+        };
         let mut established = Established { waiters, ..Established::default() };
         let same = |old: &LinkHandle| old.known.get().is_some_and(|known| known.incarnation == incarnation);
         // Both sides let two crossing dials come up: each side now ends the same one.
-        established.gives_way = entry.current().is_some_and(|old| {
+        established.gives_way = hub.current(peer).is_some_and(|old| {
             same(old) && old.direction != new.direction && old.direction == self.smaller_dials(peer)
         });
         if established.gives_way {
             return established;
         }
-        for old in std::mem::take(&mut entry.links) {
+        let links = hub.links.entry(peer).or_default();
+        for old in std::mem::take(links) {
             if same(&old) {
                 established.replaced.push((old, Why::Duplicate));
             } else if old.coexists() {
                 established.superseded.push(Arc::clone(&old));
-                entry.links.push(old);
+                links.push(old);
             } else {
                 established.replaced.push((old, Why::Superseded));
             }
         }
-        entry.links.push(Arc::clone(new));
+        links.push(Arc::clone(new));
         established
     }
 
@@ -334,40 +355,38 @@ impl Shared {
     /// A connection is no link any more, or never became one. Gives the waiters that now have nothing to wait for.
     pub(crate) fn detached(&self, old: &LinkHandle, peer: PeerId) -> Vec<Waiter> {
         let mut hub = lock(&self.hub);
-        let Some(entry) = hub.peers.get_mut(&peer) else { return Vec::new() };
-        entry.pending.retain(|pending| pending.id != old.id);
-        entry.links.retain(|link| link.id != old.id);
-        if entry.current().is_some() || !entry.pending.is_empty() {
-            return Vec::new();
+        if let Some(links) = hub.links.get_mut(&peer) {
+            links.retain(|link| link.id != old.id);
+            if links.is_empty() {
+                hub.links.remove(&peer);
+            }
         }
-        let waiters = std::mem::take(&mut entry.waiters);
-        if entry.links.is_empty() {
-            hub.peers.remove(&peer);
+        match hub.arrived(peer, old.id) {
+            Some(arriving) if !arriving.pending.is_empty() => Vec::new(),
+            _ => hub.none_arrives(peer),
         }
-        waiters
     }
 
     /// Lets a waiter wait for the link to a peer, there or on its way; gives it back when there is neither.
     pub(crate) fn await_peer(&self, peer: PeerId, waiter: Waiter) -> Result<(), Waiter> {
         let mut hub = lock(&self.hub);
-        let Some(entry) = hub.peers.get_mut(&peer) else { return Err(waiter) };
-        if let Some(current) = entry.current() {
+        if let Some(current) = hub.current(peer) {
             return current.wait(waiter);
         }
-        if entry.pending.is_empty() {
-            return match entry.links.last().filter(|_| waiter.coexists()) {
-                Some(older) => older.wait(waiter),
-                None => Err(waiter),
-            };
+        if let Some(arriving) = hub.arriving.get_mut(&peer) {
+            arriving.waiters.push(waiter);
+            return Ok(());
         }
-        entry.waiters.push(waiter);
-        Ok(())
+        match hub.links.get(&peer).and_then(|links| links.last()).filter(|_| waiter.coexists()) {
+            Some(older) => older.wait(waiter),
+            None => Err(waiter),
+        }
     }
 
     /// Whether there is a link to the peer, or one on its way.
     pub(crate) fn is_linked(&self, peer: PeerId) -> bool {
         let hub = lock(&self.hub);
-        hub.peers.get(&peer).is_some_and(|entry| entry.current().is_some() || !entry.pending.is_empty())
+        hub.current(peer).is_some() || hub.arriving.contains_key(&peer)
     }
 
     /// A name for one more holder of links.
