@@ -22,6 +22,9 @@ const MAX_PONGS: usize = 8;
 /// `Opened` and `Closed` that wait at once. A peer that causes more does not read them.
 const MAX_ANSWERS: usize = 1024;
 
+/// Messages for which a class of a quiet channel keeps room, 32 bytes each.
+const KEPT_MESSAGES: usize = 4;
+
 pub(crate) const CLASSES: [Class; 3] = [Class::Interactive, Class::Control, Class::Bulk];
 
 pub(crate) const fn class_index(class: Class) -> usize {
@@ -40,10 +43,23 @@ struct Queue {
     bytes: u64,
     /// Whether the channel stands in the class's line.
     lined_up: bool,
+    /// How many messages waited at once since the queue was last empty.
+    most: u32,
     /// Bytes gone since the host was last told.
     gone: u64,
     /// What the peer allows. Control messages need none.
     credit: u64,
+}
+
+impl Queue {
+    /// It is empty. Room that was not needed since it last was goes in halves, so that a flood leaves none behind and a busy
+    /// channel has most of it.
+    fn give_room_back(&mut self) {
+        let needed = (std::mem::take(&mut self.most) as usize).max(KEPT_MESSAGES);
+        if self.messages.capacity() >= 2 * needed {
+            self.messages.shrink_to(self.messages.capacity() / 2);
+        }
+    }
 }
 
 struct Lane {
@@ -315,6 +331,7 @@ impl Outbound {
         }
         queue.bytes += size;
         queue.messages.push_back(message);
+        queue.most = queue.most.max(u32::try_from(queue.messages.len()).unwrap_or(u32::MAX));
         if !queue.lined_up {
             queue.lined_up = true;
             line.push_back(channel);
@@ -352,5 +369,33 @@ impl Outbound {
                 }
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use peerage_identity::records_under;
+    use peerage_wire::Suite;
+
+    use super::*;
+
+    #[test]
+    fn a_flood_leaves_no_room_behind_and_a_busy_channel_keeps_its_own() {
+        let mut outbound = Outbound::new(1 << 20);
+        outbound.seal_with(records_under(Suite::ALL[0], &[7; 32]).unwrap().0);
+        outbound.open(0, 1 << 20);
+        let mut send = |count: usize| {
+            for _ in 0..count {
+                outbound.send(0, Class::Interactive, Bytes::from_static(b"word")).unwrap();
+            }
+            outbound.transmit(&mut BytesMut::new(), usize::MAX).unwrap();
+            assert_eq!(outbound.queued(), (0, 0));
+            outbound.lanes.get(0).unwrap().queues[class_index(Class::Interactive)].messages.capacity()
+        };
+        let flood = send(1_000);
+        assert!(flood >= 1_000);
+        assert_eq!((send(1_000), send(600)), (flood, flood));
+        let quiet: Vec<_> = (0..10).map(|_| send(1)).collect();
+        assert!(quiet.is_sorted_by(|a, b| a >= b) && quiet[9] < 2 * KEPT_MESSAGES, "{quiet:?}");
     }
 }

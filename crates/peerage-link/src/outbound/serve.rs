@@ -201,6 +201,7 @@ impl Outbound {
             }
         }
         queue.lined_up = false;
+        queue.give_room_back();
         line.pop_front();
         if lane.last_word.is_some() && lane.is_empty() {
             self.say_last_word(channel);
