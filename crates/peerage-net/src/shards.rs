@@ -83,7 +83,8 @@ impl Shards {
         &self,
         task: impl Future<Output = ()> + Send + 'static,
     ) -> Option<tokio::task::JoinHandle<()>> {
-        self.handles.first().map(|handle| handle.spawn(self.counted(task)))
+        // In a box, as above.
+        self.handles.first().map(|handle| handle.spawn(self.counted(Box::pin(task))))
     }
 
     /// Counts a task from now until it is done or dropped. Whatever an endpoint spawns is counted.
