@@ -14,12 +14,10 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use bytes::Bytes;
-use peerage_machine::{InstanceName, Refusal, RefusalReason, Side};
+use peerage_machine::{Few, InstanceName, Refusal, RefusalReason, Side};
 use peerage_wire::hello::Instance;
 use peerage_wire::proto::link::v1 as proto;
 use peerage_wire::proto::link::v1::refusal::Reason;
-
-use crate::few::Few;
 
 #[derive(Debug)]
 struct Local {
@@ -46,7 +44,7 @@ enum Remote {
 /// The channels of one link.
 #[derive(Debug)]
 pub(crate) struct Channels {
-    local: Few<Local>,
+    local: Few<u32, Box<Local>>,
     next_local: u32,
     /// Closed before the peer had answered their `Open`; and whether the peer has been told of the end.
     withdrawn: BTreeMap<u32, (Instance, bool)>,
@@ -54,7 +52,7 @@ pub(crate) struct Channels {
     max: u32,
     /// The peer's instances from its `Hello`, and those that are up, by its numbers. What came with an `Open` and met nothing is not kept, so that there is no end to how often a
     /// peer may try.
-    remote: Few<Remote>,
+    remote: Few<u32, Remote>,
     next_remote: u64,
     /// From this side's `Accept` until the peer's.
     agreed: Option<Box<Agreed>>,
@@ -170,7 +168,7 @@ impl Channels {
     pub(crate) fn add_local(&mut self, instance: Instance, offered: bool) -> u32 {
         let number = self.next_number();
         let local = Local { instance, offered, answered: offered, turned_away: None, remote: None };
-        self.local.insert(number, local);
+        self.local.insert(number, Box::new(local));
         number
     }
 
@@ -417,7 +415,7 @@ impl Channels {
 
     /// This side ends an instance for good; itself and the peer's number when the channel was up.
     pub(crate) fn close_local(&mut self, local: u32) -> Option<(Instance, u32)> {
-        let Local { instance, remote, offered, answered, .. } = self.local.remove(local)?;
+        let Local { instance, remote, offered, answered, .. } = *self.local.remove(local)?;
         if offered && !answered {
             self.withdrawn.insert(local, (instance.clone(), remote.is_some()));
         }

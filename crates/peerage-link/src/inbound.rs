@@ -16,7 +16,7 @@ use std::collections::VecDeque;
 use std::time::Duration;
 
 use bytes::Bytes;
-use peerage_machine::Instant;
+use peerage_machine::{Few, Instant};
 
 pub(crate) use partial::Room;
 use partial::{LENT_FOR, Partial};
@@ -24,7 +24,6 @@ use reclaim::Asked;
 pub(crate) use reclaim::Kept;
 
 use crate::budget::{Memory, Share};
-use crate::few::Few;
 use crate::seldom::Seldom;
 use crate::window::{Gauge, LEAST_IDLE, Window};
 use crate::{FRAGMENT_COST, LinkConfig, MAX_CONTROL_MESSAGE};
@@ -121,7 +120,7 @@ pub(crate) struct Inbound {
     windows: Share,
     room: Share,
     epochs: u32,
-    channels: Few<Receiving>,
+    channels: Few<u32, Box<Receiving>>,
     /// Large messages that wait for the budget, the first that came first.
     waiting: Seldom<(u32, u32)>,
     due: Due,
@@ -184,7 +183,7 @@ impl Inbound {
             partial: None,
             asked: None,
         });
-        self.channels.insert(channel, Receiving { epoch: self.epochs, classes });
+        self.channels.insert(channel, Box::new(Receiving { epoch: self.epochs, classes }));
     }
 
     /// Forgets a channel, and what of it came in part; how much credit of each class the peer is left without.

@@ -48,7 +48,6 @@ mod closing;
 mod config;
 mod door;
 mod event;
-mod few;
 mod handshake;
 mod inbound;
 mod keep_alive;

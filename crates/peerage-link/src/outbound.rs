@@ -6,13 +6,12 @@ use std::collections::VecDeque;
 
 use bytes::{Bytes, BytesMut};
 use peerage_identity::Sealer;
-use peerage_machine::{Class, Instant, Why};
+use peerage_machine::{Class, Few, Instant, Why};
 use peerage_wire::limits::LEAST_CREDIT;
 use peerage_wire::proto::link::v1 as proto;
 use peerage_wire::proto::link::v1::control::Kind;
 
 use crate::MAX_CONTROL_MESSAGE;
-use crate::few::Few;
 use crate::inbound::needs_credit;
 use crate::pace::Pace;
 use crate::seldom::Seldom;
@@ -93,7 +92,7 @@ pub(crate) struct Outbound {
     pongs: usize,
     /// `Opened` and `Closed` among the controls.
     answers: usize,
-    lanes: Few<Lane>,
+    lanes: Few<u32, Box<Lane>>,
     lines: [VecDeque<u32>; 3],
     interactive_turns: u32,
     control_queue: u64,
@@ -233,7 +232,7 @@ impl Outbound {
     /// Opens a channel with the peer's window for the credit of each class.
     pub(crate) fn open(&mut self, channel: u32, window: u64) {
         let queues = [(); 3].map(|()| Queue { credit: window, ..Queue::default() });
-        self.lanes.insert(channel, Lane { queues, last_word: None });
+        self.lanes.insert(channel, Box::new(Lane { queues, last_word: None }));
     }
 
     /// Forgets a channel, and drops what waits on it.

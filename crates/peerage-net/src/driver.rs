@@ -18,7 +18,7 @@ use std::time::Duration;
 
 use ::bytes::{Bytes, BytesMut};
 use peerage_link::{Link, LinkEvent, Setup};
-use peerage_machine::Why;
+use peerage_machine::{Few, Why};
 use peerage_wire::{PeerId, Suite};
 use tokio::sync::oneshot;
 use tokio::time::Sleep;
@@ -26,7 +26,6 @@ use tracing::{Instrument, Span};
 
 use crate::close::shut_down;
 use crate::dropped::Dropped;
-use crate::few::{Few, Keyed};
 use crate::hosted::{Instance, NEAR};
 use crate::hub::{Guest, Seat, Shared};
 use crate::link_handle::{Command, LinkHandle};
@@ -67,18 +66,8 @@ enum State {
 }
 
 struct Channel {
-    /// By which the link knows it.
-    number: u32,
     instance: Arc<dyn Instance>,
     state: State,
-}
-
-impl Keyed for Channel {
-    type Key = u32;
-
-    fn key(&self) -> u32 {
-        self.number
-    }
 }
 
 /// Somebody who waits for this link, or for an instance on it.
@@ -96,7 +85,7 @@ pub(crate) struct Driver {
     guest: Guest,
     link: Link,
     stream: Box<dyn Stream>,
-    channels: Few<Channel>,
+    channels: Few<u32, Channel>,
     /// Instances that this link has yet to offer.
     deferred: Vec<Arc<dyn Instance>>,
     /// The dial that made this connection.
@@ -214,17 +203,13 @@ impl Driver {
             handle.hold(waiter.key());
         }
         let link = Link::new(setup, shared.clock.mono());
-        let channels = (0..).zip(instances).map(|(number, (instance, _))| Channel {
-            number,
-            instance,
-            state: State::Offered,
-        });
+        let channels = instances.into_iter().map(|(instance, _)| Channel { instance, state: State::Offered });
         let mut driver = Box::new(Self {
             ip,
             guest,
             link,
             stream,
-            channels: channels.collect(),
+            channels: (0..).zip(channels).collect(),
             deferred: Vec::new(),
             dial: dial.map(Box::new),
             waiters: Vec::new(),
@@ -495,7 +480,7 @@ impl Driver {
             }
             LinkEvent::Rtt(rtt) => {
                 self.store_rtt(rtt);
-                for channel in self.channels.iter().filter(|channel| matches!(channel.state, State::Up)) {
+                for channel in self.channels.values().filter(|channel| matches!(channel.state, State::Up)) {
                     channel.instance.rtt(self.handle.id, rtt);
                 }
             }

@@ -67,7 +67,6 @@ mod driver;
 mod dropped;
 mod endpoint;
 mod error;
-mod few;
 mod hosted;
 mod hub;
 mod link_handle;

@@ -5,11 +5,10 @@ use std::sync::{Arc, Mutex, MutexGuard, OnceLock};
 use std::task::Waker;
 
 use bytes::Bytes;
-use peerage_machine::{Class, Direction, Incarnation, LinkId, OnReturn, UnixMillis, Why};
+use peerage_machine::{Class, Direction, Few, Incarnation, LinkId, OnReturn, UnixMillis, Why};
 use peerage_wire::{Address, PeerId, Suite};
 use tokio::sync::oneshot;
 
-use crate::few::{Few, Keyed};
 use crate::hosted::Instance;
 use crate::scratch::lock;
 use crate::waiter::Waiter;
@@ -21,22 +20,6 @@ pub(crate) struct InstanceKey(pub(crate) u64);
 impl InstanceKey {
     /// The application itself, through `connect`.
     pub(crate) const APPLICATION: Self = Self(0);
-}
-
-impl Keyed for InstanceKey {
-    type Key = Self;
-
-    fn key(&self) -> Self {
-        *self
-    }
-}
-
-impl Keyed for Arc<dyn Instance> {
-    type Key = InstanceKey;
-
-    fn key(&self) -> InstanceKey {
-        Instance::key(&**self)
-    }
 }
 
 /// What a link's task is asked to do.
@@ -136,13 +119,13 @@ pub(crate) struct LinkHandle {
     pub(crate) up: AtomicBool,
     pub(crate) counters: LinkCounters,
     /// Instances that are open on the link.
-    pub(crate) open: Mutex<Few<Arc<dyn Instance>>>,
+    pub(crate) open: Mutex<Few<InstanceKey, Arc<dyn Instance>>>,
     /// Taken from its instances: it comes up for none of them any more.
     detached: AtomicBool,
     /// Left to the instances that coexist: it is not the link to its peer any more.
     superseded: AtomicBool,
     end: Mutex<End>,
-    holders: Mutex<Few<InstanceKey>>,
+    holders: Mutex<Few<InstanceKey, ()>>,
     mail: Mutex<Mail>,
 }
 
@@ -236,7 +219,7 @@ impl LinkHandle {
         let changed = {
             let mut holders = lock(&self.holders);
             let was = holders.is_empty();
-            holders.insert(key);
+            holders.insert(key, ());
             was
         };
         if changed {
@@ -262,7 +245,7 @@ impl LinkHandle {
     pub(crate) fn detach(&self, why: &Why) {
         self.detached.store(true, Ordering::SeqCst);
         let open = std::mem::take(&mut *lock(&self.open));
-        for instance in open {
+        for (_, instance) in open {
             instance.down(self.id, why.clone());
         }
         self.tell_end(why);
@@ -274,14 +257,14 @@ impl LinkHandle {
 
     /// Whether an instance is open that wants to keep it beside a newer one.
     pub(crate) fn coexists(&self) -> bool {
-        lock(&self.open).iter().any(|instance| instance.spec().on_return == OnReturn::Coexist)
+        lock(&self.open).values().any(|instance| instance.spec().on_return == OnReturn::Coexist)
     }
 
     /// Takes the link at once from all but the instances that coexist.
     pub(crate) fn supersede(&self) {
         self.superseded.store(true, Ordering::SeqCst);
         let mut taken = Vec::new();
-        lock(&self.open).retain(|instance| {
+        lock(&self.open).retain(|_, instance| {
             let stays = instance.spec().on_return == OnReturn::Coexist;
             if !stays {
                 taken.push(Arc::clone(instance));
@@ -305,11 +288,11 @@ impl LinkHandle {
     }
 
     /// Ends what holds the link, but for these.
-    pub(crate) fn release_all_but(&self, stay: &Few<InstanceKey>) {
+    pub(crate) fn release_all_but(&self, stay: &[InstanceKey]) {
         let changed = {
             let mut holders = lock(&self.holders);
             let was = !holders.is_empty();
-            holders.retain(|key| stay.get(*key).is_some());
+            holders.retain(|key, ()| stay.contains(&key));
             was && holders.is_empty()
         };
         if changed {

@@ -26,7 +26,7 @@ impl Driver {
         }
         self.handle.up.store(false, Ordering::Release);
         self.handle.detach(&why);
-        for channel in self.channels.iter() {
+        for channel in self.channels.values() {
             // Those that another link's task has told already have forgotten this one.
             channel.instance.down(self.handle.id, why.clone());
         }

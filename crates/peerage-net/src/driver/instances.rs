@@ -28,7 +28,7 @@ impl Driver {
                 matches!(channel.state, State::Closing(_))
                     && channel.instance.spec().name == instance.spec().name
             };
-            if self.channels.iter().any(is_namesake) {
+            if self.channels.values().any(is_namesake) {
                 self.deferred.push(instance);
             } else {
                 self.open(instance);
@@ -38,7 +38,7 @@ impl Driver {
 
     fn open(&mut self, instance: Arc<dyn Instance>) {
         let number = self.link.open(instance.spec().into());
-        self.channels.insert(Channel { number, instance, state: State::Offered });
+        self.channels.insert(number, Channel { instance, state: State::Offered });
     }
 
     pub(super) fn channel_up(&mut self, number: u32) {
@@ -60,7 +60,7 @@ impl Driver {
         }
         channel.state = State::Up;
         let instance = Arc::clone(&channel.instance);
-        lock(&self.handle.open).insert(Arc::clone(&instance));
+        lock(&self.handle.open).insert(instance.key(), Arc::clone(&instance));
         let info = LinkInfo {
             peer: known.peer,
             incarnation: known.incarnation,
@@ -85,14 +85,14 @@ impl Driver {
 
     /// Leaves the link to the instances that coexist with those on the newer one.
     pub(super) fn superseded(&mut self) {
-        let instances = self.channels.iter().map(|channel| &channel.instance);
+        let instances = self.channels.values().map(|channel| &channel.instance);
         let (stay, go): (Vec<_>, Vec<_>) =
             instances.cloned().partition(|instance| instance.spec().on_return == OnReturn::Coexist);
         for instance in go {
             self.close_instance(instance.key(), SUPERSEDED);
         }
         self.deferred.retain(|instance| !self.handle.bars(&**instance));
-        self.handle.release_all_but(&stay.iter().map(|instance| instance.key()).collect());
+        self.handle.release_all_but(&stay.iter().map(|instance| instance.key()).collect::<Vec<_>>());
         self.answer_waiters();
     }
 
@@ -124,14 +124,14 @@ impl Driver {
         lock(&self.handle.open).remove(key);
         self.deferred.retain(|instance| instance.key() != key);
         let mut ended = Vec::new();
-        for channel in self.channels.iter_mut() {
+        for (number, channel) in self.channels.iter_mut() {
             if channel.instance.key() != key {
                 continue;
             }
             match channel.state {
                 State::Offered => channel.state = State::Closing(detail.to_owned()),
                 State::Closing(_) => {}
-                State::Up | State::Down(_) => ended.push(channel.number),
+                State::Up | State::Down(_) => ended.push(number),
             }
         }
         for number in ended {
@@ -179,8 +179,8 @@ impl Driver {
             self.shared.reroute(self.link.peer(), waiter, Why::Superseded);
             return None;
         }
-        let mut channels = self.channels.iter();
-        let state = channels.find(|channel| channel.instance.key() == key).map(|channel| &channel.state);
+        let channel = self.channels.values().find(|channel| channel.instance.key() == key);
+        let state = channel.map(|channel| &channel.state);
         let fails = match (state, waiter.instance()) {
             (_, None) | (Some(State::Up), _) => {
                 self.handle.hold(key);
