@@ -6,13 +6,15 @@
 
 use peerage_machine::{Instant, LinkId};
 
-use super::broadcast::{Broadcast, Neighbour, News, Stream, Timer};
+use super::broadcast::{Broadcast, Timer};
 use super::links::Cx;
 use super::lru::Lru;
 use super::message::{MessageId, StreamKey};
+use super::neighbour::{Neighbour, News};
 use super::packet::{MAX_HOPS, Run, Words};
 use super::ranges::{Range, append, normalise, subtract};
 use super::repair::packets;
+use super::stream::Stream;
 
 /// Ranges that wait to be announced to one neighbour. More are left to the next summary.
 pub(crate) const MAX_ANNOUNCE_RANGES: usize = 4096;

@@ -7,7 +7,7 @@
 //! Here: receiving. `publish.rs` has what is our own, `relay.rs` what is passed on, `tree.rs` the trees, `announce.rs`
 //! what is announced, `repair.rs` what others announce and requests, `compare.rs` summaries.
 
-use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -15,7 +15,6 @@ use peerage_identity::Identity;
 use peerage_machine::{Effect, Instant, JobId, LinkId, Now, Rng, Seed, Timers, UnixMillis};
 use peerage_wire::PeerId;
 
-use super::announce::Notes;
 use super::config::MeshConfig;
 use super::event::MeshEvent;
 use super::held::Coming;
@@ -23,128 +22,18 @@ use super::links::Cx;
 use super::lru::Lru;
 use super::message::{MessageId, Signed, StreamKey};
 use super::missing::{Announcer, Awaited, Missing};
+use super::neighbour::Neighbour;
 use super::packet::Span;
-use super::pulls::Pulls;
-use super::ranges::{Range, Seen};
+use super::ranges::Range;
 use super::score::Deed;
-use super::sessions::Comparing;
 use super::snapshot::MeshStats;
 use super::spare::OFFERED_BYTES;
+use super::stream::{STREAM_BYTES, Stream};
 use super::tree::Tree;
 use super::window::Window;
 
 /// The domain of an origin's signature.
 pub(crate) const DOMAIN: &str = "peerage mesh message v1";
-
-/// What one of these takes in memory, beside its ranges: two keys, four former parents, and its places in three maps.
-pub(crate) const STREAM_BYTES: usize = 480;
-
-/// What is known of one start of an origin.
-#[derive(Debug)]
-pub(crate) struct Stream {
-    pub(crate) seen: Seen,
-    /// Who feeds us: the neighbour that pushes its messages to us.
-    pub(crate) from: Option<LinkId>,
-    /// When it last did, or was asked to.
-    pub(crate) fed: Instant,
-    /// How far we are from the origin by that way.
-    pub(crate) hops: u32,
-    /// How far those that we push to believe that is.
-    pub(crate) told: u32,
-    pub(crate) optimised: Option<Instant>,
-    /// When the parent pushed something new last, and the latest that it did.
-    pub(crate) pushes: Instant,
-    pub(crate) pushed: u64,
-    /// When its last message came.
-    pub(crate) heard: Instant,
-    /// Who is nearer to the origin than our parent, by its last message, and how far we would be by that.
-    pub(crate) better: Option<(LinkId, u32)>,
-    /// Who would do in place of the parent: by it we would be no farther from the origin.
-    pub(crate) second: Option<(LinkId, u32)>,
-    /// Who is to show that it pushes before it takes the parent's place.
-    pub(crate) trial: Option<Box<Trial>>,
-    /// Parents that others took the place of and that were not told, because they push until the others do.
-    pub(crate) replaced: Vec<LinkId>,
-}
-
-impl Stream {
-    /// This neighbour is the parent from now on. What the one before it pushed tells nothing of this one.
-    pub(crate) fn begins(&mut self, parent: LinkId) {
-        if self.from != Some(parent) {
-            self.pushed = 0;
-        }
-        self.from = Some(parent);
-    }
-}
-
-impl Default for Stream {
-    fn default() -> Self {
-        Self {
-            seen: Seen::default(),
-            from: None,
-            fed: Instant::START,
-            hops: 0,
-            told: 0,
-            optimised: None,
-            pushes: Instant::START,
-            pushed: 0,
-            heard: Instant::START,
-            better: None,
-            second: None,
-            trial: None,
-            replaced: Vec::new(),
-        }
-    }
-}
-
-/// A neighbour that says it is nearer to an origin than our parent, and was asked to push as well.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Trial {
-    pub(crate) link: LinkId,
-    pub(crate) hops: u32,
-    pub(crate) since: Instant,
-}
-
-/// A range that a neighbour asked for and has not been sent.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Owed {
-    pub(crate) stream: StreamKey,
-    pub(crate) range: Range,
-    pub(crate) pulled: bool,
-    /// It asked.
-    pub(crate) asked: bool,
-}
-
-/// Why a message is announced rather than pushed.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub(crate) enum News {
-    /// The neighbour gets pushes from elsewhere, or most likely has it.
-    Lazy,
-    /// There was no room to push it: the neighbour had better ask.
-    PutOff,
-}
-
-/// What is told to one neighbour.
-#[derive(Debug, Default)]
-pub(crate) struct Neighbour {
-    /// To announce.
-    pub(crate) announce: Notes,
-    pub(crate) announce_ranges: usize,
-    /// Flushes that it has let pass.
-    pub(crate) announce_waits: u8,
-    pub(crate) owed: VecDeque<Owed>,
-    /// Large messages that it may say that it has, and until when.
-    pub(crate) offered: BTreeMap<MessageId, Instant>,
-    /// When it last sent something that it was asked for.
-    pub(crate) answered: Instant,
-    /// Since when it was blamed for broken promises, and how often.
-    pub(crate) blamed: (Instant, usize),
-    /// Something that others said went to it since something of ours did: it is our turn.
-    pub(crate) own_turn: bool,
-    pub(crate) pulls: Pulls,
-    /// Finds what only one of us has.
-    pub(crate) comparing: Option<Box<Comparing>>,
-}
 
 #[derive(Debug)]
 pub(crate) struct Verifying {

@@ -7,7 +7,6 @@ use bytes::Bytes;
 use peerage_wire::limits::MAX_NAME;
 
 use super::announce::{MAX_ANNOUNCE_RANGES, MAX_ANNOUNCE_STREAMS, MOST_WAITS};
-use super::broadcast::STREAM_BYTES;
 use super::error::ConfigError;
 use super::links::{LINK_BYTES, REMEMBERED_SENDS};
 use super::membership::{CONTACT_BYTES, GUESTS, MAX_JOINED_BY, MAX_JOINS, MAX_LOST, MAX_PENDING, MAX_WALKS};
@@ -17,6 +16,7 @@ use super::promises::{MAX_PROMISES, PROMISE_BYTES};
 use super::score::{SCORE_BYTES, SCORED};
 use super::sessions::SESSION_BYTES;
 use super::spare::{MAX_OFFERED, OFFERED_BYTES};
+use super::stream::STREAM_BYTES;
 use super::tree::{TREE_BYTES, TREE_LINK_BYTES};
 
 /// Everything that can be chosen of a mesh. Only the name and [`MeshConfig::max_message`] must be equal on all peers.

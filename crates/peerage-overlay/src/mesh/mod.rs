@@ -33,6 +33,7 @@ mod meter;
 mod missing;
 mod names;
 mod nearer;
+mod neighbour;
 mod packet;
 mod passive;
 mod promises;
@@ -45,6 +46,7 @@ mod score;
 mod sessions;
 mod snapshot;
 mod spare;
+mod stream;
 mod tree;
 mod window;
 

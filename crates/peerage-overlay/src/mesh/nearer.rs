@@ -14,12 +14,14 @@ use std::time::Duration;
 
 use peerage_machine::{Instant, LinkId};
 
-use super::broadcast::{Broadcast, News, Stream, Timer, Trial};
+use super::broadcast::{Broadcast, Timer};
 use super::links::Cx;
 use super::message::StreamKey;
+use super::neighbour::News;
 use super::packet::{Run, Words};
 use super::ranges::Range;
 use super::repair::packets;
+use super::stream::{Stream, Trial};
 
 /// How often a stream's tree is changed while messages come.
 const OPTIMISE_EVERY: Duration = Duration::from_secs(1);

@@ -4,8 +4,8 @@ use std::time::Duration;
 
 use peerage_machine::Instant;
 
-use super::broadcast::{Neighbour, News};
 use super::message::StreamKey;
+use super::neighbour::{Neighbour, News};
 use super::ranges::{Range, subtract};
 use super::window::Window;
 

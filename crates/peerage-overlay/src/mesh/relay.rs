@@ -2,12 +2,13 @@
 
 use peerage_machine::{LinkId, Message as _};
 
-use super::broadcast::{Broadcast, News, Owed};
+use super::broadcast::Broadcast;
 use super::convert::passed_len;
 use super::held::Held;
 use super::links::{Cx, Sent};
 use super::message::{MessageId, Signed};
 use super::missing::Awaited;
+use super::neighbour::{News, Owed};
 use super::packet::{MAX_HOPS, Packet, Words};
 use super::ranges::Range;
 use super::spare::{MAX_OFFERED, QUEUED};

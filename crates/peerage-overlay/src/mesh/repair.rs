@@ -6,14 +6,16 @@ use std::time::Duration;
 use peerage_machine::{Instant, LinkId};
 
 use super::announce::Note;
-use super::broadcast::{Broadcast, News, Owed, Stream, Timer};
+use super::broadcast::{Broadcast, Timer};
 use super::event::MeshEvent;
 use super::links::Cx;
 use super::message::{MessageId, StreamKey};
 use super::missing::{Announcer, Ask, Fed};
+use super::neighbour::{News, Owed};
 use super::packet::{MAX_PACKET_RANGES, MAX_RUN_LEN, MAX_RUN_RANGES, MAX_RUNS, Run, Words};
 use super::ranges::{Range, normalise};
 use super::score::{Deed, MOST_BROKEN};
+use super::stream::Stream;
 
 /// The least time between two sweeps for what is too old.
 const SWEEP: Duration = Duration::from_secs(1);

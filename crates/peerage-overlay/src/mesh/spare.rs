@@ -9,10 +9,11 @@ use std::time::Duration;
 
 use peerage_machine::{Instant, LinkId};
 
-use super::broadcast::{Broadcast, Neighbour, News, Owed, Timer};
+use super::broadcast::{Broadcast, Timer};
 use super::links::Cx;
 use super::message::{MessageId, StreamKey};
 use super::missing::Announcer;
+use super::neighbour::{Neighbour, News, Owed};
 use super::packet::{MAX_HOPS, MAX_PACKET_RANGES, Run, Words};
 use super::ranges::{Range, subtract};
 use super::tree::Tree;
