@@ -35,7 +35,7 @@ struct Local {
 /// An instance of the peer's.
 #[derive(Debug)]
 enum Remote {
-    /// It meets none of this side's.
+    /// It is up with none of this side's, or not yet.
     Alone(Box<Instance>),
     /// The channel is up: it is equal to this side's of that number.
     Met(u32),

@@ -1,6 +1,9 @@
 //! Maps of a few entries in no more memory than these take: a node of a B-tree has room for eleven, and of what each link or
 //! each of hundreds of trees has one or two of, that would be most.
 
+/// Room for so many stays while there is one.
+const LEAST: usize = 4;
+
 /// A map in the order of its keys, in one piece of memory, which grows by half. For few entries: to find one takes O(log n), to
 /// add or remove one moves those behind it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -67,12 +70,24 @@ impl<K: Copy + Ord, V> Few<K, V> {
     /// Removes the key, and gives its value.
     pub fn remove(&mut self, key: K) -> Option<V> {
         let at = self.find(key).ok()?;
-        Some(self.0.remove(at).1)
+        let (_, value) = self.0.remove(at);
+        self.give_back();
+        Some(value)
+    }
+
+    /// What was needed for more, when most of it is left over.
+    fn give_back(&mut self) {
+        if self.0.is_empty() {
+            self.0 = Vec::new();
+        } else if self.0.capacity() > 4 * self.0.len().max(LEAST) {
+            self.0.shrink_to(2 * self.0.len());
+        }
     }
 
     /// Removes those of which `stays` says no.
     pub fn retain(&mut self, mut stays: impl FnMut(K, &mut V) -> bool) {
         self.0.retain_mut(|(key, value)| stays(*key, value));
+        self.give_back();
     }
 
     /// Removes all, and gives their memory back.
@@ -178,11 +193,19 @@ mod tests {
     }
 
     #[test]
-    fn one_entry_takes_the_room_of_one() {
+    fn one_entry_takes_the_room_of_one_and_what_many_took_is_given_back() {
         let mut few = Few::default();
         few.insert(3, [0_u64; 40]);
         assert_eq!(few.0.capacity(), 1);
-        few.clear();
+        few.remove(3);
         assert_eq!(few.0.capacity(), 0);
+        few.extend((0..1000).map(|key| (key, [0; 40])));
+        for key in 1..1000 {
+            assert!(few.remove(key).is_some());
+        }
+        assert!(few.0.capacity() <= 4 * LEAST);
+        few.extend((0..1000).map(|key| (key, [0; 40])));
+        few.retain(|key, _| key == 7);
+        assert!(few.0.capacity() <= 4 * LEAST && few.contains(7));
     }
 }

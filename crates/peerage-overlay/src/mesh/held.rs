@@ -37,25 +37,23 @@ pub(crate) struct Coming {
 pub(crate) enum Left {
     /// What neither its stream nor its [`Held`] says.
     Cut(Box<[u8]>),
-    /// All, as in [`Signed`]: it is long, its body does not begin as ours do, or its origin's clock is far from all others.
+    /// All, as in [`Signed`]: it is long, or its body does not begin as ours do.
     Whole(Box<Bytes>),
 }
 
 impl Left {
-    fn of(message: &Signed, network: &str) -> Self {
-        let cut = if message.bytes.len() < LONG { cut(message, network) } else { None };
-        cut.map_or_else(|| Self::whole(message), Self::Cut)
+    /// Without its time when that is known otherwise.
+    fn of(message: &Signed, network: &str, knows_time: bool) -> Self {
+        let sent = Some(message.sent).filter(|_| knows_time);
+        let cut = if message.bytes.len() < LONG { cut(message, network, sent) } else { None };
+        cut.map_or_else(|| Self::Whole(Box::new(message.bytes.clone())), Self::Cut)
     }
 
-    fn whole(message: &Signed) -> Self {
-        Self::Whole(Box::new(message.bytes.clone()))
-    }
-
-    /// The length of the fields of its body that are kept.
-    pub(crate) fn body_len(&self) -> usize {
+    /// Of the body, the fields that are kept.
+    pub(crate) fn body(&self) -> &[u8] {
         match self {
-            Self::Cut(left) => left.len().saturating_sub(SIGNATURE),
-            Self::Whole(bytes) => split(bytes).0.len(),
+            Self::Cut(left) => left.get(..left.len().saturating_sub(SIGNATURE)).unwrap_or_default(),
+            Self::Whole(bytes) => split(bytes).0,
         }
     }
 }
@@ -80,7 +78,7 @@ impl Held {
     /// One of this stream of the network's that was said so many milliseconds after the window's clock had it come.
     pub(crate) fn new(message: &Signed, network: &str, stream: u32, apart: i64, how: &Coming) -> Self {
         let apart = i32::try_from(apart).unwrap_or(FAR);
-        let left = if apart == FAR { Left::whole(message) } else { Left::of(message, network) };
+        let left = Left::of(message, network, apart != FAR);
         let (seq, since) = (message.id.seq, how.since);
         let mut held = Self { left, seq, since, stream, apart, from: NOBODY, hops: 0, pushed: false };
         held.came(how);

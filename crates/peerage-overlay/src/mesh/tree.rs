@@ -29,7 +29,7 @@ const STOPPED: Duration = Duration::from_secs(5);
 /// A parent that has pushed nothing for so long, while others did, is none any more.
 const PARENT_SILENT: Duration = Duration::from_secs(1);
 
-/// What a tree takes in memory, and what each neighbour in all of its three sets does.
+/// What a tree takes in memory, and what each neighbour in all of its four sets does.
 pub(crate) const TREE_BYTES: usize = 192;
 pub(crate) const TREE_LINK_BYTES: usize = 16 + TURNED_BYTES + 32 + 16;
 const TURNED_BYTES: usize = 48;

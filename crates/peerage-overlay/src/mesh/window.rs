@@ -9,7 +9,7 @@ use super::config::MeshConfig;
 use super::convert::{head_len, mend, sent};
 use super::held::{Coming, Held, Left};
 use super::kept::Streams;
-use super::message::{MessageId, Signed, StreamKey, split};
+use super::message::{MessageId, Signed, StreamKey};
 use super::packet::Span;
 use super::ranges::{Range, append};
 
@@ -30,10 +30,15 @@ impl Found<'_> {
     /// The length of its body.
     pub(crate) fn body_len(&self) -> usize {
         let head = match &self.held.left {
-            Left::Cut(_) => head_len(self.network, &self.id(), self.sent),
+            Left::Cut(_) => head_len(self.network, &self.id(), self.sent_apart()),
             Left::Whole(_) => 0,
         };
-        head + self.held.left.body_len()
+        head + self.held.left.body().len()
+    }
+
+    /// When it was said, if what is left of its bytes does not say so.
+    fn sent_apart(&self) -> Option<UnixMillis> {
+        self.held.apart().map(|_| self.sent)
     }
 
     fn id(&self) -> MessageId {
@@ -43,7 +48,7 @@ impl Found<'_> {
     /// The message again.
     pub(crate) fn message(&self) -> Signed {
         let bytes = match &self.held.left {
-            Left::Cut(left) => mend(left, self.network, &self.id(), self.sent),
+            Left::Cut(left) => mend(left, self.network, &self.id(), self.sent_apart()),
             Left::Whole(bytes) => bytes.as_ref().clone(),
         };
         Signed { id: self.id(), sent: self.sent, bytes, target: None }
@@ -126,13 +131,12 @@ impl Window {
 
     /// When a message was said.
     fn sent(&self, held: &Held) -> UnixMillis {
-        match (held.apart(), &held.left) {
-            (None, Left::Whole(bytes)) => sent(split(bytes).0),
-            // There is a clock while a message is kept, and none is cut that is too far from it.
-            (apart, _) => {
-                let came = self.clock.unwrap_or_default().wrapping_add(millis(held.since));
-                UnixMillis(came.wrapping_add(apart.unwrap_or_default().cast_unsigned()))
+        match (self.clock, held.apart()) {
+            (Some(clock), Some(apart)) => {
+                UnixMillis(clock.wrapping_add(millis(held.since)).wrapping_add(apart.cast_unsigned()))
             }
+            // There is a clock while a message is kept: its own says when.
+            _ => sent(held.left.body()),
         }
     }
 
@@ -397,7 +401,7 @@ mod tests {
         };
         let ours = body.encode_to_vec();
         // Up to the epoch, with it; then come the number and the time, of one byte and of two beside their tags.
-        let head = head_len("news", &message(4, 0).id, UnixMillis(0));
+        let head = head_len("news", &message(4, 0).id, None);
         let (same, rest) = ours.split_at(head);
         let mut padded_epoch = same[..head - 1].to_vec();
         padded_epoch.extend([0x87, 0]);
@@ -451,7 +455,10 @@ mod tests {
         for (seq, sent) in (1..).zip(times) {
             let found = window.first_in(message(1, 1).id.stream(), Range::one(seq));
             let expected = said(MessageId { seq, ..message(1, 1).id }, sent, 9);
-            assert!(found.is_some_and(|found| found.message() == expected));
+            assert!(found.is_some_and(|found| {
+                matches!(found.held.left, Left::Cut(_))
+                    && (found.body_len(), found.message()) == (expected.body().len(), expected)
+            }));
             let (since, until) = (UnixMillis(sent), UnixMillis(sent));
             let then: Vec<u64> = window.between(Span { since, until }).map(|id| id.seq).collect();
             assert_eq!(then, [seq]);

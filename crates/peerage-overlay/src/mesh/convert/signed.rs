@@ -124,8 +124,8 @@ fn joined(head: &[u8], rest: &[u8], signature: &[u8]) -> Bytes {
     [head, rest, &SIGNATURE_HEAD, signature].concat().into()
 }
 
-/// What the body of a message begins with, as we write it: all but its parts.
-fn head(network: &str, id: &MessageId, sent: UnixMillis) -> Vec<u8> {
+/// What the body of a message begins with, as we write it: all but its parts; and but the time, when there is none.
+fn head(network: &str, id: &MessageId, sent: Option<UnixMillis>) -> Vec<u8> {
     let mut head = Vec::with_capacity(head_len(network, id, sent));
     let mut bytes = |tag, bytes: &[u8]| {
         encode_key(tag, WireType::LengthDelimited, &mut head);
@@ -134,7 +134,7 @@ fn head(network: &str, id: &MessageId, sent: UnixMillis) -> Vec<u8> {
     };
     bytes(NETWORK_TAG, network.as_bytes());
     bytes(ORIGIN_TAG, id.origin.as_bytes());
-    for (tag, number) in [(EPOCH_TAG, id.epoch), (SEQ_TAG, id.seq), (SENT_TAG, sent.0)] {
+    for (tag, number) in [(EPOCH_TAG, id.epoch), (SEQ_TAG, id.seq), (SENT_TAG, in_head(sent))] {
         if number > 0 {
             encode_key(tag, WireType::Varint, &mut head);
             encode_varint(number, &mut head);
@@ -144,25 +144,31 @@ fn head(network: &str, id: &MessageId, sent: UnixMillis) -> Vec<u8> {
 }
 
 /// The length of a head.
-pub(crate) fn head_len(network: &str, id: &MessageId, sent: UnixMillis) -> usize {
+pub(crate) fn head_len(network: &str, id: &MessageId, sent: Option<UnixMillis>) -> usize {
     let number = |number| if number > 0 { 1 + encoded_len_varint(number) } else { 0 };
     in_field(network.len())
         + in_field(id.origin.as_bytes().len())
         + number(id.epoch)
         + number(id.seq)
-        + number(sent.0)
+        + number(in_head(sent))
 }
 
-/// What of a message its head does not say, in one piece of memory: its parts, and the signature. `None` when its body begins
-/// otherwise: an origin may write the fields in whatever order, and what it signed is passed on byte for byte.
-pub(crate) fn cut(message: &Signed, network: &str) -> Option<Box<[u8]>> {
+/// A time of zero is not written.
+fn in_head(sent: Option<UnixMillis>) -> u64 {
+    sent.map_or(0, |sent| sent.0)
+}
+
+/// What of a message its head with this time does not say, in one piece of memory: its parts, its time if the head has none, and
+/// the signature. `None` when its body begins otherwise: an origin may write the fields in whatever order, and what it signed is
+/// passed on byte for byte.
+pub(crate) fn cut(message: &Signed, network: &str, sent: Option<UnixMillis>) -> Option<Box<[u8]>> {
     let (body, signature) = split(&message.bytes);
-    let rest = body.strip_prefix(head(network, &message.id, message.sent).as_slice())?;
+    let rest = body.strip_prefix(head(network, &message.id, sent).as_slice())?;
     Some([rest, signature].concat().into())
 }
 
 /// The bytes of a message from those that [`cut`] left.
-pub(crate) fn mend(left: &[u8], network: &str, id: &MessageId, sent: UnixMillis) -> Bytes {
+pub(crate) fn mend(left: &[u8], network: &str, id: &MessageId, sent: Option<UnixMillis>) -> Bytes {
     let (rest, signature) = left.split_at(left.len().saturating_sub(SIGNATURE));
     joined(&head(network, id, sent), rest, signature)
 }
@@ -194,7 +200,7 @@ pub(crate) fn parts(body: &Bytes) -> Vec<Bytes> {
     parts
 }
 
-/// When a message that is kept whole was said.
+/// When a message that is kept was said, by its body or what is left of that.
 pub(crate) fn sent(body: &[u8]) -> UnixMillis {
     let mut sent = 0;
     let _ = fields("Body", body, |field| {
