@@ -34,7 +34,7 @@
 //! # Limits
 //!
 //! With the defaults: messages of 16 MiB in 1 to 64 parts; 5 to 7 neighbours, 120 other peers remembered; 32 MiB, 131,072
-//! messages or 60 s retained; 1,024 origins remembered, 512 with a tree of their own; clocks right to within an hour; 200 MiB
+//! messages or 60 s retained; 1,024 origins remembered, each with a tree of its own; clocks right to within an hour; 201 MiB
 //! of memory when everything is full, 64 MiB more for a reader that does not read.
 
 mod handle;

@@ -190,7 +190,7 @@ fn what_is_missing_for_good_is_told() {
 
 #[test]
 fn the_bound_of_the_defaults_is_what_the_documents_say() {
-    assert_eq!(MeshConfig::named("news").worst_case_bytes() >> 20, 200);
+    assert_eq!(MeshConfig::named("news").worst_case_bytes() >> 20, 201);
 }
 
 #[test]

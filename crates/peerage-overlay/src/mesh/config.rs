@@ -120,8 +120,9 @@ pub struct MeshConfig {
     pub graft_after_max: Duration,
     /// How many hops shorter another way must be to replace one that works. 3; Plumtree section 3.9 uses 7 at 10,000 peers.
     pub optimisation_threshold: u32,
-    /// Origins with a tree of their own; each costs 8 bytes per neighbour and some 200. 512: with 64, a crowd of 400 that all
-    /// speak took the trees of honest origins, whose slowest hundredth then took three times as long.
+    /// Origins with a tree of their own; each costs 40 bytes per neighbour and some 200. 2,048: with 64, a crowd of 400 that all
+    /// speak took the trees of honest origins, whose slowest hundredth then took three times as long, and with 512 so did one of
+    /// 1,000, for twice as long.
     pub trees: usize,
     /// Starts of origins whose messages are remembered; about 200 bytes each. 1,024. When more speak, the one silent
     /// longest is forgotten, and would be taken for new if somebody repeated its messages within
@@ -216,7 +217,7 @@ impl MeshConfig {
             graft_after_min: Duration::from_millis(20),
             graft_after_max: Duration::from_secs(2),
             optimisation_threshold: 3,
-            trees: 512,
+            trees: 2048,
             origins: 1024,
             ranges_per_origin: 256,
             missing_ranges: 4096,
@@ -345,7 +346,7 @@ impl MeshConfig {
     }
 
     /// The most memory that the machine takes, in bytes, as far as it is its own: not the messages that the host queues
-    /// on links, nor the handle's inbox ([`MeshConfig::inbox_bytes`]). 200 MiB with the defaults, nearly all of it for
+    /// on links, nor the handle's inbox ([`MeshConfig::inbox_bytes`]). 201 MiB with the defaults, nearly all of it for
     /// messages that are retained or being checked.
     pub fn worst_case_bytes(&self) -> u64 {
         let count = |count: usize, each: usize| (count as u64).saturating_mul(each as u64);
