@@ -5,9 +5,8 @@ use std::collections::{BTreeMap, VecDeque};
 
 use super::lru::Key as _;
 use super::message::StreamKey;
+use super::room::more;
 
-/// Room is made for an eighth more and so many.
-const STEP: usize = 4;
 /// Room for so many streams is kept, however few there are.
 const LEAST: usize = 16;
 
@@ -114,7 +113,7 @@ impl Streams {
 
 fn make_room<T>(list: &mut Vec<T>) {
     if list.len() == list.capacity() {
-        list.reserve_exact(STEP + list.len() / 8);
+        list.reserve_exact(more(list.len()));
     }
 }
 

@@ -15,9 +15,9 @@ use super::message::{MessageId, StreamKey};
 use super::meter::{self, Meter};
 use super::names::{GIVEN_BYTES, Keys, Names, TAKEN_BYTES};
 use super::packet::{Contact, MAX_CONTACT_ADDRESSES, MAX_NAME, Notice, Packet, Run, Words};
+use super::room::give_back;
 use super::score::{Deed, Scores};
 use super::spare::QUEUED;
-use super::window::give_back;
 
 /// How long announcements and summaries wait after a link refused one for want of room.
 const CONTROL_PAUSE: Duration = Duration::from_millis(200);

@@ -1,5 +1,7 @@
 //! A map that forgets what was used longest ago.
 
+use super::room::more;
+
 /// Stands for no slot.
 const NONE: u32 = u32::MAX;
 
@@ -98,7 +100,7 @@ impl<K: Key, V> Lru<K, V> {
             None => {
                 let out = if self.slots.len() >= self.limit { self.pop_oldest() } else { None };
                 if self.slots.len() == self.slots.capacity() {
-                    self.slots.reserve_exact(4 + self.slots.len() / 8);
+                    self.slots.reserve_exact(more(self.slots.len()));
                 }
                 let at = self.slots.len() as u32;
                 let (Ok(place) | Err(place)) = self.find(key);

@@ -42,6 +42,7 @@ mod pulls;
 mod ranges;
 mod relay;
 mod repair;
+mod room;
 mod score;
 mod sessions;
 mod snapshot;

@@ -12,9 +12,8 @@ use super::kept::Streams;
 use super::message::{MessageId, Signed, StreamKey};
 use super::packet::Span;
 use super::ranges::{Range, append};
+use super::room::{give_back, more};
 
-/// A queue that is full gets room for an eighth more and so many: most of what a peer takes is its window.
-const STEP: usize = 4;
 /// Where a message is is told by 32 bits.
 const MOST: usize = 1 << 31;
 
@@ -270,14 +269,7 @@ fn millis(since: Instant) -> u64 {
 
 fn make_room<T>(queue: &mut VecDeque<T>) {
     if queue.len() == queue.capacity() {
-        queue.reserve_exact(STEP + queue.len() / 8);
-    }
-}
-
-/// What was needed in busier times.
-pub(crate) fn give_back<T>(queue: &mut VecDeque<T>) {
-    if queue.capacity() > 4 * queue.len().max(4) {
-        queue.shrink_to(2 * queue.len());
+        queue.reserve_exact(more(queue.len()));
     }
 }
 
